@@ -1,0 +1,43 @@
+# Every verb here works on a fresh machine: the first run installs and builds what it needs, and says so.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down build test e2e crds manifests verify
+
+# Below the XDG cache folder, so that a fresh clone (CI makes one for every run) finds it warm.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/claviger/target
+export CARGO_INCREMENTAL := 0
+cargo := cargo --locked
+plane := $(cargo) run --quiet --package claviger-testkit --bin with-control-plane --
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what building and testing need (starts no service)
+	scripts/setup
+
+demo: setup ## The whole promise, shown: sign in, kubectl, refresh; nothing is left behind
+	scripts/logged demo scripts/demo
+
+up: setup ## The demo's cluster, left running: see target/dev/env
+	scripts/up
+
+down: ## End what `make up` started
+	scripts/down
+
+build: setup ## The binary, as it ships
+	scripts/logged build $(cargo) build --release --package claviger
+
+test: setup ## Every test: unit, property, and the stories on a real API server
+	scripts/logged test $(plane) $(cargo) test --workspace
+
+e2e: setup ## The stories on a real API server alone
+	scripts/logged e2e $(plane) $(cargo) test --package claviger-e2e
+
+crds: ## Write the CustomResourceDefinitions from crates/api
+	$(cargo) run --quiet --package claviger-api --bin crdgen -- crds
+
+manifests: crds ## Write what follows from them: the chart's copies, deploy/claviger.yaml
+	scripts/verify-manifests --write
+
+verify: setup ## Everything but the tests: format, lints, arrows, generated files, docs
+	scripts/logged verify scripts/verify

@@ -1,0 +1,143 @@
+//! `Connector`: an upstream identity provider, and what of its answers is let through.
+//!
+//! A new upstream is one file here, one variant of [`Upstream`], and its name in the rule that
+//! lists the variants (a test compares them).
+
+pub mod ldap;
+pub mod local;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube_derive::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use ldap::LdapUpstream;
+pub use local::LocalUpstream;
+
+use crate::schema;
+
+/// An upstream identity provider.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "claviger.dev",
+    version = "v1alpha1",
+    kind = "Connector",
+    plural = "connectors",
+    namespaced,
+    status = "ConnectorStatus",
+    derive = "PartialEq",
+    shortname = "oconn",
+    category = "claviger",
+    doc = "An upstream identity provider: where users come from and what of its answers is let \
+           through. Read in Claviger's home namespace only. Its name is part of every `sub` and \
+           of the callback path: a renamed connector has other users.",
+    printcolumn(
+        name = "Display Name",
+        type_ = "string",
+        json_path = ".spec.displayName"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    crates(kube_core = "::kube_core")
+)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    // The schema's oneOf says the same, but not in words.
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectorSpec {
+    /// What users see on the login page.
+    #[schemars(length(min = 1, max = 64))]
+    pub display_name: String,
+
+    /// The upstream: exactly one of local (LocalUser objects) and ldap.
+    pub upstream: Upstream,
+
+    /// Groups (up to 256, as the upstream names them, without `groupPrefix`) of which a user must
+    /// be in at least one, at sign-in and at every refresh, whatever scopes the client asks for.
+    /// Default: everybody is admitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_groups: Vec<String>,
+
+    /// Put before the name of every group, such as `corp:`. Default: none. With several connectors
+    /// at one issuer it keeps a group of one from passing for a group of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(
+        validation = Rule::new("!self.startsWith('system:')")
+            .message("groupPrefix must not begin with 'system:': Kubernetes gives such groups power"),
+    )]
+    pub group_prefix: Option<String>,
+
+    /// Mail domains (up to 64) of which the user's verified address must have one, at sign-in and
+    /// at every refresh. Subdomains are listed for themselves. Default: every domain, and no
+    /// address at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(d, d.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$'))")
+            .message("emailDomains must be lower-case domains without '@', such as example.com"),
+    )]
+    pub email_domains: Vec<String>,
+
+    /// Least time in seconds between two questions to the upstream about one session: 0 to 86400.
+    /// Default: 0, it is asked at every refresh. A user who is removed upstream keeps access for
+    /// this long, plus the life of the last ID token.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 86_400))]
+    pub recheck_interval_seconds: i32,
+}
+
+/// Where users come from: exactly one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Upstream {
+    /// The LocalUser objects in Claviger's home namespace.
+    Local(LocalUpstream),
+    /// An LDAP directory.
+    Ldap(Box<LdapUpstream>),
+}
+
+impl Upstream {
+    /// The variant's name in YAML; also the word for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Local(_) => "local",
+            Self::Ldap(_) => "ldap",
+        }
+    }
+}
+
+/// What Claviger says about a Connector.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectorStatus {
+    /// The metadata.generation the rest of the status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Accepted, ResolvedRefs and their summary Ready (which is what the last question to the
+    /// upstream said).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,63 @@
+//! The definitions of all kinds, as they are installed.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use kube_core::CustomResourceExt;
+
+use crate::{Connector, LocalUser, OAuth2Client, OIDCIssuer, Session, SigningKey};
+
+/// Every CustomResourceDefinition of the group: the derived ones, made fit for people.
+///
+/// - An optional field may be left out but not be `null` (the derives say `nullable`), so that
+///   `has(self.x)` in a rule means "x was given".
+/// - No `oneOf`: for a missing or misspelt variant the API server reports the first variant as
+///   "Required value" and, because of that, skips the rules, so the rule that says it in words
+///   would never be heard. That rule is as strict.
+/// - Descriptions are paragraphs: `kubectl explain` would keep the line breaks of the source.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    let mut crds = vec![
+        OIDCIssuer::crd(),
+        OAuth2Client::crd(),
+        Connector::crd(),
+        SigningKey::crd(),
+        LocalUser::crd(),
+        Session::crd(),
+    ];
+    for crd in &mut crds {
+        let schemas = crd
+            .spec
+            .versions
+            .iter_mut()
+            .filter_map(|version| version.schema.as_mut());
+        schemas
+            .filter_map(|schema| schema.open_api_v3_schema.as_mut())
+            .for_each(for_people);
+    }
+    crds
+}
+
+fn for_people(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.one_of = None;
+    if let Some(description) = &mut schema.description {
+        *description = paragraphs(description);
+    }
+    for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
+        for_people(property);
+    }
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => for_people(items),
+        Some(JSONSchemaPropsOrArray::Schemas(all)) => all.iter_mut().for_each(for_people),
+        None => {}
+    }
+}
+
+fn paragraphs(description: &str) -> String {
+    let joined = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    description
+        .split("\n\n")
+        .map(joined)
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}

@@ -1,0 +1,65 @@
+//! The custom resources of `claviger.dev/v1alpha1` and nothing else.
+//!
+//! ```text
+//! OAuth2Client ──issuerRef──▶ OIDCIssuer ──signingKeys──▶ SigningKey
+//!      │                          └──connectors──▶ Connector ──(local)── LocalUser
+//!      └── secretRef / generatedSecret ──▶ Secret ◀── secretRef ── Connector, LocalUser
+//! Session: written by Claviger alone, one per sign-in
+//! ```
+//!
+//! What always holds: users write `spec`, Claviger writes `status`; nothing is ever decided from
+//! `status`; whatever is wrong in itself is refused by the schema with a message that names the
+//! fix, whatever depends on other objects is reported in conditions. [`crds`] is the only source
+//! of the definitions: `crdgen` writes them to `crds/`.
+#![deny(missing_docs)]
+#![expect(
+    clippy::doc_markdown,
+    reason = "`kubectl explain` prints these docs; backticks are noise there"
+)]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "every printer column has a type_"
+)]
+
+pub mod condition;
+pub mod connector;
+mod crds;
+mod grant;
+pub mod labels;
+mod local_user;
+mod oauth2_client;
+mod object_ref;
+mod oidc_issuer;
+mod schema;
+mod scope;
+mod secret_ref;
+mod session;
+mod signing_key;
+pub mod time;
+
+pub use condition::{Condition, ConditionType, Conditioned, Reason};
+pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
+pub use crds::crds;
+pub use grant::Grant;
+pub use local_user::{LocalUser, LocalUserSpec, LocalUserState, LocalUserStatus, PasswordHash};
+pub use oauth2_client::{
+    ClientAuthentication, ClientAuthenticationMethod, ClientConsent, ClientType, GeneratedSecret,
+    IssuerRef, OAuth2Client, OAuth2ClientSpec, OAuth2ClientStatus, Pkce,
+};
+pub use object_ref::LocalObjectRef;
+pub use oidc_issuer::{
+    AllowedClients, Branding, ClientNamespaces, Cors, InsecureHttp, IssuerConsent, IssuerTls,
+    Lifetimes, NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus, Subject,
+    TenantConsent, TenantPolicy,
+};
+pub use scope::Scope;
+pub use secret_ref::SecretKeyRef;
+pub use session::{Session, SessionSpec, SessionState, SessionType};
+pub use signing_key::{
+    KeyState, PublishedKey, SigningAlgorithm, SigningKey, SigningKeySpec, SigningKeyStatus,
+};
+
+/// API group of every kind here.
+pub const GROUP: &str = "claviger.dev";
+/// The one version.
+pub const VERSION: &str = "v1alpha1";

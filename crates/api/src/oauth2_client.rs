@@ -1,0 +1,399 @@
+//! `OAuth2Client`: one relying party.
+//!
+//! The one kind that is read outside the home namespace. There its client ID is always
+//! `<namespace>/<name>` (a ValidatingAdmissionPolicy and the assessor say so too), since an audience
+//! such as `kubernetes` is power over a cluster.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube_derive::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::grant::Grant;
+use crate::object_ref::NAME_PATTERN;
+use crate::schema;
+use crate::scope::Scope;
+use crate::secret_ref::SecretKeyRef;
+use crate::signing_key::SigningAlgorithm;
+
+/// One relying party of an OIDCIssuer.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "claviger.dev",
+    version = "v1alpha1",
+    kind = "OAuth2Client",
+    plural = "oauth2clients",
+    namespaced,
+    status = "OAuth2ClientStatus",
+    derive = "PartialEq",
+    shortname = "oac",
+    category = "claviger",
+    doc = "One relying party (application) of an OIDCIssuer. Outside Claviger's home namespace its \
+           client ID is <namespace>/<name> and the issuer's tenants bound every field.",
+    selectable = ".spec.issuerRef.name",
+    selectable = ".spec.type",
+    selectable = ".spec.clientID",
+    printcolumn(name = "Client ID", type_ = "string", json_path = ".status.clientID"),
+    printcolumn(name = "Issuer", type_ = "string", json_path = ".spec.issuerRef.name"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        priority = 1,
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    crates(kube_core = "::kube_core")
+)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new(
+        "self.type != 'Public' || !has(self.authentication) || self.authentication.method == 'none'"
+    )
+    .message("a Public client cannot keep a secret: remove authentication, or set type to Confidential"),
+    validation = Rule::new(
+        "self.type != 'Confidential' || (has(self.authentication) && self.authentication.method != 'none')"
+    )
+    .message("a Confidential client needs authentication: add secretRef or generatedSecret, or set type to Public"),
+    validation = Rule::new("self.type != 'Public' || !has(self.pkce) || self.pkce == 'Required'")
+        .message("a Public client must use PKCE: set pkce to Required or remove it"),
+    validation = Rule::new(
+        "!('authorization_code' in self.grants) || (has(self.redirectURIs) && size(self.redirectURIs) > 0)"
+    )
+    .message("grant authorization_code needs redirectURIs: add at least one"),
+    validation = Rule::new(
+        "!has(self.redirectURIs) || self.redirectURIs.all(u, \
+         u.matches('^https://[^/?#@]+([/?].*)?$') || \
+         u.matches('^http://(localhost|127[.]0[.]0[.]1|\\\\[::1\\\\])(:[0-9]{1,5})?([/?].*)?$') || \
+         (self.type == 'Public' && u.matches('^[a-z][a-z0-9+-]*([.][a-z0-9+-]+)+:[^?#]+([?].*)?$')))"
+    )
+    .message("redirectURIs must be https://; or http:// on localhost, 127.0.0.1 or [::1]; or, for type Public, a private-use scheme with a dot, such as com.example.app:/callback"),
+    validation = Rule::new(
+        "!has(self.refreshTokenIdleSeconds) || !has(self.refreshTokenAbsoluteSeconds) || \
+         self.refreshTokenIdleSeconds <= self.refreshTokenAbsoluteSeconds"
+    )
+    .message("refreshTokenIdleSeconds must not exceed refreshTokenAbsoluteSeconds: lower the one or raise the other"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuth2ClientSpec {
+    /// The OIDCIssuer this is a client of.
+    pub issuer_ref: IssuerRef,
+
+    /// The client ID, in Claviger's home namespace only: printable ASCII without '/'. It is the
+    /// audience of the ID tokens, so `kubernetes` is power over a cluster that trusts it. Default
+    /// in the home namespace: the object's name. Elsewhere it must be absent and the client ID is
+    /// `<namespace>/<name>`. Two clients with one ID: the older one has it.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "clientID")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[!-.0-~]+$')")
+            .message("clientID must be printable ASCII without spaces and without '/': remove them"),
+    )]
+    pub client_id: Option<String>,
+
+    /// What users see on the consent page. Default: the client ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub display_name: Option<String>,
+
+    /// Confidential: runs on a server and keeps a secret. Public: runs on the user's device (a
+    /// command line, a page, an app), has no secret and must use PKCE.
+    #[serde(rename = "type")]
+    pub type_: ClientType,
+
+    /// How a Confidential client proves who it is at the token endpoint. A Public client has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<ClientAuthentication>,
+
+    /// Where users may be sent back to (up to 32), compared exactly; only the port of an http
+    /// loopback URI may differ for a Public client (RFC 8252 section 7.3). https://, or http:// on
+    /// localhost, 127.0.0.1 or [::1], or for a Public client a private-use scheme with a dot.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        rename = "redirectURIs"
+    )]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 1024)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(u, !u.contains('#'))")
+            .message("redirectURIs must have no fragment (RFC 6749 3.1.2): remove '#' and what follows"),
+        validation = Rule::new("self.all(u, !u.contains('*'))")
+            .message("redirectURIs are compared exactly and know no wildcard '*': list each URI"),
+        // Browsers read a backslash as a slash: `https://evil.com\.example.com` is at evil.com.
+        validation = Rule::new("self.all(u, u.matches('^[!-~]+$') && !u.contains('\\\\'))")
+            .message("redirectURIs must be printable ASCII without spaces and backslashes: percent-encode them"),
+    )]
+    pub redirect_uris: Vec<String>,
+
+    /// Where users may be sent after signing out (up to 32), compared exactly.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        rename = "postLogoutRedirectURIs"
+    )]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 1024)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new(
+            "self.all(u, u.matches('^[!-~]+$') && !u.contains('\\\\') && !u.contains('#') && !u.contains('*') && \
+             (u.matches('^https://[^/?#@]+([/?].*)?$') || \
+             u.matches('^http://(localhost|127[.]0[.]0[.]1|\\\\[::1\\\\])(:[0-9]{1,5})?([/?].*)?$') || \
+             u.matches('^[a-z][a-z0-9+-]*([.][a-z0-9+-]+)+:[^?#]+([?].*)?$')))"
+        )
+        .message("postLogoutRedirectURIs must be https://, http:// on a loopback host or a private-use scheme with a dot, without fragment, wildcard, spaces or backslashes"),
+    )]
+    pub post_logout_redirect_uris: Vec<String>,
+
+    /// Grant types this client may use, if its issuer offers them. Default: authorization_code and
+    /// refresh_token.
+    #[serde(default = "Grant::all")]
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("!('refresh_token' in self) || 'authorization_code' in self")
+            .message("grants: refresh_token needs authorization_code: add it"),
+    )]
+    pub grants: Vec<Grant>,
+
+    /// Scopes this client may ask for. Default: openid, email, profile, groups, offline_access
+    /// (which gives a refresh token). Also known: federated:id. A scope
+    /// `audience:server:client_id:<peer>` is decided by that peer's `trustedPeers`.
+    #[serde(default = "OAuth2ClientSpec::default_scopes")]
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("'openid' in self")
+            .message("scopes must contain openid: add it"),
+    )]
+    pub scopes: Vec<Scope>,
+
+    /// Names of the connectors (up to 32) whose users may sign in here. Default: all the issuer
+    /// offers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253), regex(pattern = NAME_PATTERN)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_connectors: Vec<String>,
+
+    /// Groups (up to 256, with the connector's groupPrefix) of which a user must be in at least
+    /// one, at sign-in and at every refresh, whatever scopes the client asks for. Default: everybody
+    /// is admitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_groups: Vec<String>,
+
+    /// Client IDs (up to 64) that may obtain ID tokens with this client in the audience, by scope
+    /// `audience:server:client_id:<this client>`. Each can then act as its users here. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 317)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(p, p.matches('^[!-~]+$'))")
+            .message("trustedPeers must be client IDs, printable ASCII without spaces, such as my-app or team-a/my-app"),
+    )]
+    pub trusted_peers: Vec<String>,
+
+    /// Whether a code challenge (PKCE, S256) must be sent: Required or Optional. Default: Required
+    /// for Public clients, which cannot choose otherwise; Optional for Confidential ones. A
+    /// challenge that is sent is always checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Pkce")]
+    pub pkce: Option<Pkce>,
+
+    /// Lifetime of ID tokens in seconds: 60 to 86400. Default: the issuer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub id_token_lifetime_seconds: Option<i32>,
+
+    /// A session whose refresh token is not used for this many seconds is over: 60 to 31536000.
+    /// Default: the issuer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 31_536_000))]
+    pub refresh_token_idle_seconds: Option<i32>,
+
+    /// A session is over after this many seconds, used or not: 60 to 31536000. Default: the
+    /// issuer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 31_536_000))]
+    pub refresh_token_absolute_seconds: Option<i32>,
+
+    /// Algorithm of this client's ID tokens. The issuer needs a SigningKey of it. Default: that of
+    /// the issuer's first SigningKey. RS256 is the only one every API server takes by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SigningAlgorithm")]
+    pub id_token_signing_algorithm: Option<SigningAlgorithm>,
+
+    /// Whether users are asked before this client learns who they are: Required or Skip. Default:
+    /// the issuer's. Skip outside the home namespace needs `tenants.consent: ClientChoice`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ClientConsent")]
+    pub consent: Option<ClientConsent>,
+}
+
+impl OAuth2ClientSpec {
+    fn default_scopes() -> Vec<Scope> {
+        vec![
+            Scope::OpenId,
+            Scope::Email,
+            Scope::Profile,
+            Scope::Groups,
+            Scope::OfflineAccess,
+        ]
+    }
+
+    /// Whether a code challenge must be sent.
+    pub fn pkce_required(&self) -> bool {
+        match self.type_ {
+            ClientType::Public => true,
+            ClientType::Confidential => self.pkce == Some(Pkce::Required),
+        }
+    }
+}
+
+/// An OIDCIssuer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    /// Name of the OIDCIssuer.
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME_PATTERN))]
+    pub name: String,
+
+    /// Its namespace: Claviger's home. Default: the client's own namespace, so a client elsewhere
+    /// must name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub namespace: Option<String>,
+}
+
+/// Where a client runs, and hence whether it can keep a secret (RFC 6749 section 2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientType {
+    /// On a server; it keeps a secret.
+    Confidential,
+    /// On the user's device; it has none.
+    Public,
+}
+
+/// How a client proves who it is.
+// Later, additively: method private_key_jwt with jwksURI, and serviceAccount {namespace, name}
+// (RFC 7523 assertion by a Kubernetes token, no secret at all).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("self.method == 'none' || has(self.secretRef) != has(self.generatedSecret)")
+        .message("authentication needs exactly one of secretRef (a Secret you keep) and generatedSecret (one Claviger makes)"),
+    validation = Rule::new("self.method != 'none' || (!has(self.secretRef) && !has(self.generatedSecret))")
+        .message("authentication.method none has no secret: remove secretRef and generatedSecret"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientAuthentication {
+    /// client_secret_basic (default), client_secret_post, or none. A client with a secret may send
+    /// it either way (RFC 6749 section 2.3.1); the method is what it is told to use.
+    #[serde(default)]
+    pub method: ClientAuthenticationMethod,
+
+    /// The client's secret: one key of a Secret in the same namespace, labelled
+    /// `claviger.dev/secret: client`. At least 16 characters; changes are live within a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+
+    /// Let Claviger make the secret and keep it in a Secret in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generated_secret: Option<GeneratedSecret>,
+}
+
+/// How the secret travels (OpenID Connect Core 1.0 section 9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuthenticationMethod {
+    /// HTTP Basic.
+    #[default]
+    ClientSecretBasic,
+    /// In the request body.
+    ClientSecretPost,
+    /// No secret.
+    None,
+}
+
+impl ClientAuthenticationMethod {
+    /// `token_endpoint_auth_method` on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A Secret that Claviger makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct GeneratedSecret {
+    /// Name of the Secret. It holds client_id, client_secret and issuer, ready for envFrom, is
+    /// owned by this client and deleted with it. A Secret of this name that belongs to somebody
+    /// else is never touched: the client is then `ResolvedRefs=False`.
+    #[schemars(length(min = 1, max = 253), regex(pattern = NAME_PATTERN))]
+    pub name: String,
+
+    /// Raise it to make a new secret; the one before stays valid until the next rotation, so that
+    /// the application can be rolled. Raise it twice to retire a leaked one. Default: 0.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    #[x_kube(
+        validation = Rule::new("self >= oldSelf")
+            .message("generatedSecret.rotation can only be raised"),
+    )]
+    pub rotation: i32,
+}
+
+/// Whether a code challenge must be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Pkce {
+    /// Without one the request is refused.
+    Required,
+    /// It is checked if it is sent.
+    Optional,
+}
+
+/// Whether users are asked before a client learns who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientConsent {
+    /// They are asked.
+    Required,
+    /// They are not.
+    Skip,
+}
+
+/// What Claviger says about an OAuth2Client.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuth2ClientStatus {
+    /// The metadata.generation the rest of the status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The client ID to configure in the application.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "clientID")]
+    #[schemars(length(max = 317))]
+    pub client_id: Option<String>,
+
+    /// Accepted, ResolvedRefs and their summary Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,277 @@
+//! Cases of `OAuth2Client`.
+#![expect(clippy::too_many_lines, reason = "a table is as long as what it lists")]
+
+use serde_json::{Value, json};
+
+use super::{Table, bad, bad_update, good};
+
+const REDIRECT: &str = "redirectURIs must be https://; or http:// on localhost, 127.0.0.1 or \
+                        [::1]; or, for type Public, a private-use scheme with a dot, such as \
+                        com.example.app:/callback";
+const POST_LOGOUT: &str = "postLogoutRedirectURIs must be https://, http:// on a loopback host or \
+                           a private-use scheme with a dot, without fragment, wildcard, spaces or backslashes";
+const PRINTABLE: &str = "redirectURIs must be printable ASCII without spaces and backslashes: \
+                         percent-encode them";
+const CLIENT_ID: &str =
+    "clientID must be printable ASCII without spaces and without '/': remove them";
+const CONFIDENTIAL: &str = "a Confidential client needs authentication: add secretRef or \
+                            generatedSecret, or set type to Public";
+const ONE_SECRET: &str = "authentication needs exactly one of secretRef (a Secret you keep) and \
+                          generatedSecret (one Claviger makes)";
+
+pub fn table() -> Table {
+    Table {
+        kind: "OAuth2Client",
+        base: json!({
+            "issuerRef": {"name": "main"},
+            "type": "Confidential",
+            "authentication": {"generatedSecret": {"name": "app-oidc"}},
+            "redirectURIs": ["https://app.example.com/callback"],
+        }),
+        good: vec![
+            good(
+                "a secret of one's own",
+                json!({"authentication": {
+                    "method": "client_secret_post",
+                    "secretRef": {"name": "app", "key": "secret"},
+                    "generatedSecret": null,
+                }}),
+            ),
+            good(
+                "a public client",
+                json!({
+                    "type": "Public",
+                    "authentication": null,
+                    "redirectURIs": [
+                        "http://localhost:8000",
+                        "http://127.0.0.1:18000/callback",
+                        "http://[::1]/callback?a=b",
+                        "com.example.app:/callback",
+                    ],
+                }),
+            ),
+            good(
+                "a public client that says so twice",
+                json!({
+                    "type": "Public", "authentication": {"method": "none", "generatedSecret": null},
+                    "pkce": "Required",
+                }),
+            ),
+            good(
+                "everything",
+                json!({
+                    "issuerRef": {"name": "main", "namespace": "claviger-system"},
+                    "clientID": "kubernetes",
+                    "displayName": "Kubernetes",
+                    "authentication": {"generatedSecret": {"rotation": 3}},
+                    "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
+                    "grants": ["authorization_code", "refresh_token"],
+                    "scopes": ["openid", "federated:id"],
+                    "allowedConnectors": ["ldap"],
+                    "allowedGroups": ["corp:admins"],
+                    "trustedPeers": ["team-a/app", "argo"],
+                    "pkce": "Optional",
+                    "idTokenLifetimeSeconds": 60,
+                    "refreshTokenIdleSeconds": 3600,
+                    "refreshTokenAbsoluteSeconds": 7200,
+                    "idTokenSigningAlgorithm": "ES256",
+                    "consent": "Skip",
+                }),
+            ),
+        ],
+        bad: redirects()
+            .into_iter()
+            .chain(authentication())
+            .chain(fields())
+            .collect(),
+        bad_updates: vec![bad_update(
+            "rotation back",
+            json!({"authentication": {"generatedSecret": {"rotation": 2}}}),
+            json!({"authentication": {"generatedSecret": {"rotation": 1}}}),
+            "generatedSecret.rotation can only be raised",
+        )],
+    }
+}
+
+fn redirect(uri: &str) -> Value {
+    json!({"redirectURIs": [uri]})
+}
+
+fn redirects() -> Vec<super::Bad> {
+    vec![
+        bad(
+            "plain HTTP elsewhere",
+            redirect("http://app.example.com/callback"),
+            REDIRECT,
+        ),
+        bad(
+            "a host that begins like loopback",
+            redirect("http://localhost.example.com"),
+            REDIRECT,
+        ),
+        bad(
+            "a loopback user",
+            redirect("http://localhost:80@example.com/"),
+            REDIRECT,
+        ),
+        bad(
+            "a user in the URI",
+            redirect("https://me@example.com/"),
+            REDIRECT,
+        ),
+        bad(
+            "a private scheme for a server",
+            redirect("com.example.app:/callback"),
+            REDIRECT,
+        ),
+        bad("a script", redirect("javascript:alert(1)"), REDIRECT),
+        bad(
+            "a scheme without a dot",
+            json!({"type": "Public", "authentication": null, "redirectURIs": ["myapp:/callback"]}),
+            REDIRECT,
+        ),
+        bad("a relative URI", redirect("/callback"), REDIRECT),
+        bad(
+            "a fragment",
+            redirect("https://app.example.com/#token"),
+            "redirectURIs must have no fragment (RFC 6749 3.1.2): remove '#' and what follows",
+        ),
+        bad(
+            "a wildcard",
+            redirect("https://*.example.com/"),
+            "redirectURIs are compared exactly and know no wildcard '*': list each URI",
+        ),
+        bad(
+            "a space",
+            redirect("https://app.example.com/a b"),
+            PRINTABLE,
+        ),
+        bad(
+            "another host to a browser",
+            redirect("https://evil.example\\.example.com/"),
+            PRINTABLE,
+        ),
+        bad(
+            "no redirect URI",
+            json!({"redirectURIs": []}),
+            "grant authorization_code needs redirectURIs: add at least one",
+        ),
+        bad(
+            "a sign-out to plain HTTP",
+            json!({"postLogoutRedirectURIs": ["http://app.example.com/"]}),
+            POST_LOGOUT,
+        ),
+        bad(
+            "a sign-out with a fragment",
+            json!({"postLogoutRedirectURIs": ["https://app.example.com/#a"]}),
+            POST_LOGOUT,
+        ),
+    ]
+}
+
+fn authentication() -> Vec<super::Bad> {
+    vec![
+        bad(
+            "a public client with a secret",
+            json!({"type": "Public"}),
+            "a Public client cannot keep a secret: remove authentication, or set type to Confidential",
+        ),
+        bad(
+            "a confidential client without",
+            json!({"authentication": null}),
+            CONFIDENTIAL,
+        ),
+        bad(
+            "a confidential client with none",
+            json!({"authentication": {"method": "none", "generatedSecret": null}}),
+            CONFIDENTIAL,
+        ),
+        bad(
+            "none with a secret",
+            json!({"type": "Public", "authentication": {"method": "none"}}),
+            "authentication.method none has no secret: remove secretRef and generatedSecret",
+        ),
+        bad(
+            "two secrets",
+            json!({"authentication": {"secretRef": {"name": "app", "key": "secret"}}}),
+            ONE_SECRET,
+        ),
+        bad(
+            "no secret",
+            json!({"authentication": {"generatedSecret": null}}),
+            ONE_SECRET,
+        ),
+        bad(
+            "a public client without PKCE",
+            json!({"type": "Public", "authentication": null, "pkce": "Optional"}),
+            "a Public client must use PKCE: set pkce to Required or remove it",
+        ),
+        bad(
+            "a method there is not",
+            json!({"authentication": {"method": "client_secret_jwt"}}),
+            "supported values",
+        ),
+    ]
+}
+
+fn fields() -> Vec<super::Bad> {
+    vec![
+        bad(
+            "a client ID that looks like a tenant's",
+            json!({"clientID": "team-a/app"}),
+            CLIENT_ID,
+        ),
+        bad(
+            "a client ID with a space",
+            json!({"clientID": "my app"}),
+            CLIENT_ID,
+        ),
+        bad(
+            "an empty client ID",
+            json!({"clientID": ""}),
+            "should be at least 1 chars long",
+        ),
+        bad(
+            "refresh without code",
+            json!({"grants": ["refresh_token"]}),
+            "grants: refresh_token needs authorization_code: add it",
+        ),
+        bad(
+            "scopes without openid",
+            json!({"scopes": ["email"]}),
+            "scopes must contain openid: add it",
+        ),
+        bad(
+            "a misspelt scope",
+            json!({"scopes": ["openid", "gruops"]}),
+            "supported values",
+        ),
+        bad(
+            "the same scope twice",
+            json!({"scopes": ["openid", "openid"]}),
+            "Duplicate value",
+        ),
+        bad(
+            "a peer with a space",
+            json!({"trustedPeers": ["my app"]}),
+            "trustedPeers must be client IDs, printable ASCII without spaces, such as my-app or \
+             team-a/my-app",
+        ),
+        bad(
+            "idle longer than absolute",
+            json!({"refreshTokenIdleSeconds": 61, "refreshTokenAbsoluteSeconds": 60}),
+            "refreshTokenIdleSeconds must not exceed refreshTokenAbsoluteSeconds: lower the one \
+             or raise the other",
+        ),
+        bad(
+            "EdDSA",
+            json!({"idTokenSigningAlgorithm": "EdDSA"}),
+            "supported values",
+        ),
+        bad(
+            "a name no object can have",
+            json!({"issuerRef": {"name": "A"}}),
+            "should match",
+        ),
+    ]
+}

@@ -1,0 +1,106 @@
+//! The command line. Every flag may be given as an environment variable too.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// OpenID Connect for Kubernetes: everything said in custom resources, everything remembered in the cluster.
+#[derive(Debug, Parser)]
+#[command(name = "claviger", version)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the controller and the OpenID Connect server.
+    Run(Box<RunArgs>),
+    /// Prints how a kube-apiserver is told to trust an OIDCIssuer.
+    AuthenticationConfig(AuthenticationConfigArgs),
+    /// Reads a password from standard input and prints its hash for a LocalUser's Secret.
+    HashPassword,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ClusterArgs {
+    /// Kubeconfig file; without it KUBECONFIG, ~/.kube/config or the pod's ServiceAccount is used.
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Home namespace: where issuers, connectors, keys, users and sessions live. Defaults to the
+    /// pod's (POD_NAMESPACE) or the kubeconfig's namespace.
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub namespace: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Namespaces whose client Secrets may be read and generated, beside home (comma-separated).
+    #[arg(long, value_delimiter = ',', env = "CLAVIGER_TENANT_NAMESPACES")]
+    pub tenant_namespaces: Vec<String>,
+    /// Address of the OpenID Connect endpoints.
+    #[arg(long, default_value = "0.0.0.0:5556", env = "CLAVIGER_LISTEN")]
+    pub listen: SocketAddr,
+    /// PEM file with the certificate chain, leaf first. Read again when it changes.
+    #[arg(long, requires = "tls_key_file", env = "CLAVIGER_TLS_CERT_FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// PEM file with the private key.
+    #[arg(long, requires = "tls_cert_file", env = "CLAVIGER_TLS_KEY_FILE")]
+    pub tls_key_file: Option<PathBuf>,
+    /// Serves plain HTTP: only behind something that ends TLS on the same machine or mesh.
+    #[arg(long, conflicts_with_all = ["tls_cert_file", "tls_key_file"], env = "CLAVIGER_INSECURE_HTTP")]
+    pub insecure_http: bool,
+    /// Address of /metrics, /livez and /readyz.
+    #[arg(long, default_value = "0.0.0.0:5558", env = "CLAVIGER_ADMIN_LISTEN")]
+    pub admin_listen: SocketAddr,
+    /// Name of this replica in the leader Lease; the pod's name.
+    #[arg(long, env = "POD_NAME")]
+    pub identity: Option<String>,
+    /// Form of the log lines.
+    #[arg(long, value_enum, default_value_t = LogFormat::Json, env = "CLAVIGER_LOG_FORMAT")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct AuthenticationConfigArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Name of the OIDCIssuer.
+    #[arg(long)]
+    pub issuer: String,
+    /// Client ID that the API server accepts as audience.
+    #[arg(long, default_value = "kubernetes")]
+    pub client_id: String,
+    /// Claim that becomes the user name.
+    #[arg(long, default_value = "email")]
+    pub username_claim: String,
+    /// Put before user names, so that nobody can be named like a built-in user.
+    #[arg(long, default_value = "oidc:")]
+    pub username_prefix: String,
+    /// Put before groups.
+    #[arg(long, default_value = "oidc:")]
+    pub groups_prefix: String,
+    /// PEM file with the certificate authority of the issuer's certificate, if it is a private one.
+    #[arg(long)]
+    pub certificate_authority: Option<PathBuf>,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = ConfigFormat::Config)]
+    pub format: ConfigFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConfigFormat {
+    /// A structured AuthenticationConfiguration file (`--authentication-config`).
+    Config,
+    /// The older `--oidc-*` flags, one per line.
+    Flags,
+}

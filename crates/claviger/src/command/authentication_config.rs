@@ -1,0 +1,125 @@
+//! `claviger authentication-config`: what a kube-apiserver is told, for an OIDCIssuer of this cluster.
+
+use anyhow::{Context, bail};
+use claviger_api::OIDCIssuer;
+use kube::Api;
+use serde::Serialize;
+
+use super::cluster;
+use crate::args::{AuthenticationConfigArgs, ConfigFormat};
+
+/// `AuthenticationConfiguration` (apiserver.config.k8s.io/v1), as far as we use it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthenticationConfiguration {
+    api_version: &'static str,
+    kind: &'static str,
+    jwt: [JwtAuthenticator; 1],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JwtAuthenticator {
+    issuer: JwtIssuer,
+    claim_mappings: ClaimMappings,
+    user_validation_rules: [Rule; 2],
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JwtIssuer {
+    url: String,
+    audiences: [String; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate_authority: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ClaimMappings {
+    username: PrefixedClaim,
+    groups: PrefixedClaim,
+}
+
+#[derive(Debug, Serialize)]
+struct PrefixedClaim {
+    claim: String,
+    prefix: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Rule {
+    expression: &'static str,
+    message: &'static str,
+}
+
+/// Prints the configuration of the issuer the arguments name.
+///
+/// # Errors
+/// When the issuer cannot be read, or the API server would refuse the result.
+pub async fn print(args: AuthenticationConfigArgs) -> anyhow::Result<()> {
+    let (config, namespace) = cluster(&args.cluster).await?;
+    let issuers: Api<OIDCIssuer> = Api::namespaced(kube::Client::try_from(config)?, &namespace);
+    let issuer = issuers.get(&args.issuer).await.with_context(|| {
+        format!("failed to read OIDCIssuer {namespace}/{}: see `kubectl get oidcissuers -A`", args.issuer)
+    })?;
+    let url = issuer.spec.url;
+    if !url.starts_with("https://") {
+        bail!("{url}: an API server trusts https issuers only");
+    }
+    match args.format {
+        ConfigFormat::Config => print!("{}", configuration(&args, url)?),
+        ConfigFormat::Flags => print!("{}", flags(&args, &url)),
+    }
+    Ok(())
+}
+
+fn configuration(args: &AuthenticationConfigArgs, url: String) -> anyhow::Result<String> {
+    let certificate_authority = args
+        .certificate_authority
+        .as_ref()
+        .map(|path| {
+            std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))
+        })
+        .transpose()?;
+    let prefixed = |claim: &str, prefix: &str| PrefixedClaim {
+        claim: claim.to_owned(),
+        prefix: prefix.to_owned(),
+    };
+    let file = AuthenticationConfiguration {
+        api_version: "apiserver.config.k8s.io/v1",
+        kind: "AuthenticationConfiguration",
+        jwt: [JwtAuthenticator {
+            issuer: JwtIssuer { url, audiences: [args.client_id.clone()], certificate_authority },
+            claim_mappings: ClaimMappings {
+                username: prefixed(&args.username_claim, &args.username_prefix),
+                groups: prefixed("groups", &args.groups_prefix),
+            },
+            user_validation_rules: [
+                Rule {
+                    expression: "!user.username.startsWith('system:')",
+                    message: "user names beginning with system: are reserved",
+                },
+                Rule {
+                    expression: "user.groups.all(group, !group.startsWith('system:'))",
+                    message: "groups beginning with system: are reserved",
+                },
+            ],
+        }],
+    };
+    serde_saphyr::to_string(&file).context("failed to write YAML")
+}
+
+fn flags(args: &AuthenticationConfigArgs, url: &str) -> String {
+    let mut lines = vec![
+        format!("--oidc-issuer-url={url}"),
+        format!("--oidc-client-id={}", args.client_id),
+        format!("--oidc-username-claim={}", args.username_claim),
+        format!("--oidc-username-prefix={}", args.username_prefix),
+        "--oidc-groups-claim=groups".to_owned(),
+        format!("--oidc-groups-prefix={}", args.groups_prefix),
+    ];
+    if let Some(path) = &args.certificate_authority {
+        lines.push(format!("--oidc-ca-file={}", path.display()));
+    }
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}

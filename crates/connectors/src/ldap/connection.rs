@@ -1,0 +1,689 @@
+//! One connection to one directory server: dialled, bound, asked, each step within a deadline.
+//!
+//! A connection that failed in any way but by an LDAP result is never used again. What drives it is
+//! aborted with it, so nothing outlives its owner.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use claviger_api::Reason;
+use futures::FutureExt as _;
+use ldap3::controls::{Control, ControlParser as _, ControlType, PagedResults};
+use ldap3::result::Result as LdapCall;
+use ldap3::{Ldap, LdapConnAsync, LdapError, LdapResult, Scope, SearchOptions};
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::config::Endpoint;
+use super::entry::Entry;
+use super::filter::Filter;
+use super::tls;
+
+/// How long the driver may take to say why it ended, once it has closed its channels.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
+/// A step of a conversation, for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// TCP, TLS, `StartTLS`.
+    Connect,
+    /// Bind as the service account.
+    ServiceBind,
+    /// Bind as the user.
+    UserBind,
+    /// Any search.
+    Search,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "the connection attempt",
+            Self::ServiceBind => "the service account's bind",
+            Self::UserBind => "the user's bind",
+            Self::Search => "a search",
+        })
+    }
+}
+
+/// Why a directory gave no answer. None of these is a verdict about a user.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Error {
+    /// No TCP connection, or no LDAP on it.
+    #[error("failed to connect to {url}: {cause}")]
+    Connect {
+        /// The server.
+        url: String,
+        /// The wire error.
+        cause: String,
+    },
+    /// The handshake failed.
+    #[error("TLS with {url} failed: {cause}")]
+    Tls {
+        /// The server.
+        url: String,
+        /// The wire error and its fix.
+        cause: String,
+    },
+    /// Silence.
+    #[error(
+        "{url} did not answer {step} in time: is it reachable, and are the Connector's timeouts long enough?"
+    )]
+    Timeout {
+        /// The server.
+        url: String,
+        /// What it did not answer.
+        step: Step,
+    },
+    /// The connection ended or said something that is not LDAP.
+    #[error("{url} ended the connection during {step}: {cause}")]
+    Lost {
+        /// The server.
+        url: String,
+        /// When.
+        step: Step,
+        /// The wire error.
+        cause: String,
+    },
+    /// The service account's bind was refused.
+    #[error("{url} refused the service account {dn:?}: {result}: {fix}")]
+    ServiceBind {
+        /// The server.
+        url: String,
+        /// The service account, empty for anonymous.
+        dn: String,
+        /// LDAP result code, RFC 4511 appendix A.
+        code: u32,
+        /// Result in words.
+        result: String,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// A search was refused.
+    #[error("{url} refused the search below {base:?}: {result}: {fix}")]
+    Search {
+        /// The server.
+        url: String,
+        /// The search base.
+        base: String,
+        /// LDAP result code, RFC 4511 appendix A.
+        code: u32,
+        /// Result in words.
+        result: String,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// Several servers, and none of them answered.
+    #[error("no server of the directory answers: {causes}")]
+    Everywhere {
+        /// What each said, in order.
+        causes: String,
+        /// What the first one's failure is called.
+        reason: Reason,
+    },
+    /// Every connection was in use until the deadline.
+    #[error("no LDAP connection became free in time: the directory is slower than the logins come")]
+    Busy,
+}
+
+/// Result codes we decide by (RFC 4511 appendix A.1).
+pub mod code {
+    pub const SUCCESS: u32 = 0;
+    pub const OPERATIONS_ERROR: u32 = 1;
+    pub const TIME_LIMIT_EXCEEDED: u32 = 3;
+    pub const SIZE_LIMIT_EXCEEDED: u32 = 4;
+    pub const STRONGER_AUTH_REQUIRED: u32 = 8;
+    pub const ADMIN_LIMIT_EXCEEDED: u32 = 11;
+    pub const CONFIDENTIALITY_REQUIRED: u32 = 13;
+    pub const CONSTRAINT_VIOLATION: u32 = 19;
+    pub const NO_SUCH_OBJECT: u32 = 32;
+    pub const INVALID_DN_SYNTAX: u32 = 34;
+    pub const INAPPROPRIATE_AUTHENTICATION: u32 = 48;
+    pub const INVALID_CREDENTIALS: u32 = 49;
+    pub const INSUFFICIENT_ACCESS_RIGHTS: u32 = 50;
+    pub const BUSY: u32 = 51;
+    pub const UNAVAILABLE: u32 = 52;
+    pub const UNWILLING_TO_PERFORM: u32 = 53;
+}
+
+impl Error {
+    /// Whether another server, or a new connection, might do better.
+    pub fn is_of_this_connection(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::Timeout { .. }
+            | Self::Lost { .. }
+            | Self::Everywhere { .. } => true,
+            Self::ServiceBind { code, .. } | Self::Search { code, .. } => is_server_trouble(*code),
+            Self::Busy => false,
+        }
+    }
+
+    /// The word for conditions, metrics and logs.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Connect { .. } | Self::Timeout { .. } | Self::Lost { .. } | Self::Busy => {
+                Reason::UpstreamUnreachable
+            }
+            Self::Tls { .. } => Reason::UpstreamUntrusted,
+            Self::ServiceBind { .. } => Reason::UpstreamRefusedCredentials,
+            Self::Search { .. } => Reason::UpstreamUnusable,
+            Self::Everywhere { reason, .. } => *reason,
+        }
+    }
+
+    /// The base of a search does not exist, or the service account may not see it.
+    pub fn is_no_such_object(&self) -> bool {
+        matches!(
+            self,
+            Self::Search {
+                code: code::NO_SUCH_OBJECT,
+                ..
+            }
+        )
+    }
+}
+
+/// Codes by which a server says that it cannot now, whoever asks.
+pub fn is_server_trouble(code: u32) -> bool {
+    matches!(
+        code,
+        code::OPERATIONS_ERROR | code::BUSY | code::UNAVAILABLE
+    )
+}
+
+/// What a directory said to a user's password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is right, and the account may be used.
+    Accepted,
+    /// Wrong password, or a locked, disabled or expired account. In words, for logs.
+    Refused(String),
+    /// The server cannot say now.
+    Undecided(String),
+}
+
+/// One search.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// Where.
+    pub base: &'a str,
+    /// How deep.
+    pub scope: Scope,
+    /// What.
+    pub filter: &'a Filter,
+    /// Which attributes to send.
+    pub attributes: &'a [String],
+    /// Most entries to take.
+    pub limit: usize,
+    /// Entries per page for searches that may find many; `None` lets the server stop at `limit`.
+    pub page: Option<i32>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Entries, `limit` at most.
+    pub entries: Vec<Entry>,
+    /// There were more.
+    pub more: bool,
+}
+
+/// One connection.
+pub struct Connection {
+    ldap: Ldap,
+    driver: JoinHandle<LdapCall<()>>,
+    url: String,
+    endpoint: usize,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.url)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Connection {
+    /// Dials and, where asked for, starts TLS.
+    ///
+    /// # Errors
+    /// [`Error::Connect`], [`Error::Tls`], [`Error::Timeout`].
+    pub async fn dial(endpoint: &Endpoint, index: usize, until: Instant) -> Result<Self, Error> {
+        let url = endpoint.url.to_string();
+        let settings = endpoint.settings(until.saturating_duration_since(Instant::now()));
+        let dialled = LdapConnAsync::from_url_with_settings(settings, &endpoint.url);
+        match timeout_at(until, caught(dialled)).await {
+            Ok(Some(Ok((driver, ldap)))) => {
+                let driver = tokio::spawn(driver.drive());
+                Ok(Self {
+                    ldap,
+                    driver,
+                    url,
+                    endpoint: index,
+                })
+            }
+            Ok(Some(Err(error))) => Err(dial_error(url, &error)),
+            Ok(None) => Err(Error::Connect {
+                url,
+                cause: NOT_LDAP.to_owned(),
+            }),
+            Err(_) => Err(Error::Timeout {
+                url,
+                step: Step::Connect,
+            }),
+        }
+    }
+
+    /// Which of the connector's servers this is.
+    pub fn endpoint(&self) -> usize {
+        self.endpoint
+    }
+
+    /// Whether the server has ended it. `false` does not promise that it still works.
+    pub fn is_closed(&mut self) -> bool {
+        self.driver.is_finished() || self.ldap.is_closed()
+    }
+
+    /// Binds as the service account; anonymously when `dn` is empty.
+    ///
+    /// # Errors
+    /// [`Error::ServiceBind`] and those of the connection.
+    pub async fn bind_service(
+        &mut self,
+        dn: &str,
+        password: &SecretString,
+        until: Instant,
+    ) -> Result<(), Error> {
+        let result = self.bind(Step::ServiceBind, dn, password, until).await?;
+        if result.rc == code::SUCCESS {
+            return Ok(());
+        }
+        Err(Error::ServiceBind {
+            url: self.url.clone(),
+            dn: dn.to_owned(),
+            code: result.rc,
+            result: describe(&result),
+            fix: service_bind_fix(result.rc),
+        })
+    }
+
+    /// Binds as a user, to have a password checked. The connection belongs to that user afterwards
+    /// and must not be used for anything else.
+    ///
+    /// # Errors
+    /// Those of the connection; what the server answers is a [`Verdict`].
+    pub async fn bind_user(
+        &mut self,
+        dn: &str,
+        password: &SecretString,
+        until: Instant,
+    ) -> Result<Verdict, Error> {
+        let result = self.bind(Step::UserBind, dn, password, until).await?;
+        Ok(verdict(&result))
+    }
+
+    async fn bind(
+        &mut self,
+        step: Step,
+        dn: &str,
+        password: &SecretString,
+        until: Instant,
+    ) -> Result<LdapResult, Error> {
+        let answer = {
+            let call = self.ldap.simple_bind(dn, password.expose_secret());
+            timeout_at(until, caught(call)).await
+        };
+        self.settle(step, answer).await
+    }
+
+    /// Searches, page by page where asked for. Referrals are ignored.
+    ///
+    /// # Errors
+    /// [`Error::Search`] and those of the connection.
+    pub async fn search(&mut self, query: Query<'_>, until: Instant) -> Result<Found, Error> {
+        let mut found = Found {
+            entries: Vec::new(),
+            more: false,
+        };
+        let mut cookie = Vec::new();
+        loop {
+            let result = self.search_page(query, cookie, &mut found, until).await?;
+            match result.rc {
+                code::SUCCESS => {}
+                // The server stopped where we told it to.
+                code::SIZE_LIMIT_EXCEEDED if found.entries.len() >= query.limit => {
+                    found.more = true;
+                }
+                _ => return Err(self.search_error(query.base, &result)),
+            }
+            cookie = match self.next_page(&result.ctrls)? {
+                Some(cookie) if query.page.is_some() && !found.more => cookie,
+                _ => return Ok(found),
+            };
+        }
+    }
+
+    async fn search_page(
+        &mut self,
+        query: Query<'_>,
+        cookie: Vec<u8>,
+        found: &mut Found,
+        until: Instant,
+    ) -> Result<LdapResult, Error> {
+        let seconds = until
+            .saturating_duration_since(Instant::now())
+            .as_secs()
+            .saturating_add(1);
+        let mut options =
+            SearchOptions::new().timelimit(i32::try_from(seconds).unwrap_or(i32::MAX));
+        match query.page {
+            Some(size) => {
+                self.ldap.with_controls(PagedResults { size, cookie });
+            }
+            None => options = options.sizelimit(i32::try_from(query.limit).unwrap_or(i32::MAX)),
+        }
+        self.ldap.with_search_options(options);
+        let answer = {
+            let (base, filter) = (query.base, query.filter.as_str());
+            let call = self
+                .ldap
+                .streaming_search(base, query.scope, filter, query.attributes);
+            timeout_at(until, caught(call)).await
+        };
+        let mut stream = self.settle(Step::Search, answer).await?;
+        loop {
+            let answer = timeout_at(until, caught(stream.next())).await;
+            let Some(message) = self.settle(Step::Search, answer).await? else {
+                break;
+            };
+            if message.is_ref() || message.is_intermediate() {
+                continue;
+            }
+            if found.entries.len() == query.limit {
+                found.more = true;
+                continue;
+            }
+            let entry = Entry::read(message).ok_or_else(|| self.lost(Step::Search, NOT_LDAP))?;
+            found.entries.push(entry);
+        }
+        Ok(stream.finish().await)
+    }
+
+    fn next_page(&self, controls: &[Control]) -> Result<Option<Vec<u8>>, Error> {
+        let paged = controls.iter().find_map(|control| match control {
+            Control(Some(ControlType::PagedResults), raw) => raw.val.as_deref(),
+            _ => None,
+        });
+        let Some(value) = paged else { return Ok(None) };
+        // The library's reader panics on a value that is not a paged-results control.
+        let read = std::panic::catch_unwind(|| PagedResults::parse(value));
+        let page = read.map_err(|_| self.lost(Step::Search, NOT_LDAP))?;
+        Ok(Some(page.cookie).filter(|cookie| !cookie.is_empty()))
+    }
+
+    fn search_error(&self, base: &str, result: &LdapResult) -> Error {
+        Error::Search {
+            url: self.url.clone(),
+            base: base.to_owned(),
+            code: result.rc,
+            result: describe(result),
+            fix: search_fix(result.rc),
+        }
+    }
+
+    fn lost(&self, step: Step, cause: &str) -> Error {
+        Error::Lost {
+            url: self.url.clone(),
+            step,
+            cause: cause.to_owned(),
+        }
+    }
+
+    /// Turns the library's answer into ours; where the connection broke, with the driver's reason.
+    async fn settle<T>(&mut self, step: Step, answer: Answer<T>) -> Result<T, Error> {
+        match answer {
+            Ok(Some(Ok(value))) => Ok(value),
+            Err(_) => Err(Error::Timeout {
+                url: self.url.clone(),
+                step,
+            }),
+            Ok(None) => Err(self.lost(step, NOT_LDAP)),
+            Ok(Some(Err(error))) => {
+                let cause = self.last_words().await.unwrap_or_else(|| error.to_string());
+                Err(self.lost(step, &cause))
+            }
+        }
+    }
+
+    /// Why the driver ended, if it has. Its handle must not be polled after this.
+    async fn last_words(&mut self) -> Option<String> {
+        match timeout(LAST_WORDS, &mut self.driver).await.ok()? {
+            Ok(Ok(())) => Some("the server closed it".to_owned()),
+            Ok(Err(LdapError::Io { source })) => {
+                Some(tls::explain_io(&source).unwrap_or_else(|| source.to_string()))
+            }
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(NOT_LDAP.to_owned()),
+        }
+    }
+}
+
+const NOT_LDAP: &str = "the server answered something that is not LDAP";
+
+/// In time or not, without a panic or not, with a result or not.
+type Answer<T> = Result<Option<LdapCall<T>>, tokio::time::error::Elapsed>;
+
+/// The library panics on some malformed messages: that must end a connection, not a request.
+async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(call).catch_unwind().await.ok()
+}
+
+fn dial_error(url: String, error: &LdapError) -> Error {
+    match error {
+        LdapError::Io { source } => match tls::explain_io(source) {
+            Some(cause) => Error::Tls { url, cause },
+            None => Error::Connect {
+                url,
+                cause: source.to_string(),
+            },
+        },
+        LdapError::Rustls { source } => Error::Tls {
+            url,
+            cause: tls::explain(source),
+        },
+        LdapError::DNSName { .. } => Error::Tls {
+            url,
+            cause: "certificates name hosts; use a host name or an IPv4 address in the URL"
+                .to_owned(),
+        },
+        LdapError::LdapResult { result } => Error::Tls {
+            url,
+            cause: format!(
+                "the server refused StartTLS: {}: use ldaps:// or set up TLS on the server",
+                describe(result)
+            ),
+        },
+        LdapError::Timeout { .. } => Error::Timeout {
+            url,
+            step: Step::Connect,
+        },
+        other => Error::Connect {
+            url,
+            cause: other.to_string(),
+        },
+    }
+}
+
+fn describe(result: &LdapResult) -> String {
+    // "rc=49 (invalidCredentials), dn: "", text: "…"", by the library.
+    result.to_string()
+}
+
+fn service_bind_fix(code: u32) -> &'static str {
+    match code {
+        code::INVALID_CREDENTIALS | code::INVALID_DN_SYNTAX => {
+            "check bindDN and the password in its Secret"
+        }
+        code::STRONGER_AUTH_REQUIRED | code::CONFIDENTIALITY_REQUIRED => {
+            "the server wants TLS: use ldaps:// or StartTLS"
+        }
+        code::INAPPROPRIATE_AUTHENTICATION | code::UNWILLING_TO_PERFORM => {
+            "the server does not allow this kind of bind; name a service account with a password"
+        }
+        _ => "see the server's log",
+    }
+}
+
+fn search_fix(code: u32) -> &'static str {
+    match code {
+        code::NO_SUCH_OBJECT => "check baseDN, and that the service account may read it",
+        code::INSUFFICIENT_ACCESS_RIGHTS | code::OPERATIONS_ERROR => {
+            "the service account may not search there; name one that may"
+        }
+        code::SIZE_LIMIT_EXCEEDED | code::TIME_LIMIT_EXCEEDED | code::ADMIN_LIMIT_EXCEEDED => {
+            "narrow the filter, or raise the server's limits for the service account"
+        }
+        code::STRONGER_AUTH_REQUIRED | code::CONFIDENTIALITY_REQUIRED => {
+            "the server wants TLS: use ldaps:// or StartTLS"
+        }
+        code::INVALID_DN_SYNTAX => "baseDN is not a distinguished name",
+        _ => "see the server's log",
+    }
+}
+
+/// 389 Directory Server binds users with an expired password, and says so in this control.
+const PASSWORD_EXPIRED: &str = "2.16.840.1.113730.3.4.4";
+
+fn verdict(result: &LdapResult) -> Verdict {
+    match result.rc {
+        code::SUCCESS => {
+            let expired = |Control(_, raw): &Control| raw.ctype == PASSWORD_EXPIRED;
+            if result.ctrls.iter().any(expired) {
+                Verdict::Refused("the password has expired".to_owned())
+            } else {
+                Verdict::Accepted
+            }
+        }
+        code::INVALID_CREDENTIALS => match active_directory_reason(&result.text) {
+            Some(reason) => Verdict::Refused(reason.to_owned()),
+            None => Verdict::Refused(describe(result)),
+        },
+        // Locked or inactivated accounts, entries without a password, entries deleted meanwhile.
+        code::CONSTRAINT_VIOLATION
+        | code::UNWILLING_TO_PERFORM
+        | code::INAPPROPRIATE_AUTHENTICATION
+        | code::NO_SUCH_OBJECT => Verdict::Refused(describe(result)),
+        _ => Verdict::Undecided(describe(result)),
+    }
+}
+
+/// Active Directory puts a Windows error code into the text: `… AcceptSecurityContext error, data
+/// 52e, v3839`.
+fn active_directory_reason(text: &str) -> Option<&'static str> {
+    let (_, rest) = text.split_once("data ")?;
+    match rest.split([',', ' ']).next()? {
+        "525" => Some("no such user"),
+        "52e" => Some("wrong password"),
+        "530" => Some("not permitted to sign in at this time"),
+        "531" => Some("not permitted to sign in at this workstation"),
+        "532" => Some("the password has expired"),
+        "533" => Some("the account is disabled"),
+        "701" => Some("the account has expired"),
+        "773" => Some("the user must change the password first"),
+        "775" => Some("the account is locked"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ldap3::controls::RawControl;
+
+    use super::*;
+
+    fn result(rc: u32, text: &str) -> LdapResult {
+        let text = text.to_owned();
+        LdapResult {
+            rc,
+            matched: String::new(),
+            text,
+            refs: vec![],
+            ctrls: vec![],
+        }
+    }
+
+    #[test]
+    fn only_answers_about_the_user_refuse_the_user() {
+        assert_eq!(verdict(&result(0, "")), Verdict::Accepted);
+        for code in [49, 19, 53, 48, 32] {
+            assert!(
+                matches!(verdict(&result(code, "")), Verdict::Refused(_)),
+                "{code}"
+            );
+        }
+        for code in [1, 2, 3, 7, 8, 10, 11, 13, 14, 34, 50, 51, 52, 80] {
+            assert!(
+                matches!(verdict(&result(code, "")), Verdict::Undecided(_)),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn active_directory_codes_are_put_into_words() {
+        let text = "80090308: LdapErr: DSID-0C09042A, comment: AcceptSecurityContext error, data 775, v4563";
+        assert_eq!(
+            verdict(&result(49, text)),
+            Verdict::Refused("the account is locked".to_owned())
+        );
+    }
+
+    #[test]
+    fn bind_with_an_expired_password_is_refused() {
+        let mut accepted = result(0, "");
+        let raw = RawControl {
+            ctype: PASSWORD_EXPIRED.to_owned(),
+            crit: false,
+            val: None,
+        };
+        accepted.ctrls.push(Control(None, raw));
+        assert_eq!(
+            verdict(&accepted),
+            Verdict::Refused("the password has expired".to_owned())
+        );
+    }
+
+    #[test]
+    fn errors_that_another_server_might_not_have_are_known() {
+        let (url, cause) = (String::new(), String::new());
+        assert!(
+            Error::Connect {
+                url: url.clone(),
+                cause
+            }
+            .is_of_this_connection()
+        );
+        let bind = |code| Error::ServiceBind {
+            url: url.clone(),
+            dn: String::new(),
+            code,
+            result: String::new(),
+            fix: "",
+        };
+        assert!(bind(52).is_of_this_connection());
+        assert!(
+            !bind(49).is_of_this_connection(),
+            "the same password elsewhere would lock the account"
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! The upstream identity providers: one module each, all behind the traits of
+//! `claviger_domain::connector`.
+//!
+//! [`build`] is the only place that knows which upstreams there are. The controller reads the
+//! Secrets that [`secret_refs`] names, builds, and keeps what it got until the connector's uid,
+//! generation or Secrets change: connection pools live in it.
+
+pub mod ldap;
+pub mod local;
+pub mod password_hash;
+mod resolved;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use claviger_api::connector as api;
+use claviger_api::{ConnectorSpec, Reason, SecretKeyRef};
+use claviger_domain::connector::{Login, Refresh};
+use thiserror::Error;
+
+pub use local::LocalUser;
+pub use password_hash::{MAX_PASSWORD_BYTES, PasswordHashError, hash_password, validate_hash};
+pub use resolved::{Purpose, Resolved, SecretRef};
+
+/// A connector, ready for service.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// How users sign in.
+    pub login: Login,
+    /// How they are checked again.
+    pub refresh: Refresh,
+    /// What `Ready` is said by; `None` where nothing can be out of reach.
+    pub probe: Option<Arc<dyn Probe>>,
+}
+
+/// Asks an upstream whether it would serve a login now.
+#[async_trait]
+pub trait Probe: Send + Sync + fmt::Debug {
+    /// Does what a login does, short of a user: a new connection, the service account's bind, a
+    /// read of each search base.
+    ///
+    /// # Errors
+    /// [`ProbeError`] holds the wire error and the fix in words.
+    async fn probe(&self) -> Result<(), ProbeError>;
+}
+
+/// Why an upstream would not serve a login now.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct ProbeError {
+    /// The word for the `Ready` condition: one of [`claviger_api::Reason`].
+    pub reason: &'static str,
+    /// For people; holds no secret.
+    pub message: String,
+}
+
+/// Why a connector cannot be built from what the administrator wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BuildError {
+    /// A Secret or key that is not there.
+    #[error(
+        "secret {name:?} has no key {key:?} for {purpose}: create it, labelled claviger.dev/secret=connector"
+    )]
+    SecretMissing {
+        /// The Secret.
+        name: String,
+        /// The key.
+        key: String,
+        /// What for.
+        purpose: Purpose,
+    },
+    /// A Secret that holds something else.
+    #[error("key {key:?} of secret {name:?} is not usable as {purpose}: {cause}")]
+    SecretUnusable {
+        /// The Secret.
+        name: String,
+        /// The key.
+        key: String,
+        /// What for.
+        purpose: Purpose,
+        /// Why not.
+        cause: String,
+    },
+    /// A server's URL.
+    #[error("urls: {0}")]
+    Url(String),
+    /// A search base.
+    #[error(
+        "{field}.baseDN {value:?} is not a distinguished name, such as ou=people,dc=example,dc=com"
+    )]
+    BaseDn {
+        /// Which search.
+        field: &'static str,
+        /// What it says.
+        value: String,
+    },
+    /// A filter or attribute name.
+    #[error("{field}: {cause}")]
+    Filter {
+        /// Which field.
+        field: &'static str,
+        /// Why not.
+        cause: ldap::FilterError,
+    },
+    /// Nothing to compare a user name with.
+    #[error("userSearch.usernameAttributes: name at least one attribute, such as uid")]
+    NoUsernameAttribute,
+    /// CA, client certificate or key.
+    #[error("tls: {0}")]
+    Tls(#[from] ldap::TlsError),
+    /// The table of local users.
+    #[error("local users: {0}")]
+    LocalUsers(#[from] PasswordHashError),
+}
+
+impl BuildError {
+    /// The word for conditions, metrics and logs.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::SecretMissing { .. } => Reason::SecretKeyNotFound,
+            Self::SecretUnusable { .. } => Reason::SecretInvalid,
+            Self::Url(_)
+            | Self::BaseDn { .. }
+            | Self::Filter { .. }
+            | Self::NoUsernameAttribute
+            | Self::Tls(_)
+            | Self::LocalUsers(_) => Reason::InvalidSpec,
+        }
+    }
+
+    fn unusable(secret: &SecretKeyRef, purpose: Purpose, cause: &impl ToString) -> Self {
+        let (name, key) = (secret.name.clone(), secret.key.clone());
+        Self::SecretUnusable {
+            name,
+            key,
+            purpose,
+            cause: cause.to_string(),
+        }
+    }
+}
+
+/// Which Secrets [`build`] needs for this connector, in its own namespace.
+pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
+    match &spec.upstream {
+        api::Upstream::Local(_) => Vec::new(),
+        api::Upstream::Ldap(upstream) => ldap::secret_refs(upstream),
+    }
+}
+
+/// Makes a connector of what the administrator wrote. `name` is for logs. Contacts nobody.
+///
+/// # Errors
+/// [`BuildError`] names the field and the fix.
+pub fn build(
+    name: &str,
+    spec: &ConnectorSpec,
+    resolved: &Resolved,
+) -> Result<Upstream, BuildError> {
+    match &spec.upstream {
+        api::Upstream::Local(upstream) => {
+            let label = upstream.username_prompt.as_deref();
+            let users = Arc::new(local::Local::new(label, &resolved.local_users)?);
+            Ok(Upstream {
+                login: Login::Password(Arc::clone(&users) as _),
+                refresh: Refresh::Memory(users),
+                probe: None,
+            })
+        }
+        api::Upstream::Ldap(upstream) => {
+            let directory = Arc::new(ldap::Directory::new(name, upstream, resolved)?);
+            Ok(Upstream {
+                login: Login::Password(Arc::clone(&directory) as _),
+                refresh: Refresh::Upstream {
+                    recheck: Arc::clone(&directory) as _,
+                    interval_seconds: i64::from(spec.recheck_interval_seconds),
+                },
+                probe: Some(directory),
+            })
+        }
+    }
+}

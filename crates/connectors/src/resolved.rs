@@ -1,0 +1,116 @@
+//! What a connector needs that does not stand in its own object, already read by the controller.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use claviger_api::SecretKeyRef;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+
+use crate::BuildError;
+use crate::local::LocalUser;
+
+/// What one key of a Secret is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Password of the account that searches a directory.
+    BindPassword,
+    /// Certificates to trust, PEM.
+    CertificateAuthority,
+    /// Our own certificate chain, PEM.
+    ClientCertificate,
+    /// Its private key, PEM.
+    ClientKey,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BindPassword => "the bind password",
+            Self::CertificateAuthority => "the CA certificates",
+            Self::ClientCertificate => "the client certificate",
+            Self::ClientKey => "the client certificate's key",
+        })
+    }
+}
+
+/// One key of a Secret that a connector needs, in the connector's namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SecretRef {
+    /// Name of the Secret.
+    pub name: String,
+    /// Key in its data.
+    pub key: String,
+    /// What for.
+    pub purpose: Purpose,
+}
+
+impl SecretRef {
+    /// The key a field of the Connector names.
+    pub fn new(reference: &SecretKeyRef, purpose: Purpose) -> Self {
+        Self {
+            name: reference.name.clone(),
+            key: reference.key.clone(),
+            purpose,
+        }
+    }
+}
+
+/// What the controller has read for one connector.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    secrets: HashMap<(String, String), SecretSlice<u8>>,
+    /// All local users in service, for a `local` connector.
+    pub local_users: Vec<LocalUser>,
+}
+
+impl Resolved {
+    /// Adds what a Secret holds under a key.
+    pub fn insert(&mut self, name: &str, key: &str, value: Vec<u8>) {
+        self.secrets
+            .insert((name.to_owned(), key.to_owned()), value.into());
+    }
+
+    /// What a Secret holds.
+    ///
+    /// # Errors
+    /// [`BuildError::SecretMissing`].
+    pub fn bytes(&self, name: &str, key: &str, purpose: Purpose) -> Result<&[u8], BuildError> {
+        let missing = || BuildError::SecretMissing {
+            name: name.to_owned(),
+            key: key.to_owned(),
+            purpose,
+        };
+        let value = self
+            .secrets
+            .get(&(name.to_owned(), key.to_owned()))
+            .ok_or_else(missing)?;
+        Ok(value.expose_secret())
+    }
+
+    /// A password.
+    ///
+    /// # Errors
+    /// [`BuildError::SecretMissing`], [`BuildError::SecretUnusable`]: not text, or with the line
+    /// feed at its end that `echo` leaves and no directory accepts.
+    pub fn password(
+        &self,
+        name: &str,
+        key: &str,
+        purpose: Purpose,
+    ) -> Result<SecretString, BuildError> {
+        let unusable = |cause: &str| BuildError::SecretUnusable {
+            name: name.to_owned(),
+            key: key.to_owned(),
+            purpose,
+            cause: cause.to_owned(),
+        };
+        let bytes = self.bytes(name, key, purpose)?;
+        let text = std::str::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8 text"))?;
+        if text.ends_with('\n') {
+            return Err(unusable(
+                "it ends with a line feed; write it with printf, not echo",
+            ));
+        }
+        Ok(SecretString::from(text))
+    }
+}

@@ -1,0 +1,548 @@
+//! OAuth2Client → conditions, entry in the issuer, and the Secret to make for it.
+//!
+//! What always holds:
+//! - a client outside home is `<namespace>/<name>`, whatever it says, and gets nothing its issuer's
+//!   `tenants` does not grant: lists that ask for more are refused, of two numbers the stricter wins;
+//! - a client whose issuer is not in home is nobody's business here: no status, no entry, no Secret;
+//! - of two clients with one ID the oldest has it, in service or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use claviger_api::condition::Reason;
+use claviger_api::{
+    ClientConsent, ClientType, IssuerConsent, NamespacesFrom, OAuth2Client, OAuth2ClientStatus,
+    OIDCIssuer, Scope, TenantConsent, TenantPolicy,
+};
+use claviger_domain::client::RedirectUri;
+use claviger_domain::client::{Client, Grant};
+use claviger_domain::issuer::{ClientEntry, Lifetimes};
+use claviger_jose::Algorithm;
+use kube::ResourceExt;
+
+use crate::assess::age::by_age;
+use crate::assess::client_secret::{self, ClientSecret};
+use crate::assess::findings::Findings;
+use crate::assess::issuer::AssessedIssuer;
+use crate::assess::{algorithm, selector};
+use crate::world::{ObjectKey, World};
+
+/// What came of one client.
+#[derive(Debug)]
+pub struct AssessedClient {
+    /// The object.
+    pub object: Arc<OAuth2Client>,
+    /// Its client ID; `None` if it may not have the one it wants.
+    pub id: Option<String>,
+    /// What was found.
+    pub findings: Findings,
+    /// The issuer it belongs to, if that exists.
+    pub issuer: Option<String>,
+    /// What requests at that issuer see.
+    pub entry: Option<ClientEntry>,
+    /// The Secret Claviger keeps for it.
+    pub secret: Option<ClientSecret>,
+}
+
+impl AssessedClient {
+    /// The status but for its conditions.
+    pub fn status(&self) -> OAuth2ClientStatus {
+        OAuth2ClientStatus {
+            observed_generation: self.object.metadata.generation,
+            client_id: self.id.clone(),
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// Assesses every client whose issuer is in home, oldest first.
+pub fn assess(world: &World, issuers: &BTreeMap<String, AssessedIssuer>) -> Vec<AssessedClient> {
+    let mut taken: BTreeMap<(String, String), ObjectKey> = BTreeMap::new();
+    by_age(&world.clients)
+        .filter(|client| issuer_namespace(client) == world.home)
+        .map(|client| {
+            let issuer = issuers.get(&client.spec.issuer_ref.name);
+            let mut assessed = Assessor::new(world, client, issuer).assess();
+            claim(&mut assessed, &mut taken);
+            assessed
+        })
+        .collect()
+}
+
+fn issuer_namespace(client: &OAuth2Client) -> String {
+    let reference = &client.spec.issuer_ref;
+    reference
+        .namespace
+        .clone()
+        .or_else(|| client.namespace())
+        .unwrap_or_default()
+}
+
+/// Gives the ID to the first (oldest) client that may claim it, and refuses the others.
+fn claim(client: &mut AssessedClient, taken: &mut BTreeMap<(String, String), ObjectKey>) {
+    let (Some(id), Some(issuer)) = (&client.id, &client.issuer) else {
+        return;
+    };
+    let own = ObjectKey::of(client.object.as_ref());
+    let holder = taken
+        .entry((issuer.clone(), id.clone()))
+        .or_insert_with(|| own.clone());
+    if *holder == own {
+        return;
+    }
+    client.findings.reject(
+        Reason::ClientIDConflict,
+        format!(
+            "client ID {id} belongs to the older OAuth2Client {holder}: choose another clientID"
+        ),
+    );
+    client.entry = None;
+    client.secret = None;
+}
+
+/// One client under assessment.
+struct Assessor<'w> {
+    world: &'w World,
+    object: &'w Arc<OAuth2Client>,
+    issuer: Option<&'w AssessedIssuer>,
+    findings: Findings,
+    namespace: String,
+}
+
+impl<'w> Assessor<'w> {
+    fn new(
+        world: &'w World,
+        object: &'w Arc<OAuth2Client>,
+        issuer: Option<&'w AssessedIssuer>,
+    ) -> Self {
+        let namespace = object.namespace().unwrap_or_default();
+        Self {
+            world,
+            object,
+            issuer,
+            findings: Findings::default(),
+            namespace,
+        }
+    }
+
+    fn assess(mut self) -> AssessedClient {
+        let id = self.id();
+        let Some(issuer) = self.issuer else {
+            self.findings.unresolved(crate::secret::Unresolved::new(
+                Reason::IssuerNotFound,
+                format!(
+                    "OIDCIssuer {}/{} not found: create it, or correct issuerRef",
+                    self.world.home, self.object.spec.issuer_ref.name
+                ),
+            ));
+            return self.finish(id, None, None);
+        };
+        let admitted = self.admit(&issuer.object);
+        let policy = self.tenant_policy(&issuer.object);
+        let grants = self.grants(&issuer.object, policy);
+        let scopes = self.scopes(policy);
+        let connectors = self.connectors(issuer, policy);
+        let redirect_uris = self.redirect_uris(policy);
+        let id_token_algorithm = self.algorithm(issuer);
+        self.check_authentication_fits_type();
+        let (authentication, secret) = match &id {
+            Some(id) if admitted => client_secret::assess(
+                self.world,
+                self.object,
+                (id, &issuer.object.spec.url),
+                &mut self.findings,
+            ),
+            _ => (None, None),
+        };
+        if !issuer.findings.is_in_service() {
+            self.findings.unresolved(crate::secret::Unresolved::new(
+                Reason::IssuerNotReady,
+                format!(
+                    "OIDCIssuer {} is out of service: see its conditions",
+                    issuer.name()
+                ),
+            ));
+        }
+        if !admitted {
+            return self.finish(id, None, None);
+        }
+        let client = authentication.zip(id.clone()).zip(id_token_algorithm).map(
+            |((authentication, id), id_token_algorithm)| Client {
+                uid: self.object.uid().unwrap_or_default(),
+                display_name: self
+                    .object
+                    .spec
+                    .display_name
+                    .clone()
+                    .unwrap_or_else(|| id.clone()),
+                id,
+                authentication,
+                redirect_uris,
+                grants,
+                scopes,
+                allowed_connectors: connectors,
+                allowed_groups: self.object.spec.allowed_groups.iter().cloned().collect(),
+                trusted_peers: self.object.spec.trusted_peers.iter().cloned().collect(),
+                pkce_required: self.object.spec.pkce_required(),
+                id_token_algorithm,
+                lifetimes: self.lifetimes(&issuer.object, policy),
+                consent_required: self.consent_required(&issuer.object, policy),
+            },
+        );
+        self.finish(id, client, secret)
+    }
+
+    fn finish(
+        self,
+        id: Option<String>,
+        client: Option<Client>,
+        secret: Option<ClientSecret>,
+    ) -> AssessedClient {
+        let hidden = self.findings.rejections().any(|reason| {
+            matches!(
+                reason,
+                Reason::ClientIDNotAllowed | Reason::NamespaceNotAllowed
+            )
+        });
+        let entry = match client {
+            _ if hidden || id.is_none() || self.issuer.is_none() => None,
+            Some(client) if self.findings.is_in_service() => {
+                Some(ClientEntry::InService(Arc::new(client)))
+            }
+            _ => Some(ClientEntry::OutOfService),
+        };
+        AssessedClient {
+            object: Arc::clone(self.object),
+            id,
+            issuer: self.issuer.map(|issuer| issuer.name().to_owned()),
+            secret: secret.filter(|_| self.findings.is_accepted()),
+            findings: self.findings,
+            entry,
+        }
+    }
+
+    fn in_home(&self) -> bool {
+        self.namespace == self.world.home
+    }
+
+    /// The client ID. A slash is what keeps the two kinds apart: names and home IDs have none.
+    fn id(&mut self) -> Option<String> {
+        let wanted = self.object.spec.client_id.as_deref();
+        if !self.in_home() {
+            let Some(wanted) = wanted else {
+                return Some(format!("{}/{}", self.namespace, self.object.name_any()));
+            };
+            self.findings.reject(
+                Reason::ClientIDNotAllowed,
+                format!(
+                    "clientID {wanted:?} is not allowed outside namespace {}: remove it, the client ID is {}/{}",
+                    self.world.home,
+                    self.namespace,
+                    self.object.name_any()
+                ),
+            );
+            return None;
+        }
+        let id = wanted.map_or_else(|| self.object.name_any(), ToOwned::to_owned);
+        let printable = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic());
+        if printable && !id.contains('/') {
+            return Some(id);
+        }
+        self.findings.reject(
+            Reason::InvalidSpec,
+            "clientID must be printable ASCII without spaces and without '/': remove them",
+        );
+        None
+    }
+
+    /// Whether the issuer admits clients of this namespace at all.
+    fn admit(&mut self, issuer: &OIDCIssuer) -> bool {
+        if self.in_home() {
+            return true;
+        }
+        let namespaces = &issuer.spec.allowed_clients.namespaces;
+        let allowed = match namespaces.from {
+            NamespacesFrom::Same => false,
+            NamespacesFrom::All => true,
+            NamespacesFrom::Selector => {
+                let labels = self.world.namespaces.get(&self.namespace);
+                let selector = namespaces.selector.as_ref();
+                selector
+                    .zip(labels)
+                    .is_some_and(|(s, labels)| selector::matches(s, labels))
+            }
+        };
+        let namespace = &self.namespace;
+        let name = issuer.name_any();
+        if !allowed {
+            self.findings.reject(
+                Reason::NamespaceNotAllowed,
+                format!("OIDCIssuer {name} does not admit clients of namespace {namespace}: its administrator must say so in spec.allowedClients"),
+            );
+        } else if issuer.spec.tenants.is_none() {
+            self.findings.reject(
+                Reason::NamespaceNotAllowed,
+                format!("OIDCIssuer {name} has no spec.tenants, so no client outside namespace {} is served: its administrator must set the bounds there", self.world.home),
+            );
+        }
+        allowed && issuer.spec.tenants.is_some()
+    }
+
+    /// The bounds on this client; `None` for a client in home.
+    fn tenant_policy<'i>(&self, issuer: &'i OIDCIssuer) -> Option<&'i TenantPolicy> {
+        issuer.spec.tenants.as_ref().filter(|_| !self.in_home())
+    }
+
+    fn violates(&mut self, message: String) {
+        self.findings.reject(Reason::TenantPolicyViolation, message);
+    }
+
+    fn grants(&mut self, issuer: &OIDCIssuer, policy: Option<&TenantPolicy>) -> BTreeSet<Grant> {
+        let mut grants = BTreeSet::new();
+        for grant in &self.object.spec.grants {
+            let word = grant.as_str();
+            let granted = policy.is_none_or(|policy| policy.allowed_grants.contains(grant));
+            if granted && issuer.spec.grants.contains(grant) {
+                grants.insert(domain_grant(*grant));
+            } else {
+                self.findings.note(format!(
+                    "the issuer does not offer grant {word} to this client"
+                ));
+            }
+        }
+        if !grants.contains(&Grant::AuthorizationCode) {
+            let message = "the issuer offers this client no grant it could sign users in with: ask its administrator for authorization_code in spec.grants and spec.tenants.allowedGrants";
+            match policy {
+                Some(_) => self.violates(message.to_owned()),
+                None => self.findings.reject(Reason::InvalidSpec, message),
+            }
+        }
+        grants
+    }
+
+    fn scopes(&mut self, policy: Option<&TenantPolicy>) -> BTreeSet<String> {
+        let Some(policy) = policy else {
+            return self
+                .object
+                .spec
+                .scopes
+                .iter()
+                .map(|s| s.as_str().to_owned())
+                .collect();
+        };
+        let mut scopes = BTreeSet::new();
+        for scope in self.object.spec.scopes.clone() {
+            if policy.allowed_scopes.contains(&scope) {
+                scopes.insert(scope.as_str().to_owned());
+            } else if matches!(scope, Scope::OpenId | Scope::FederatedId) {
+                // What nobody gets by default was asked for; and without openid there is nothing.
+                self.violates(format!(
+                    "scope {} is not in the issuer's tenants.allowedScopes: remove it, or ask the issuer's administrator",
+                    scope.as_str()
+                ));
+            } else {
+                self.findings.note(format!(
+                    "scope {} is withheld by the issuer's tenants.allowedScopes",
+                    scope.as_str()
+                ));
+            }
+        }
+        scopes
+    }
+
+    fn connectors(
+        &mut self,
+        issuer: &AssessedIssuer,
+        policy: Option<&TenantPolicy>,
+    ) -> Option<BTreeSet<String>> {
+        let wanted: BTreeSet<String> = self
+            .object
+            .spec
+            .allowed_connectors
+            .iter()
+            .cloned()
+            .collect();
+        let offered: BTreeSet<&str> = issuer
+            .object
+            .spec
+            .connectors
+            .iter()
+            .map(|connector| connector.name.as_str())
+            .collect();
+        for name in wanted
+            .iter()
+            .filter(|name| !offered.contains(name.as_str()))
+        {
+            self.findings
+                .note(format!("connector {name} is not offered by the issuer"));
+        }
+        if !wanted.is_empty() && !wanted.iter().any(|name| offered.contains(name.as_str())) {
+            self.findings.unresolved(crate::secret::Unresolved::new(
+                Reason::ConnectorNotFound,
+                "none of allowedConnectors is offered by the issuer: correct the names, or remove the field",
+            ));
+        }
+        let Some(policy) = policy else {
+            return (!wanted.is_empty()).then_some(wanted);
+        };
+        let allowed: BTreeSet<String> = policy.allowed_connectors.iter().cloned().collect();
+        if allowed.is_empty() {
+            self.violates("the issuer's tenants.allowedConnectors is empty, so nobody could sign in: ask its administrator".to_owned());
+        }
+        for name in wanted.difference(&allowed) {
+            self.violates(format!(
+                "connector {name} is not in the issuer's tenants.allowedConnectors: remove it, or ask the issuer's administrator"
+            ));
+        }
+        Some(if wanted.is_empty() {
+            allowed
+        } else {
+            wanted.intersection(&allowed).cloned().collect()
+        })
+    }
+
+    fn redirect_uris(&mut self, policy: Option<&TenantPolicy>) -> Vec<RedirectUri> {
+        let mut uris = Vec::new();
+        for raw in &self.object.spec.redirect_uris {
+            match RedirectUri::parse(raw) {
+                Ok(uri) => uris.push(uri),
+                Err(error) => {
+                    self.findings.reject(
+                        Reason::InvalidSpec,
+                        format!("redirectURIs: {raw:?}: {error}"),
+                    );
+                }
+            }
+            let Some(policy) = policy else { continue };
+            if !host_of(raw).is_some_and(|host| admits_host(policy, &host)) {
+                self.findings.reject(
+                    Reason::TenantPolicyViolation,
+                    format!("redirectURIs: the host of {raw:?} is not in the issuer's tenants.allowedRedirectURIHosts: remove it, or ask the issuer's administrator"),
+                );
+            }
+        }
+        if uris.is_empty() && self.findings.is_accepted() {
+            self.findings.reject(
+                Reason::InvalidSpec,
+                "redirectURIs is empty, so nobody could sign in: add at least one",
+            );
+        }
+        uris
+    }
+
+    fn algorithm(&mut self, issuer: &AssessedIssuer) -> Option<Algorithm> {
+        let keys = issuer.keys.as_ref()?;
+        let Some(wanted) = self.object.spec.id_token_signing_algorithm else {
+            return Some(keys.default_algorithm);
+        };
+        let found = algorithm(wanted);
+        if keys.algorithms.contains(&found) {
+            return Some(found);
+        }
+        self.findings.reject(
+            Reason::AlgorithmNotAvailable,
+            format!("the issuer has no signing key for {}: remove idTokenSigningAlgorithm, or add a SigningKey of it to the issuer", wanted.as_str()),
+        );
+        None
+    }
+
+    fn check_authentication_fits_type(&mut self) {
+        let has_secret = self
+            .object
+            .spec
+            .authentication
+            .as_ref()
+            .is_some_and(|a| a.secret_ref.is_some() || a.generated_secret.is_some());
+        match self.object.spec.type_ {
+            ClientType::Public if has_secret => self.findings.reject(
+                Reason::InvalidSpec,
+                "a Public client cannot keep a secret: remove authentication, or set type to Confidential",
+            ),
+            ClientType::Confidential if !has_secret => self.findings.reject(
+                Reason::InvalidSpec,
+                "a Confidential client needs authentication: add secretRef or generatedSecret, or set type to Public",
+            ),
+            _ => {}
+        }
+    }
+
+    fn lifetimes(&self, issuer: &OIDCIssuer, policy: Option<&TenantPolicy>) -> Lifetimes {
+        let spec = &self.object.spec;
+        let defaults = &issuer.spec.lifetimes;
+        let bound = |value: i32, bound: Option<i32>| {
+            i64::from(bound.map_or(value, |bound| value.min(bound)))
+        };
+        let token = policy.map(|policy| policy.max_id_token_lifetime_seconds);
+        let session = policy.map(|policy| policy.max_refresh_token_lifetime_seconds);
+        let absolute = bound(
+            spec.refresh_token_absolute_seconds
+                .unwrap_or(defaults.refresh_token_absolute_seconds),
+            session,
+        );
+        let idle = spec
+            .refresh_token_idle_seconds
+            .unwrap_or(defaults.refresh_token_idle_seconds);
+        Lifetimes {
+            id_token: bound(
+                spec.id_token_lifetime_seconds
+                    .unwrap_or(defaults.id_token_lifetime_seconds),
+                token,
+            ),
+            access_token: bound(defaults.access_token_lifetime_seconds, token),
+            refresh_idle: i64::from(idle).min(absolute),
+            refresh_absolute: absolute,
+            refresh_grace: i64::from(defaults.refresh_grace_seconds),
+        }
+    }
+
+    fn consent_required(&self, issuer: &OIDCIssuer, policy: Option<&TenantPolicy>) -> bool {
+        if policy.is_some_and(|policy| policy.consent == TenantConsent::Required) {
+            return true;
+        }
+        match self.object.spec.consent {
+            Some(ClientConsent::Required) => true,
+            Some(ClientConsent::Skip) => false,
+            None => issuer.spec.consent == IssuerConsent::Required,
+        }
+    }
+}
+
+/// The grant requests know.
+pub fn domain_grant(grant: claviger_api::Grant) -> Grant {
+    match grant {
+        claviger_api::Grant::AuthorizationCode => Grant::AuthorizationCode,
+        claviger_api::Grant::RefreshToken => Grant::RefreshToken,
+    }
+}
+
+/// Host of an http(s) URI in lower case, without port. A URI that is written so that a browser
+/// might see another host (user, backslash) has none.
+fn host_of(uri: &str) -> Option<String> {
+    let rest = uri
+        .strip_prefix("https://")
+        .or_else(|| uri.strip_prefix("http://"))?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    if authority.is_empty() || authority.contains(['@', '\\', '%']) {
+        return None;
+    }
+    let host = match authority.strip_prefix('[') {
+        Some(bracketed) => format!("[{}]", bracketed.split_once(']')?.0),
+        None => authority
+            .split_once(':')
+            .map_or(authority, |(host, _)| host)
+            .to_owned(),
+    };
+    Some(host.to_ascii_lowercase())
+}
+
+fn admits_host(policy: &TenantPolicy, host: &str) -> bool {
+    policy
+        .allowed_redirect_uri_hosts
+        .iter()
+        .any(|allowed| match allowed.strip_prefix("*.") {
+            Some(parent) => host
+                .strip_suffix(parent)
+                .is_some_and(|sub| sub.len() > 1 && sub.ends_with('.')),
+            None => host == allowed,
+        })
+}

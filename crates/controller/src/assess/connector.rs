@@ -1,0 +1,227 @@
+//! Connector → conditions, upstream and what to ask it.
+//!
+//! What always holds: a Connector reads only Secrets labelled `connector` in home; an upstream that
+//! does not answer stays in service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use claviger_api::condition::{ConditionType, Conditioned, Reason};
+use claviger_api::{Connector, ConnectorStatus, OIDCIssuer, Upstream};
+use claviger_connectors::{BuildError, Resolved, build, secret_refs};
+use claviger_domain::connector::{Connector as DomainConnector, IdentityPolicy};
+use kube::ResourceExt;
+
+use crate::assess::findings::Findings;
+use crate::assess::local_user::AssessedUser;
+use crate::probe::{ProbeResult, ProbeTarget};
+use crate::secret::{self, Unresolved, Use};
+use crate::upstream::{Cache, UpstreamKey};
+use crate::world::{ObjectKey, Objects, World};
+
+/// What came of one connector.
+#[derive(Debug)]
+pub struct AssessedConnector {
+    /// The object.
+    pub object: Arc<Connector>,
+    /// What was found.
+    pub findings: Findings,
+    /// What requests see, if it is in service.
+    pub connector: Option<Arc<DomainConnector>>,
+    /// What to ask, if there is anything to ask.
+    pub probe: Option<ProbeTarget>,
+}
+
+impl AssessedConnector {
+    /// Whether there is something to say. While a new leader asks the upstream for the first time,
+    /// what the one before said of this generation stands.
+    pub fn is_settled(&self, world: &World) -> bool {
+        let unasked = self
+            .probe
+            .as_ref()
+            .is_some_and(|probe| !world.probes.contains_key(&probe.key));
+        let said = self.object.condition(ConditionType::Ready);
+        !unasked
+            || said.is_none_or(|said| said.observed_generation != self.object.metadata.generation)
+    }
+
+    /// The status but for its conditions.
+    pub fn status(&self) -> ConnectorStatus {
+        ConnectorStatus {
+            observed_generation: self.object.metadata.generation,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// Assesses all connectors, by name.
+pub fn assess(
+    world: &World,
+    users: &[AssessedUser],
+    cache: &mut Cache,
+) -> BTreeMap<String, AssessedConnector> {
+    let sharing = sharing_an_issuer(&world.issuers);
+    let assessed = world.connectors.values().map(|connector| {
+        let mut assessed = assess_one(world, connector, users, cache);
+        if sharing.contains(&connector.name_any()) {
+            warn_of_impersonation(&mut assessed);
+        }
+        (connector.name_any(), assessed)
+    });
+    let assessed = assessed.collect();
+    cache.sweep();
+    assessed
+}
+
+fn assess_one(
+    world: &World,
+    connector: &Arc<Connector>,
+    users: &[AssessedUser],
+    cache: &mut Cache,
+) -> AssessedConnector {
+    let mut findings = Findings::default();
+    let mut probe = None;
+    let upstream = resolve(world, connector, users, &mut findings).and_then(|(key, resolved)| {
+        let name = connector.name_any();
+        match cache.get(&key, || build(&name, &connector.spec, &resolved)) {
+            Ok(upstream) => {
+                probe = upstream
+                    .probe
+                    .clone()
+                    .map(|probe| ProbeTarget { key, probe });
+                Some(upstream)
+            }
+            Err(error) => {
+                refuse(&mut findings, &error);
+                None
+            }
+        }
+    });
+    if let Some(target) = &probe {
+        match world.probes.get(&target.key) {
+            Some(ProbeResult::Reachable) => {}
+            Some(ProbeResult::Failed { reason, message }) => findings.unready(*reason, message),
+            None => findings.unknown(Reason::NotProbed, "the upstream has not been asked yet"),
+        }
+    }
+    let spec = &connector.spec;
+    let connector_in_service = upstream
+        .filter(|_| findings.is_in_service())
+        .map(|upstream| {
+            Arc::new(DomainConnector {
+                uid: connector.uid().unwrap_or_default(),
+                name: connector.name_any(),
+                display_name: spec.display_name.clone(),
+                policy: IdentityPolicy {
+                    allowed_groups: spec.allowed_groups.iter().cloned().collect(),
+                    group_prefix: spec.group_prefix.clone().unwrap_or_default(),
+                    email_domains: spec
+                        .email_domains
+                        .iter()
+                        .map(|d| d.to_lowercase())
+                        .collect(),
+                },
+                login: upstream.login,
+                refresh: upstream.refresh,
+            })
+        });
+    AssessedConnector {
+        object: Arc::clone(connector),
+        findings,
+        connector: connector_in_service,
+        probe,
+    }
+}
+
+/// Everything the connector needs, and the key that says which build of it that is.
+fn resolve(
+    world: &World,
+    connector: &Connector,
+    users: &[AssessedUser],
+    findings: &mut Findings,
+) -> Option<(UpstreamKey, Resolved)> {
+    let mut resolved = Resolved::default();
+    let mut inputs = BTreeSet::new();
+    for reference in secret_refs(&connector.spec) {
+        let (name, key) = (reference.name.as_str(), reference.key.as_str());
+        let value = secret::resolve_value(world, &world.home, (name, key), Use::Connector);
+        if let Some(value) = findings.resolved(value) {
+            resolved.insert(name, key, value.to_vec());
+            inputs.insert(secret_version(world, name));
+        }
+    }
+    if matches!(connector.spec.upstream, Upstream::Local(_)) {
+        for user in users {
+            if let Some(row) = &user.row {
+                resolved.local_users.push(row.clone());
+                inputs.insert(user.version.clone());
+            }
+        }
+    }
+    let key = UpstreamKey {
+        uid: connector.uid().unwrap_or_default(),
+        generation: connector.metadata.generation.unwrap_or_default(),
+        inputs: inputs.into_iter().collect(),
+    };
+    findings.is_in_service().then_some((key, resolved))
+}
+
+fn secret_version(world: &World, name: &str) -> String {
+    let secret = world.secrets.get(&ObjectKey::new(&world.home, name));
+    let version = |secret: &Arc<_>| {
+        let secret: &k8s_openapi::api::core::v1::Secret = secret;
+        (
+            secret.uid().unwrap_or_default(),
+            secret.resource_version().unwrap_or_default(),
+        )
+    };
+    let (uid, version) = secret.map(version).unwrap_or_default();
+    format!("{name}/{uid}@{version}")
+}
+
+/// What a Secret holds is a matter of references, everything else of the spec.
+fn refuse(findings: &mut Findings, error: &BuildError) {
+    match error {
+        BuildError::SecretMissing { .. } => {
+            findings.unresolved(Unresolved::new(
+                Reason::SecretKeyNotFound,
+                error.to_string(),
+            ));
+        }
+        BuildError::SecretUnusable { .. } => {
+            findings.unresolved(Unresolved::new(Reason::SecretInvalid, error.to_string()));
+        }
+        _ => findings.reject(Reason::InvalidSpec, error.to_string()),
+    }
+}
+
+/// Names of connectors that are not alone at some issuer.
+fn sharing_an_issuer(issuers: &Objects<OIDCIssuer>) -> BTreeSet<String> {
+    issuers
+        .values()
+        .filter(|issuer| issuer.spec.connectors.len() > 1)
+        .flat_map(|issuer| {
+            issuer
+                .spec
+                .connectors
+                .iter()
+                .map(|connector| connector.name.clone())
+        })
+        .collect()
+}
+
+fn warn_of_impersonation(assessed: &mut AssessedConnector) {
+    let spec = &assessed.object.spec;
+    let distinct = !spec.email_domains.is_empty()
+        || !spec.allowed_groups.is_empty()
+        || spec
+            .group_prefix
+            .as_ref()
+            .is_some_and(|prefix| !prefix.is_empty());
+    if !distinct {
+        assessed.findings.warn(
+            Reason::ImpersonationPossible,
+            "shares an issuer with other connectors, so its users could pass for theirs: set emailDomains, groupPrefix or allowedGroups",
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! The whole world → conditions and the Snapshot, in one pure step.
+//!
+//! ```text
+//! LocalUsers ─→ Connectors ─┐
+//! SigningKeys + Secrets ────┼─→ OIDCIssuers ─→ OAuth2Clients ─→ Snapshot
+//! sealing ring ─────────────┘        every kind ─────────────→ StatusUpdates, plans, probes
+//! ```
+//! What always holds: no I/O, no clock; the same world gives the same answer on every replica.
+//! [`Memo`] only spares work that would come out the same.
+
+pub mod age;
+pub mod client;
+pub mod client_secret;
+pub mod connector;
+pub mod findings;
+pub mod issuer;
+pub mod local_user;
+pub mod sealing;
+pub mod selector;
+pub mod signing_key;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use claviger_api::condition::{Condition, Conditioned};
+use claviger_api::{
+    ConnectorStatus, LocalUserStatus, OAuth2ClientStatus, OIDCIssuerStatus, SigningAlgorithm,
+    SigningKeyStatus,
+};
+use claviger_domain::Snapshot;
+use claviger_domain::issuer::ClientEntry;
+use claviger_jose::Algorithm;
+use claviger_seal::KeyRing;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+
+use crate::keyring::STALENESS_SECONDS;
+use crate::probe::ProbeTarget;
+use crate::readiness::Readiness;
+use crate::reconcile::sealing_ring;
+use crate::status::StatusUpdate;
+use crate::upstream;
+use crate::world::World;
+
+use self::client::AssessedClient;
+use self::client_secret::ClientSecret;
+use self::findings::{Findings, settle};
+use self::issuer::{AssessedIssuer, Parts};
+use self::sealing::Sealing;
+use self::signing_key::{Cached, RingCache, SigningKeyPlan};
+
+/// What one assessment came to.
+#[derive(Debug, Default)]
+pub struct Assessment {
+    /// What was assessed.
+    pub world: World,
+    /// What requests see.
+    pub snapshot: Arc<Snapshot>,
+    /// Statuses that differ from what the objects carry.
+    pub updates: Vec<StatusUpdate>,
+    /// Upstreams to ask.
+    pub probes: Vec<ProbeTarget>,
+    /// When time alone changes the answer, in seconds since the epoch.
+    pub next: Option<i64>,
+    /// Whether this replica may be sent requests.
+    pub readiness: Readiness,
+    /// The sealing ring.
+    pub sealing: Sealing,
+    /// The longest that a session may live, in seconds.
+    pub longest_session: i64,
+    /// What must be seen to in signing-key Secrets.
+    pub signing_keys: Vec<SigningKeyPlan>,
+    /// What must be seen to in generated client Secrets.
+    pub client_secrets: Vec<ClientSecret>,
+}
+
+/// What was built before and need not be built again.
+#[derive(Debug, Default)]
+pub struct Memo {
+    upstreams: upstream::Cache,
+    rings: RingCache,
+    sealing: Cached<KeyRing>,
+}
+
+/// Assesses everything.
+pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
+    let users = local_user::assess(&world);
+    let connectors = connector::assess(&world, &users, &mut memo.upstreams);
+    let signing_keys = signing_key::assess(&world, &mut memo.rings);
+    let sealing = sealing::assess(&world, &mut memo.sealing);
+    let parts = Parts {
+        connectors: &connectors,
+        signing_keys: &signing_keys,
+        sealing: &sealing,
+        now,
+    };
+    let issuers = issuer::assess(&world, &parts);
+    let clients = client::assess(&world, &issuers);
+    let stale = world.is_stale(now);
+    let snapshot = Arc::new(snapshot(&issuers, &clients, &parts, stale));
+    let longest = longest_tokens(&issuers, &clients);
+
+    let mut updates = Updates {
+        all: Vec::new(),
+        now,
+    };
+    let mut plans = Vec::new();
+    let mut due = vec![
+        world
+            .confirmed_at()
+            .filter(|_| !stale)
+            .map(|at| at + STALENESS_SECONDS),
+    ];
+    for (name, key) in &signing_keys {
+        let policy = key.policy(longest.get(name).copied().unwrap_or_default());
+        due.push(
+            key.ring
+                .as_ref()
+                .and_then(|loaded| loaded.ring.due(&policy)),
+        );
+        updates.add(key.object.as_ref(), &key.findings, key.status(&policy));
+        plans.extend(key.plan(policy));
+    }
+    for user in &users {
+        let observed_generation = user.object.metadata.generation;
+        let status = LocalUserStatus {
+            observed_generation,
+            conditions: Vec::new(),
+        };
+        updates.add(user.object.as_ref(), &user.findings, status);
+    }
+    for connector in connectors
+        .values()
+        .filter(|connector| connector.is_settled(&world))
+    {
+        updates.add(
+            connector.object.as_ref(),
+            &connector.findings,
+            connector.status(),
+        );
+    }
+    for issuer in issuers.values() {
+        updates.add(issuer.object.as_ref(), &issuer.findings, issuer.status());
+    }
+    for client in &clients {
+        updates.add(client.object.as_ref(), &client.findings, client.status());
+    }
+    let longest_session = longest_session(&snapshot);
+    due.push(
+        sealing
+            .ring()
+            .map(|ring| sealing_ring::due(ring, longest_session)),
+    );
+    Assessment {
+        readiness: readiness(&sealing, stale),
+        next: due.into_iter().flatten().filter(|at| *at > now).min(),
+        updates: updates.all,
+        probes: connectors
+            .values()
+            .filter_map(|connector| connector.probe.clone())
+            .collect(),
+        signing_keys: plans,
+        client_secrets: clients
+            .into_iter()
+            .filter_map(|client| client.secret)
+            .collect(),
+        longest_session,
+        snapshot,
+        sealing,
+        world,
+    }
+}
+
+fn snapshot(
+    issuers: &BTreeMap<String, AssessedIssuer>,
+    clients: &[AssessedClient],
+    parts: &Parts<'_>,
+    stale: bool,
+) -> Snapshot {
+    let mut entries: HashMap<&str, HashMap<String, ClientEntry>> = HashMap::new();
+    for client in clients {
+        if let (Some(issuer), Some(id), Some(entry)) = (&client.issuer, &client.id, &client.entry) {
+            entries
+                .entry(issuer)
+                .or_default()
+                .insert(id.clone(), entry.clone());
+        }
+    }
+    let served = issuers.values().filter_map(|issuer| {
+        issuer.serve(
+            parts,
+            entries.remove(issuer.name()).unwrap_or_default(),
+            stale,
+        )
+    });
+    Snapshot {
+        issuers: served.collect(),
+    }
+}
+
+/// By signing key: the longest lifetime of an ID token that an issuer using it may make.
+fn longest_tokens(
+    issuers: &BTreeMap<String, AssessedIssuer>,
+    clients: &[AssessedClient],
+) -> BTreeMap<String, i64> {
+    let mut longest = BTreeMap::new();
+    for issuer in issuers.values() {
+        let own = i64::from(issuer.object.spec.lifetimes.id_token_lifetime_seconds);
+        let of_clients = clients.iter().filter_map(|client| match &client.entry {
+            Some(ClientEntry::InService(served))
+                if client.issuer.as_deref() == Some(issuer.name()) =>
+            {
+                Some(served.lifetimes.id_token)
+            }
+            _ => None,
+        });
+        let token = of_clients.fold(own, i64::max);
+        for key in &issuer.object.spec.signing_keys {
+            let entry = longest.entry(key.name.clone()).or_insert(token);
+            *entry = token.max(*entry);
+        }
+    }
+    longest
+}
+
+fn longest_session(snapshot: &Snapshot) -> i64 {
+    let sessions = snapshot.issuers.iter().flat_map(|issuer| {
+        let clients = issuer.clients.values().filter_map(|entry| match entry {
+            ClientEntry::InService(client) => Some(client.lifetimes.refresh_absolute),
+            ClientEntry::OutOfService => None,
+        });
+        clients.chain([issuer.lifetimes.refresh_absolute])
+    });
+    sessions.max().unwrap_or_default()
+}
+
+fn readiness(sealing: &Sealing, stale: bool) -> Readiness {
+    let mut missing: Vec<String> = sealing.complaint().into_iter().collect();
+    if stale {
+        missing.push(format!(
+            "the API server has confirmed nothing for {STALENESS_SECONDS} s: is it there?"
+        ));
+    }
+    Readiness {
+        missing,
+        published: true,
+    }
+}
+
+/// Gathers the statuses that must be written.
+struct Updates {
+    all: Vec<StatusUpdate>,
+    now: i64,
+}
+
+impl Updates {
+    fn add<K, S>(&mut self, object: &K, findings: &Findings, wanted: S)
+    where
+        K: Resource<DynamicType = ()> + ResourceExt + Conditioned + HasStatus<S>,
+        S: WithConditions + Serialize + PartialEq + Clone,
+    {
+        let generation = object.meta().generation.unwrap_or_default();
+        let settled = settle(object.conditions(), findings, generation, self.now);
+        let wanted = wanted.with(settled.after);
+        let current = object
+            .status()
+            .cloned()
+            .map(|status| status.with(settled.before));
+        self.all.extend(StatusUpdate::of(
+            object,
+            current.as_ref(),
+            &wanted,
+            settled.flips,
+        ));
+    }
+}
+
+/// A kind with a status.
+trait HasStatus<S> {
+    fn status(&self) -> Option<&S>;
+}
+
+/// A status with conditions.
+trait WithConditions {
+    fn with(self, conditions: Vec<Condition>) -> Self;
+}
+
+macro_rules! status {
+    ($($kind:ident: $status:ident),+) => {
+        $(
+            impl HasStatus<$status> for claviger_api::$kind {
+                fn status(&self) -> Option<&$status> {
+                    self.status.as_ref()
+                }
+            }
+
+            impl WithConditions for $status {
+                fn with(self, conditions: Vec<Condition>) -> Self {
+                    Self { conditions, ..self }
+                }
+            }
+        )+
+    };
+}
+
+status!(
+    OIDCIssuer: OIDCIssuerStatus,
+    OAuth2Client: OAuth2ClientStatus,
+    Connector: ConnectorStatus,
+    SigningKey: SigningKeyStatus,
+    LocalUser: LocalUserStatus
+);
+
+/// The algorithm as signers know it.
+pub fn algorithm(algorithm: SigningAlgorithm) -> Algorithm {
+    match algorithm {
+        SigningAlgorithm::Rs256 => Algorithm::RS256,
+        SigningAlgorithm::Rs384 => Algorithm::RS384,
+        SigningAlgorithm::Rs512 => Algorithm::RS512,
+        SigningAlgorithm::Es256 => Algorithm::ES256,
+        SigningAlgorithm::Es384 => Algorithm::ES384,
+        SigningAlgorithm::Es512 => Algorithm::ES512,
+        SigningAlgorithm::Ps256 => Algorithm::PS256,
+        SigningAlgorithm::Ps384 => Algorithm::PS384,
+        SigningAlgorithm::Ps512 => Algorithm::PS512,
+    }
+}
+
+/// The algorithm as custom resources know it.
+pub fn api_algorithm(algorithm: Algorithm) -> SigningAlgorithm {
+    match algorithm {
+        Algorithm::RS256 => SigningAlgorithm::Rs256,
+        Algorithm::RS384 => SigningAlgorithm::Rs384,
+        Algorithm::RS512 => SigningAlgorithm::Rs512,
+        Algorithm::ES256 => SigningAlgorithm::Es256,
+        Algorithm::ES384 => SigningAlgorithm::Es384,
+        Algorithm::ES512 => SigningAlgorithm::Es512,
+        Algorithm::PS256 => SigningAlgorithm::Ps256,
+        Algorithm::PS384 => SigningAlgorithm::Ps384,
+        Algorithm::PS512 => SigningAlgorithm::Ps512,
+    }
+}

@@ -1,0 +1,109 @@
+//! SigningKey → its Secret: makes keys, moves them through their life, restores what was deleted.
+//!
+//! What always holds: the Secret has no ownerReference, so a restored SigningKey finds its keys; it
+//! is changed by compare-and-swap alone.
+
+use claviger_api::labels;
+use claviger_jose::{Algorithm, PrivateKey};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use super::{Done, ReconcileError, Reconciler, secret_for};
+use crate::assess::signing_key::SigningKeyPlan;
+use crate::keyring::{Ring, RingKey, Stage};
+use crate::ring_secret;
+use crate::secret::{SIGNING_KEY_UID, Use};
+
+/// A ring asks for an active and a next key at most.
+const MOST_NEW_KEYS: usize = 2;
+
+/// Brings one ring and its Secret to what is asked.
+///
+/// # Errors
+/// [`ReconcileError`].
+pub async fn reconcile(
+    reconciler: &mut Reconciler,
+    plan: &SigningKeyPlan,
+) -> Result<Done, ReconcileError> {
+    let now = reconciler.clock.now();
+    let mut ring = plan.ring.clone();
+    let mut outcome = ring.step(now, &plan.policy);
+    let observed = plan.observed.as_deref();
+    if !outcome.needs_key && is_settled(plan, &ring) {
+        return Ok(Done::Settled);
+    }
+    if reconciler.written.is_pending(&plan.secret, observed) {
+        return Ok(Done::Again);
+    }
+    if observed.is_none() && reconciler.is_taken(&plan.secret).await? {
+        return Ok(Done::Again);
+    }
+    for _ in 0..MOST_NEW_KEYS {
+        if !outcome.needs_key {
+            break;
+        }
+        ring.keys
+            .push(generate(plan.policy.algorithm, plan.rsa_bits, now).await?);
+        outcome = ring.step(now, &plan.policy);
+    }
+    let mut secret = secret_for(
+        &plan.secret,
+        observed,
+        Use::SigningKey,
+        ring_secret::encode(&ring),
+    );
+    secret
+        .labels_mut()
+        .insert(labels::SIGNING_KEY.to_owned(), plan.name.clone());
+    secret
+        .annotations_mut()
+        .insert(SIGNING_KEY_UID.to_owned(), plan.uid.clone());
+    secret.metadata.owner_references = None;
+    reconciler.write(&plan.secret, observed, &secret).await
+}
+
+/// Whether the Secret holds this ring and is marked as this SigningKey's.
+fn is_settled(plan: &SigningKeyPlan, ring: &Ring) -> bool {
+    let Some(observed) = plan.observed.as_deref() else {
+        return false;
+    };
+    same(&plan.ring, ring) && is_adopted(observed, plan)
+}
+
+fn is_adopted(observed: &Secret, plan: &SigningKeyPlan) -> bool {
+    observed.annotations().get(SIGNING_KEY_UID) == Some(&plan.uid)
+        && observed.labels().get(labels::SIGNING_KEY) == Some(&plan.name)
+        && observed
+            .metadata
+            .owner_references
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+}
+
+fn same(before: &Ring, after: &Ring) -> bool {
+    let stages = |ring: &Ring| -> Vec<(String, Stage)> {
+        ring.keys
+            .iter()
+            .map(|key| (key.kid.clone(), key.stage.clone()))
+            .collect()
+    };
+    before.rotation_request == after.rotation_request && stages(before) == stages(after)
+}
+
+/// RSA keys take a tenth of a second and more: not on the runtime's own threads.
+async fn generate(
+    algorithm: Algorithm,
+    rsa_bits: u32,
+    now: i64,
+) -> Result<RingKey, ReconcileError> {
+    let made = tokio::task::spawn_blocking(move || PrivateKey::generate(algorithm, rsa_bits));
+    let key = made
+        .await
+        .map_err(|error| ReconcileError::Key(error.to_string()))?
+        .map_err(|error| ReconcileError::Key(error.to_string()))?;
+    let pem = key
+        .to_pkcs8_pem()
+        .map_err(|error| ReconcileError::Key(error.to_string()))?;
+    Ok(RingKey::pending(key.kid().to_owned(), algorithm, pem, now))
+}

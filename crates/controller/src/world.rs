@@ -1,0 +1,353 @@
+//! What is known of the cluster and of the upstreams: plain maps, and nothing decided.
+//!
+//! ```text
+//! watch::follow ─→ ┐
+//! probe         ─→ ├ Observations ─ wake ─→ publish: World (a clone) → assess
+//! reconcile     ─→ ┘
+//! ```
+//! What always holds:
+//! - outside home only OAuth2Clients, namespace labels and labelled Secrets are known at all;
+//! - an object that cannot be decoded is left out and logged; it never hurts another;
+//! - the keys Claviger made are remembered when somebody deletes their Secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use claviger_api::{Connector, LocalUser, OAuth2Client, OIDCIssuer, SigningKey};
+use claviger_domain::ports::Clock;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use tokio::sync::Notify;
+
+use crate::keyring::STALENESS_SECONDS;
+use crate::probe::ProbeResult;
+use crate::secret;
+use crate::upstream::UpstreamKey;
+use crate::watch::Change;
+
+/// Namespace and name of an object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// The key of this name in this namespace.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// The key of an object.
+    pub fn of(object: &impl ResourceExt) -> Self {
+        Self {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// All known objects of one kind.
+pub type Objects<K> = BTreeMap<ObjectKey, Arc<K>>;
+
+/// One reflector.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// OIDCIssuers in home.
+    Issuers,
+    /// Connectors in home.
+    Connectors,
+    /// SigningKeys in home.
+    SigningKeys,
+    /// LocalUsers in home.
+    LocalUsers,
+    /// OAuth2Clients everywhere.
+    Clients,
+    /// Namespaces (metadata).
+    Namespaces,
+    /// Labelled Secrets of one namespace.
+    Secrets(String),
+}
+
+impl Source {
+    /// Whether Claviger can serve without these objects: only the Secrets of a tenant namespace.
+    fn may_be_denied(&self, home: &str) -> bool {
+        matches!(self, Self::Secrets(namespace) if namespace != home)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secrets(namespace) => write!(f, "Secrets in {namespace}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+/// How far a reflector is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The first list has not come yet.
+    Syncing,
+    /// Its objects are known, as they were at this time.
+    Synced {
+        /// When the API server last said that nothing was missed.
+        confirmed_at: i64,
+    },
+    /// The API server refuses to show them.
+    Denied,
+}
+
+/// Why Claviger could not write a Secret of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// A Secret of that name exists and is somebody else's.
+    Foreign,
+    /// The API server refuses the write.
+    Denied,
+    /// There is no ring, and sessions exist that only the lost one can open.
+    SessionsWithoutRing,
+}
+
+/// Everything observed, at one moment. Clones are cheap.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// The namespace the operator runs in.
+    pub home: String,
+    /// Issuers in home.
+    pub issuers: Objects<OIDCIssuer>,
+    /// Connectors in home.
+    pub connectors: Objects<Connector>,
+    /// Signing keys in home.
+    pub signing_keys: Objects<SigningKey>,
+    /// Local users in home.
+    pub local_users: Objects<LocalUser>,
+    /// Clients everywhere.
+    pub clients: Objects<OAuth2Client>,
+    /// Labels of every namespace.
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Labelled Secrets of the namespaces that are watched.
+    pub secrets: Objects<Secret>,
+    /// Key Secrets of ours that somebody deleted, as they last were.
+    pub remembered: Objects<Secret>,
+    /// How far each reflector is.
+    pub sources: BTreeMap<Source, Progress>,
+    /// What asking the upstreams said.
+    pub probes: BTreeMap<UpstreamKey, ProbeResult>,
+    /// What stands in the way of Secrets we would write.
+    pub obstacles: BTreeMap<ObjectKey, Obstacle>,
+}
+
+impl World {
+    /// Whether every reflector has listed once (or was refused).
+    pub fn is_synced(&self) -> bool {
+        self.sources
+            .values()
+            .all(|progress| *progress != Progress::Syncing)
+    }
+
+    /// When the oldest news was last confirmed by the API server.
+    pub fn confirmed_at(&self) -> Option<i64> {
+        let confirmed = self.sources.values().filter_map(|progress| match progress {
+            Progress::Synced { confirmed_at } => Some(*confirmed_at),
+            Progress::Syncing | Progress::Denied => None,
+        });
+        confirmed.min()
+    }
+
+    /// Whether nothing confirmed this world for so long that it must not be signed from.
+    pub fn is_stale(&self, now: i64) -> bool {
+        self.confirmed_at()
+            .is_some_and(|at| now - at >= STALENESS_SECONDS)
+    }
+
+    /// A key Secret of ours in home, live or remembered.
+    pub fn own_secret(&self, name: &str) -> Option<&Arc<Secret>> {
+        let key = ObjectKey::new(&self.home, name);
+        self.secrets
+            .get(&key)
+            .filter(|secret| secret::is_own(secret))
+            .or_else(|| self.remembered.get(&key))
+    }
+
+    /// How far the Secrets of a namespace are; `None` if they are not watched at all.
+    pub fn secret_access(&self, namespace: &str) -> Option<Progress> {
+        self.sources
+            .get(&Source::Secrets(namespace.to_owned()))
+            .copied()
+    }
+}
+
+/// The one place observations are written to and read from.
+#[derive(Debug)]
+pub struct Observations {
+    world: Mutex<World>,
+    wake: Notify,
+    clock: Arc<dyn Clock>,
+}
+
+impl Observations {
+    /// Nothing is known yet, and these sources are to be waited for.
+    pub fn new(
+        home: &str,
+        sources: impl IntoIterator<Item = Source>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let sources = sources
+            .into_iter()
+            .map(|source| (source, Progress::Syncing))
+            .collect();
+        let world = World {
+            home: home.to_owned(),
+            sources,
+            ..World::default()
+        };
+        Self {
+            world: Mutex::new(world),
+            wake: Notify::new(),
+            clock,
+        }
+    }
+
+    /// Everything known now.
+    pub fn world(&self) -> World {
+        self.lock().clone()
+    }
+
+    /// What is known to stand in the way of a Secret.
+    pub fn obstacle(&self, key: &ObjectKey) -> Option<Obstacle> {
+        self.lock().obstacles.get(key).copied()
+    }
+
+    /// What the last question to an upstream said.
+    pub fn probe(&self, key: &UpstreamKey) -> Option<ProbeResult> {
+        self.lock().probes.get(key).cloned()
+    }
+
+    /// Changes what is known and wakes the publisher.
+    pub fn update(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.lock());
+        self.wake.notify_one();
+    }
+
+    /// Resolves when something changed since the last call.
+    pub async fn changed(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Takes in what a reflector learned.
+    pub fn take_in<K>(
+        &self,
+        source: &Source,
+        change: Change<K>,
+        store: impl FnOnce(&mut World, Change<K>),
+    ) {
+        let now = self.clock.now();
+        let mut world = self.lock();
+        let was_stale = world.is_stale(now);
+        let quiet = matches!(change, Change::Confirmed);
+        let denied = matches!(change, Change::Denied);
+        if denied && !source.may_be_denied(&world.home) {
+            // Forgetting all clients would end their sessions; going stale only makes them wait.
+            return;
+        }
+        store(&mut world, change);
+        let progress = if denied {
+            Progress::Denied
+        } else {
+            Progress::Synced { confirmed_at: now }
+        };
+        let before = world.sources.insert(source.clone(), progress);
+        let silent = quiet || (denied && before == Some(Progress::Denied));
+        let wake = !silent || was_stale != world.is_stale(now);
+        drop(world);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Brings a map of objects up to date.
+pub fn store<K: ResourceExt>(objects: &mut Objects<K>, change: Change<K>) {
+    match change {
+        Change::Replaced(all) => *objects = all.into_iter().map(keyed).collect(),
+        Change::Applied(object) => {
+            let (key, object) = keyed(object);
+            objects.insert(key, object);
+        }
+        Change::Deleted(object) => {
+            objects.remove(&ObjectKey::of(&object));
+        }
+        Change::Denied => objects.clear(),
+        Change::Confirmed => {}
+    }
+}
+
+/// Brings the Secrets of one namespace up to date, and remembers keys of ours that vanish.
+pub fn store_secrets(world: &mut World, namespace: &str, change: Change<Secret>) {
+    let mut of_namespace: Objects<Secret> = world
+        .secrets
+        .extract_if(.., |key, _| key.namespace == namespace)
+        .collect();
+    let before = of_namespace.clone();
+    let denied = matches!(change, Change::Denied);
+    store(&mut of_namespace, change);
+    if namespace == world.home && !denied {
+        for (key, secret) in before {
+            if !of_namespace.contains_key(&key) && secret::is_own(&secret) {
+                world.remembered.insert(key, secret);
+            }
+        }
+        world
+            .remembered
+            .retain(|key, _| !of_namespace.contains_key(key));
+    }
+    world.secrets.append(&mut of_namespace);
+}
+
+/// Brings the namespaces' labels up to date.
+pub fn store_namespaces(
+    namespaces: &mut BTreeMap<String, BTreeMap<String, String>>,
+    change: Change<kube::core::PartialObjectMeta<k8s_openapi::api::core::v1::Namespace>>,
+) {
+    let labels = |meta: &kube::core::PartialObjectMeta<_>| {
+        (
+            meta.name_any(),
+            meta.metadata.labels.clone().unwrap_or_default(),
+        )
+    };
+    match change {
+        Change::Replaced(all) => *namespaces = all.iter().map(labels).collect(),
+        Change::Applied(namespace) => {
+            let (name, labels) = labels(&namespace);
+            namespaces.insert(name, labels);
+        }
+        Change::Deleted(namespace) => {
+            namespaces.remove(&namespace.name_any());
+        }
+        Change::Denied => namespaces.clear(),
+        Change::Confirmed => {}
+    }
+}
+
+fn keyed<K: ResourceExt>(mut object: K) -> (ObjectKey, Arc<K>) {
+    object.managed_fields_mut().clear();
+    (ObjectKey::of(&object), Arc::new(object))
+}

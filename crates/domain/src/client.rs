@@ -1,0 +1,96 @@
+//! A relying party as the assessor admitted it: every bound (issuer, tenant) is already applied.
+
+use std::collections::BTreeSet;
+
+use claviger_jose::Algorithm;
+pub use claviger_protocol::redirect_uri::RedirectUri;
+use secrecy::SecretString;
+
+use crate::issuer::Lifetimes;
+
+/// One OAuth 2.0 client in service at an issuer.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// `metadata.uid` of the OAuth2Client; sessions pin it.
+    pub uid: String,
+    /// `client_id`.
+    pub id: String,
+    /// What users see on the consent page.
+    pub display_name: String,
+    /// Confidential with its live secrets, or public.
+    pub authentication: ClientAuthentication,
+    /// Registered redirect URIs; matched exactly (loopback ports aside, RFC 8252 7.3).
+    pub redirect_uris: Vec<RedirectUri>,
+    /// Grants this client may use.
+    pub grants: BTreeSet<Grant>,
+    /// Scopes this client may ask for; `audience:server:client_id:` scopes are governed by the
+    /// peer's `trusted_peers` instead.
+    pub scopes: BTreeSet<String>,
+    /// Connectors (by name) its users may sign in with. `None` means all the issuer offers.
+    pub allowed_connectors: Option<BTreeSet<String>>,
+    /// Groups (with prefix) of which the user must be in at least one. Empty admits everybody.
+    pub allowed_groups: BTreeSet<String>,
+    /// Client IDs that may obtain ID tokens with this client in their audience.
+    pub trusted_peers: BTreeSet<String>,
+    /// Whether a code challenge must be sent. Always `true` for public clients.
+    pub pkce_required: bool,
+    /// Algorithm of its ID tokens. The issuer has an active key for it.
+    pub id_token_algorithm: Algorithm,
+    /// Lifetimes with every bound applied.
+    pub lifetimes: Lifetimes,
+    /// Whether users are asked before the client learns who they are.
+    pub consent_required: bool,
+}
+
+/// How a client proves who it is at the token endpoint.
+#[derive(Debug, Clone)]
+pub enum ClientAuthentication {
+    /// No proof (`none`): PKCE binds its codes.
+    Public,
+    /// `client_secret_basic` or `client_secret_post` with one of the live secrets, newest first.
+    Secret(Vec<SecretString>),
+}
+
+/// A grant type this provider implements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Grant {
+    /// RFC 6749 4.1.
+    AuthorizationCode,
+    /// RFC 6749 6.
+    RefreshToken,
+}
+
+impl Grant {
+    /// `grant_type` on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+        }
+    }
+}
+
+impl Client {
+    /// Whether this client authenticates with a secret.
+    pub fn is_confidential(&self) -> bool {
+        matches!(self.authentication, ClientAuthentication::Secret(_))
+    }
+
+    /// The registered redirect URI that a requested one matches, if any.
+    pub fn accepts_redirect(&self, requested: &RedirectUri) -> bool {
+        let native = !self.is_confidential();
+        self.redirect_uris
+            .iter()
+            .any(|registered| requested.matches_registered(registered, native))
+    }
+
+    /// Whether its users may sign in with the connector of this name.
+    pub fn allows_connector(&self, name: &str) -> bool {
+        self.allowed_connectors.as_ref().is_none_or(|allowed| allowed.contains(name))
+    }
+
+    /// Whether a user in these groups may sign in.
+    pub fn allows_groups(&self, groups: &[String]) -> bool {
+        self.allowed_groups.is_empty() || groups.iter().any(|g| self.allowed_groups.contains(g))
+    }
+}

@@ -1,0 +1,87 @@
+//! Authorization codes: the grant itself, sealed; nothing is stored until one is redeemed.
+//!
+//! A grant whose code would grow beyond [`MAX_CODE_LENGTH`] (many groups) waits in a Pending session
+//! instead, and the code is a sealed handle to it. Everything checked before the single use (client,
+//! redirect URI, PKCE) is in the code itself either way.
+
+use aws_lc_rs::digest;
+use claviger_protocol::pkce::CodeChallenge;
+use claviger_seal::{Context, OpenError, Purpose};
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Identity;
+use crate::issuer::Issuer;
+use crate::session::UpstreamState;
+
+/// Lifetime of a code in seconds (RFC 6749 4.1.2 recommends at most 600).
+pub const CODE_SECONDS: i64 = 60;
+/// Longest code sent through a browser, in characters: URLs beyond 4 KiB meet proxies that cut them.
+pub const MAX_CODE_LENGTH: usize = 3_072;
+
+/// What a code says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// The authorization flow that ended in this code; names the session.
+    #[serde(rename = "f")]
+    pub flow_id: String,
+    /// UID of the client it was given to.
+    #[serde(rename = "c")]
+    pub client_uid: String,
+    /// `redirect_uri` of the authorization request.
+    #[serde(rename = "r")]
+    pub redirect_uri: String,
+    /// `code_challenge` of the authorization request.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<CodeChallenge>,
+    /// The grant, or `None` where it waits in a Pending session.
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<LoginGrant>,
+}
+
+/// What a user's sign-in and consent granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginGrant {
+    /// The user, after policy.
+    #[serde(rename = "i")]
+    pub identity: Identity,
+    /// What is needed to ask the upstream again.
+    #[serde(rename = "u")]
+    pub upstream: UpstreamState,
+    /// Granted scopes, space-separated.
+    #[serde(rename = "s")]
+    pub scopes: String,
+    /// `nonce` of the authorization request.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// When the user signed in.
+    #[serde(rename = "t")]
+    pub auth_time: i64,
+}
+
+impl Code {
+    /// The code's text, good for [`CODE_SECONDS`]; base64url characters only, 43 or more.
+    pub fn seal(&self, issuer: &Issuer, now: i64) -> String {
+        let plain = serde_json::to_vec(self).unwrap_or_default();
+        issuer.sealing.seal(Purpose::Code, &context(issuer), now + CODE_SECONDS, &plain)
+    }
+
+    /// Reads a code.
+    ///
+    /// # Errors
+    /// [`OpenError`]: not ours, not this issuer's, or past its time.
+    pub fn open(issuer: &Issuer, text: &str, now: i64) -> Result<Self, OpenError> {
+        let plain = issuer.sealing.open(Purpose::Code, &context(issuer), now, text)?;
+        serde_json::from_slice(&plain).map_err(|_| OpenError::Malformed)
+    }
+}
+
+/// SHA-256 of a code's text, base64url: what a session remembers of the code that made it.
+pub fn digest_of(code: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, code.as_bytes());
+    BASE64URL_NOPAD.encode(hash.as_ref())
+}
+
+fn context(issuer: &Issuer) -> Context<'_> {
+    Context { issuer_uid: &issuer.uid, object_name: None }
+}

@@ -1,0 +1,194 @@
+//! The two things an upstream can do: sign a user in, and say later whether that still holds.
+//!
+//! A connector reports what the upstream said; what is let through (allowed groups, mail domains,
+//! prefix) is decided here by [`IdentityPolicy`], for every connector alike, at login and at refresh.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::identity::Identity;
+
+/// One upstream that is in service at an issuer.
+#[derive(Debug, Clone)]
+pub struct Connector {
+    /// `metadata.uid` of the Connector; sessions pin it.
+    pub uid: String,
+    /// `metadata.name`: the connector ID in `sub`, in paths and in `federated_claims`.
+    pub name: String,
+    /// What users see.
+    pub display_name: String,
+    /// What of the upstream's answer is let through.
+    pub policy: IdentityPolicy,
+    /// How a user signs in.
+    pub login: Login,
+    /// Whether and how the upstream is asked again at refresh.
+    pub refresh: Refresh,
+}
+
+/// How a user signs in at a connector.
+#[derive(Debug, Clone)]
+pub enum Login {
+    /// Our own form asks for name and password.
+    Password(Arc<dyn PasswordLogin>),
+}
+
+/// Whether an upstream can vouch for a user again after login.
+#[derive(Debug, Clone)]
+pub enum Refresh {
+    /// It cannot: no refresh token is given.
+    Unsupported,
+    /// Answered from memory; asked at every refresh, never unavailable.
+    Memory(Arc<dyn Recheck>),
+    /// Asked over the network, no more often than `interval_seconds`.
+    Upstream {
+        /// The upstream.
+        recheck: Arc<dyn Recheck>,
+        /// Least seconds between two questions about one session; 0 asks at every refresh.
+        interval_seconds: i64,
+    },
+}
+
+/// What a connector wants back at the next re-check. Opaque; kept sealed in the session only.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectorData(pub Vec<u8>);
+
+impl fmt::Debug for ConnectorData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnectorData({} bytes)", self.0.len())
+    }
+}
+
+/// An upstream's answer about one user.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    /// The user.
+    pub identity: Identity,
+    /// What to hand back at the next re-check.
+    pub data: Option<ConnectorData>,
+}
+
+/// Signs users in by name and password.
+#[async_trait]
+pub trait PasswordLogin: Send + Sync + fmt::Debug {
+    /// Label of the user-name field, such as `Email address`.
+    fn username_label(&self) -> &str;
+
+    /// Checks one attempt. Takes the same time whether the user exists or not, as far as the
+    /// upstream allows. An empty password is refused before the upstream sees it.
+    ///
+    /// # Errors
+    /// [`LoginError`] says whether the user, or the upstream, is at fault.
+    async fn authenticate(
+        &self,
+        username: &str,
+        password: &SecretString,
+    ) -> Result<Authenticated, LoginError>;
+}
+
+/// Says later whether a user is still there, and who they are now.
+#[async_trait]
+pub trait Recheck: Send + Sync + fmt::Debug {
+    /// Looks the user up again.
+    ///
+    /// # Errors
+    /// Only [`RecheckError::Gone`] is a verdict about the user; everything else is
+    /// [`RecheckError::Unavailable`] and must not cost them their session.
+    async fn recheck(
+        &self,
+        known: &Identity,
+        data: Option<&ConnectorData>,
+    ) -> Result<Authenticated, RecheckError>;
+}
+
+/// Why a sign-in at an upstream failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LoginError {
+    /// Unknown user, wrong password, locked or disabled account: users are told one and the same.
+    #[error("invalid credentials: {0}")]
+    InvalidCredentials(String),
+    /// The upstream could not be asked. The text is for logs and holds no secret.
+    #[error("upstream unavailable: {0}")]
+    Unavailable(String),
+    /// The upstream answered something the connector cannot use, such as an entry without the
+    /// identifying attribute. The text names the fix for the administrator.
+    #[error("unusable answer from the upstream: {0}")]
+    Unusable(String),
+}
+
+/// Why a re-check gave no identity.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RecheckError {
+    /// A verdict about this user: gone, disabled, renamed into somebody else.
+    #[error("user no longer valid: {0}")]
+    Gone(String),
+    /// No verdict: outage, wrong service password, unusable answer.
+    #[error("upstream unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// What of an upstream's answer is let through.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityPolicy {
+    /// Groups of which the user must be in at least one (compared before the prefix is added).
+    /// Empty admits everybody.
+    pub allowed_groups: BTreeSet<String>,
+    /// Put before every group name.
+    pub group_prefix: String,
+    /// Mail domains admitted, lower case. Empty admits every domain.
+    pub email_domains: BTreeSet<String>,
+}
+
+/// Why policy refused a user the upstream had accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PolicyError {
+    /// Not in any of the connector's `allowedGroups`.
+    #[error("user is in none of the connector's allowedGroups")]
+    NotInAllowedGroups,
+    /// No mail address in one of the connector's `emailDomains`.
+    #[error("user's mail address is not verified in one of the connector's emailDomains")]
+    EmailDomainNotAllowed,
+    /// The upstream reported a user without an identifier.
+    #[error("upstream reported a user without an identifier")]
+    NoUserID,
+}
+
+impl IdentityPolicy {
+    /// Lets an identity through, with the group prefix applied, or says why not.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: a verdict about this user, at login and at refresh alike.
+    pub fn admit(&self, mut identity: Identity) -> Result<Identity, PolicyError> {
+        if identity.user_id.is_empty() {
+            return Err(PolicyError::NoUserID);
+        }
+        if !self.email_domains.is_empty() && !self.email_admitted(&identity) {
+            return Err(PolicyError::EmailDomainNotAllowed);
+        }
+        if !self.allowed_groups.is_empty()
+            && !identity.groups.iter().any(|g| self.allowed_groups.contains(g))
+        {
+            return Err(PolicyError::NotInAllowedGroups);
+        }
+        if !self.group_prefix.is_empty() {
+            for group in &mut identity.groups {
+                group.insert_str(0, &self.group_prefix);
+            }
+        }
+        Ok(identity)
+    }
+
+    fn email_admitted(&self, identity: &Identity) -> bool {
+        identity.email_verified
+            && identity
+                .email
+                .as_deref()
+                .and_then(|email| email.rsplit_once('@'))
+                .is_some_and(|(_, domain)| self.email_domains.contains(&domain.to_lowercase()))
+    }
+}

@@ -1,0 +1,175 @@
+//! One authorization request on its way through login, sealed in a cookie of the browser that began it.
+//!
+//! Nothing is stored: the cookie is the flow, and only the browser that holds it can go on. The
+//! flow's ID travels in URLs as `state` and names the cookie.
+
+use claviger_protocol::pkce::CodeChallenge;
+use claviger_seal::{Context, Purpose};
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+use crate::issuer::Issuer;
+
+/// How long a user may take to sign in, in seconds.
+pub const FLOW_SECONDS: i64 = 600;
+/// Flows one browser may have open at an issuer; the oldest makes room.
+pub const MAX_FLOWS: usize = 4;
+/// Longest cookie value: four of them fit every proxy's header limit.
+pub const MAX_COOKIE_LENGTH: usize = 1_536;
+
+/// An authorization request under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    /// 22 base64url characters; names the session that may come of it.
+    #[serde(rename = "f")]
+    pub id: String,
+    /// `client_id`.
+    #[serde(rename = "c")]
+    pub client_id: String,
+    /// UID of that client.
+    #[serde(rename = "u")]
+    pub client_uid: String,
+    /// `redirect_uri`.
+    #[serde(rename = "r")]
+    pub redirect_uri: String,
+    /// Granted scopes if the user agrees, space-separated.
+    #[serde(rename = "s")]
+    pub scopes: String,
+    /// `state`, to be returned unchanged.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// `nonce`.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// `code_challenge` (S256).
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<CodeChallenge>,
+    /// Whether the request insists on consent (`prompt=consent`, `approval_prompt=force`).
+    #[serde(rename = "p", default)]
+    pub force_consent: bool,
+    /// `login_hint`, to fill the user-name field.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub login_hint: Option<String>,
+    /// When it began.
+    #[serde(rename = "b")]
+    pub began_at: i64,
+}
+
+/// A cookie to set or clear; the server adds the attributes its scheme needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowCookie {
+    /// Name: [`cookie_name`].
+    pub name: String,
+    /// Sealed flow.
+    pub value: String,
+}
+
+/// Why a flow cannot go on. The user is told to start again at the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum FlowError {
+    /// No cookie of that name: another browser, a blocked cookie, or a forged link.
+    #[error("this sign-in was not started in this browser, or its cookie was blocked")]
+    NoCookie,
+    /// The cookie is not ours, not this issuer's, or past its time.
+    #[error("this sign-in has expired")]
+    Expired,
+}
+
+/// Name of the cookie that carries the flow of this ID. On https it is host-locked (RFC 6265bis 4.1.3.2).
+pub fn cookie_name(issuer: &Issuer, flow_id: &str) -> String {
+    format!("{}{flow_id}", cookie_prefix(issuer))
+}
+
+/// What the names of all flow cookies begin with.
+pub fn cookie_prefix(issuer: &Issuer) -> &'static str {
+    if issuer.url.is_https() { "__Host-claviger-flow-" } else { "claviger-flow-" }
+}
+
+impl Flow {
+    /// The cookie that carries this flow.
+    pub fn seal(&self, issuer: &Issuer) -> FlowCookie {
+        let plain = serde_json::to_vec(self).unwrap_or_default();
+        let not_after = self.began_at + FLOW_SECONDS;
+        FlowCookie {
+            name: cookie_name(issuer, &self.id),
+            value: issuer.sealing.seal(Purpose::Flow, &context(issuer, &self.id), not_after, &plain),
+        }
+    }
+
+    /// The flow that `state` names, from the browser's cookies (name and value each).
+    ///
+    /// # Errors
+    /// [`FlowError`].
+    pub fn open<'c>(
+        issuer: &Issuer,
+        state: &str,
+        cookies: impl IntoIterator<Item = (&'c str, &'c str)>,
+        now: i64,
+    ) -> Result<Self, FlowError> {
+        let wanted = cookie_name(issuer, state);
+        let (_, sealed) = cookies
+            .into_iter()
+            .find(|(name, _)| *name == wanted)
+            .ok_or(FlowError::NoCookie)?;
+        let plain = issuer
+            .sealing
+            .open(Purpose::Flow, &context(issuer, state), now, sealed)
+            .map_err(|_| FlowError::Expired)?;
+        serde_json::from_slice(&plain).map_err(|_| FlowError::Expired)
+    }
+
+    /// The value a form of this flow carries to prove that our page was seen.
+    pub fn csrf_token(&self, issuer: &Issuer) -> String {
+        let (key_id, mac) = issuer.sealing.mac(Purpose::Csrf, &self.csrf_parts(issuer));
+        format!("{key_id}.{}", BASE64URL_NOPAD.encode(&mac))
+    }
+
+    /// Whether a form's value is this flow's.
+    pub fn is_csrf_token(&self, issuer: &Issuer, given: &str) -> bool {
+        let Some((key_id, mac)) = given.split_once('.') else { return false };
+        BASE64URL_NOPAD.decode(mac.as_bytes()).is_ok_and(|mac| {
+            issuer
+                .sealing
+                .verify_mac(Purpose::Csrf, key_id, &self.csrf_parts(issuer), &mac)
+                .is_ok()
+        })
+    }
+
+    /// Whether this flow still belongs to the client it was begun for.
+    pub fn belongs_to(&self, client_uid: &str) -> bool {
+        self.client_uid.as_bytes().ct_eq(client_uid.as_bytes()).into()
+    }
+
+    fn csrf_parts<'a>(&'a self, issuer: &'a Issuer) -> [&'a [u8]; 2] {
+        [issuer.uid.as_bytes(), self.id.as_bytes()]
+    }
+}
+
+/// Names of the cookies that must go so that one more flow leaves at most [`MAX_FLOWS`].
+pub fn surplus_cookies<'c>(
+    issuer: &Issuer,
+    cookies: impl IntoIterator<Item = (&'c str, &'c str)>,
+    now: i64,
+) -> Vec<String> {
+    let prefix = cookie_prefix(issuer);
+    let mut live = Vec::new();
+    let mut surplus = Vec::new();
+    for (name, value) in cookies {
+        let Some(id) = name.strip_prefix(prefix) else { continue };
+        match Flow::open(issuer, id, [(name, value)], now) {
+            Ok(flow) => live.push((flow.began_at, name.to_owned())),
+            Err(_) => surplus.push(name.to_owned()),
+        }
+    }
+    live.sort();
+    let room = MAX_FLOWS - 1;
+    let excess = live.len().saturating_sub(room);
+    surplus.extend(live.into_iter().take(excess).map(|(_, name)| name));
+    surplus
+}
+
+fn context<'a>(issuer: &'a Issuer, flow_id: &'a str) -> Context<'a> {
+    Context { issuer_uid: &issuer.uid, object_name: Some(flow_id) }
+}

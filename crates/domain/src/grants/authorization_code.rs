@@ -1,0 +1,299 @@
+//! `authorization_code` (RFC 6749 4.1.3): the checks, in this order, nothing consumed before the last.
+//!
+//! open · expiry · issuer · (client authentication came before) · client · redirect URI · PKCE ·
+//! connector · claims · **create**. The create is the single use: the session is named by the flow,
+//! so a second redemption meets the first one's object.
+
+use claviger_protocol::error::ErrorCode;
+use claviger_protocol::pkce::{CodeChallenge, CodeVerifier};
+use claviger_protocol::scope::ScopeSet;
+use claviger_protocol::token::{AuthorizationCodeRequest, TokenResponse};
+use std::sync::Arc;
+
+use super::{Proven, may_refresh, refresh_expiry, respond};
+use crate::client::Client;
+use crate::code::{Code, LoginGrant, digest_of};
+use crate::connector::Connector;
+use crate::issue::{self, Subject};
+use crate::issuer::Issuer;
+use crate::ports::{
+    Activation, AuditEvent, NewSession, RevocationReason, SessionState, StoreError, StoredSession,
+};
+use crate::provider::Provider;
+use crate::session::{self, Payload};
+use crate::token::TokenError;
+
+const INVALID: &str = "the authorization code is invalid, has expired or was issued to another client";
+
+/// Redeems a code for tokens.
+///
+/// # Errors
+/// [`TokenError`]; a code that was redeemed before costs its session if it is a true replay.
+pub async fn redeem(
+    provider: &Provider,
+    issuer: &Issuer,
+    client: &Client,
+    request: &AuthorizationCodeRequest,
+) -> Result<TokenResponse, TokenError> {
+    let now = provider.clock.now();
+    let code = Code::open(issuer, &request.code, now).map_err(|_| invalid())?;
+    if code.client_uid != client.uid {
+        return Err(invalid());
+    }
+    if request.redirect_uri.as_deref() != Some(code.redirect_uri.as_str()) {
+        return Err(TokenError::invalid_grant(
+            "redirect_uri must repeat that of the authorization request",
+        ));
+    }
+    prove_possession(code.challenge.as_ref(), request.code_verifier.as_ref())?;
+    let redemption = Redemption {
+        provider,
+        issuer,
+        client,
+        name: session::name_for_flow(&issuer.uid, &code.flow_id),
+        digest: digest_of(&request.code),
+        id: provider.random_id(),
+        now,
+    };
+    match &code.grant {
+        Some(grant) => redemption.create(grant).await,
+        None => redemption.activate().await,
+    }
+}
+
+/// PKCE (RFC 7636 4.6, RFC 9700 2.1.1): a verifier without a challenge is refused as well as the reverse.
+fn prove_possession(
+    challenge: Option<&CodeChallenge>,
+    verifier: Option<&CodeVerifier>,
+) -> Result<(), TokenError> {
+    match (challenge, verifier) {
+        (None, None) => Ok(()),
+        (Some(challenge), Some(verifier)) if challenge.matches(verifier) => Ok(()),
+        (Some(_), Some(_)) => {
+            Err(TokenError::invalid_grant("code_verifier does not match the code_challenge"))
+        }
+        (Some(_), None) => Err(TokenError::invalid_grant("code_verifier is missing")),
+        (None, Some(_)) => Err(TokenError::invalid_grant(
+            "code_verifier was sent, but the authorization request had no code_challenge",
+        )),
+    }
+}
+
+/// The session payload that a grant becomes.
+pub(crate) fn payload_of(
+    issuer: &Issuer,
+    client: &Client,
+    connector: &Connector,
+    grant: &LoginGrant,
+    redeemed: (String, i64),
+) -> Payload {
+    let (code_digest, now) = redeemed;
+    let lifetimes = &client.lifetimes;
+    let scopes = ScopeSet::parse(&grant.scopes).unwrap_or_default();
+    let lifetime = if may_refresh(issuer, client, connector, &scopes) {
+        lifetimes.refresh_absolute
+    } else {
+        lifetimes.access_token.max(lifetimes.id_token)
+    };
+    Payload {
+        identity: grant.identity.clone(),
+        upstream: grant.upstream.clone(),
+        client_uid: client.uid.clone(),
+        scopes: grant.scopes.clone(),
+        nonce: grant.nonce.clone(),
+        auth_time: grant.auth_time,
+        absolute_expiry: now.saturating_add(lifetime),
+        code_digest,
+    }
+}
+
+/// The session object that a payload is stored in.
+pub(crate) fn new_session(
+    issuer: &Issuer,
+    client: &Client,
+    connector: &Connector,
+    payload: &Payload,
+    name: &str,
+) -> NewSession {
+    NewSession {
+        name: name.to_owned(),
+        state: SessionState::Active,
+        issuer_uid: issuer.uid.clone(),
+        client_uid: client.uid.clone(),
+        connector_uid: connector.uid.clone(),
+        client_id: client.id.clone(),
+        connector: connector.name.clone(),
+        user: payload.identity.label().to_owned(),
+        user_hash: session::user_hash(&issuer.uid, &connector.uid, &payload.identity.user_id),
+        client_hash: session::object_hash(&client.uid),
+        connector_hash: session::object_hash(&connector.uid),
+        created_at: 0,
+        expires_at: payload.absolute_expiry,
+        redemption_id: None,
+        payload: payload.seal(issuer, name),
+    }
+}
+
+struct Redemption<'a> {
+    provider: &'a Provider,
+    issuer: &'a Issuer,
+    client: &'a Client,
+    name: String,
+    digest: String,
+    id: String,
+    now: i64,
+}
+
+impl Redemption<'_> {
+    /// The common case: the grant is in the code.
+    async fn create(&self, grant: &LoginGrant) -> Result<TokenResponse, TokenError> {
+        let connector = self.connector(&grant.upstream.connector_uid)?;
+        let scopes = scopes(&grant.scopes)?;
+        self.check_claims(&grant.identity, &connector, &scopes)?;
+        let payload = payload_of(
+            self.issuer,
+            self.client,
+            &connector,
+            grant,
+            (self.digest.clone(), self.now),
+        );
+        let session = NewSession {
+            created_at: self.now,
+            expires_at: self.expires_at(&connector, &payload, &scopes),
+            redemption_id: Some(self.id.clone()),
+            ..new_session(self.issuer, self.client, &connector, &payload, &self.name)
+        };
+        match self.provider.sessions.create(&session).await {
+            Ok(()) => {}
+            Err(StoreError::AlreadyExists) => self.settle_existing().await?,
+            Err(error) => self.settle_lost_answer(error).await?,
+        }
+        self.respond(&payload, &connector, &scopes, session.expires_at)
+    }
+
+    /// A large grant waits in a Pending session: one patch makes it Active.
+    async fn activate(&self) -> Result<TokenResponse, TokenError> {
+        let activation = Activation {
+            name: self.name.clone(),
+            client_uid: self.client.uid.clone(),
+            redemption_id: self.id.clone(),
+            activated_at: self.now,
+            expires_at: self.now.saturating_add(self.client.lifetimes.refresh_idle),
+        };
+        let session = match self.provider.sessions.activate(&activation).await {
+            Ok(session) => session,
+            Err(StoreError::PreconditionFailed) => {
+                self.settle_existing().await?;
+                self.stored().await?.ok_or_else(invalid)?
+            }
+            Err(error) => {
+                self.settle_lost_answer(error).await?;
+                self.stored().await?.ok_or_else(invalid)?
+            }
+        };
+        let payload = Payload::open(self.issuer, &self.name, &session.payload, self.now)
+            .map_err(|_| invalid())?;
+        if payload.code_digest != self.digest {
+            return Err(invalid());
+        }
+        let connector = self.connector(&payload.upstream.connector_uid)?;
+        let scopes = scopes(&payload.scopes)?;
+        self.check_claims(&payload.identity, &connector, &scopes)?;
+        self.respond(&payload, &connector, &scopes, session.expires_at)
+    }
+
+    /// The session exists: our own retried write goes on, a replayed code ends it, a second code of
+    /// the same flow (a double click) is refused and nobody is harmed.
+    async fn settle_existing(&self) -> Result<(), TokenError> {
+        let Some(session) = self.stored().await? else { return Err(invalid()) };
+        if session.redemption_id.as_deref() == Some(self.id.as_str()) {
+            return Ok(());
+        }
+        let replayed = Payload::open(self.issuer, &self.name, &session.payload, self.now)
+            .is_ok_and(|payload| payload.code_digest == self.digest);
+        if replayed && session.state == SessionState::Active {
+            let reason = RevocationReason::CodeReplayed;
+            self.provider.sessions.revoke(&self.name, reason).await?;
+            self.provider.audit.record(&AuditEvent::SessionRevoked {
+                session: &self.name,
+                client: &self.client.id,
+                reason,
+            });
+        }
+        Err(invalid())
+    }
+
+    /// The answer to our write was lost: one read says whether it happened.
+    async fn settle_lost_answer(&self, error: StoreError) -> Result<(), TokenError> {
+        if matches!(error, StoreError::Unavailable { retry_after: Some(_), .. }) {
+            return Err(error.into()); // the API server refused it: it did not happen
+        }
+        match self.stored().await {
+            Ok(Some(session)) if session.redemption_id.as_deref() == Some(self.id.as_str()) => {
+                Ok(())
+            }
+            _ => Err(error.into()),
+        }
+    }
+
+    async fn stored(&self) -> Result<Option<StoredSession>, TokenError> {
+        Ok(self.provider.sessions.get(&self.name).await?)
+    }
+
+    fn connector(&self, uid: &str) -> Result<Arc<Connector>, TokenError> {
+        if let Some(connector) = self.issuer.connector_by_uid(uid) {
+            return Ok(Arc::clone(connector));
+        }
+        if self.issuer.unavailable_connectors.contains(uid) {
+            return Err(TokenError::unavailable("the connector is out of service"));
+        }
+        Err(invalid())
+    }
+
+    fn check_claims(
+        &self,
+        identity: &crate::identity::Identity,
+        connector: &Connector,
+        scopes: &ScopeSet,
+    ) -> Result<(), TokenError> {
+        let about = Subject { identity, connector, client: self.client, scopes };
+        Ok(issue::check(self.issuer, about)?)
+    }
+
+    fn expires_at(&self, connector: &Connector, payload: &Payload, scopes: &ScopeSet) -> i64 {
+        if may_refresh(self.issuer, self.client, connector, scopes) {
+            refresh_expiry(self.client, self.now, payload.absolute_expiry)
+        } else {
+            payload.absolute_expiry
+        }
+    }
+
+    fn respond(
+        &self,
+        payload: &Payload,
+        connector: &Connector,
+        scopes: &ScopeSet,
+        expires_at: i64,
+    ) -> Result<TokenResponse, TokenError> {
+        let refresh = may_refresh(self.issuer, self.client, connector, scopes)
+            .then(|| (0, expires_at.min(payload.absolute_expiry)));
+        let proven = Proven { name: &self.name, payload, connector, scopes, refresh };
+        let response = respond(self.provider, self.issuer, self.client, &proven)?;
+        self.provider.audit.record(&AuditEvent::SessionStarted {
+            session: &self.name,
+            client: &self.client.id,
+            connector: &connector.name,
+            user: payload.identity.label(),
+        });
+        Ok(response)
+    }
+}
+
+fn scopes(text: &str) -> Result<ScopeSet, TokenError> {
+    ScopeSet::parse(text)
+        .map_err(|_| TokenError::refused(ErrorCode::InvalidScope, "stored scopes cannot be read"))
+}
+
+fn invalid() -> TokenError {
+    TokenError::invalid_grant(INVALID)
+}

@@ -1,0 +1,72 @@
+//! One file per grant (RFC 6749 1.3): what it takes, in which order it is checked, what it gives.
+
+use claviger_protocol::scope::ScopeSet;
+use claviger_protocol::token::TokenResponse;
+
+use crate::client::{Client, Grant};
+use crate::connector::{Connector, Refresh};
+use crate::issue::{self, Circumstances, IssueError, Subject};
+use crate::issuer::Issuer;
+use crate::provider::Provider;
+use crate::refresh_token::{Binding, RefreshToken, connector_tag};
+use crate::session::Payload;
+
+pub mod authorization_code;
+pub mod refresh_token;
+
+/// A session a grant has just proven, with its refresh token's place.
+struct Proven<'a> {
+    name: &'a str,
+    payload: &'a Payload,
+    connector: &'a Connector,
+    /// Granted scopes, perhaps narrowed for this answer.
+    scopes: &'a ScopeSet,
+    /// Generation and expiry of the refresh token to hand out.
+    refresh: Option<(i64, i64)>,
+}
+
+/// Whether a session of these scopes gets a refresh token (OIDC Core 11, `offline_access`).
+fn may_refresh(issuer: &Issuer, client: &Client, connector: &Connector, scopes: &ScopeSet) -> bool {
+    scopes.contains("offline_access")
+        && issuer.grants.contains(&Grant::RefreshToken)
+        && client.grants.contains(&Grant::RefreshToken)
+        && !matches!(connector.refresh, Refresh::Unsupported)
+}
+
+/// When a refresh token handed out now dies: unused, or with its session.
+fn refresh_expiry(client: &Client, now: i64, absolute_expiry: i64) -> i64 {
+    now.saturating_add(client.lifetimes.refresh_idle).min(absolute_expiry)
+}
+
+fn respond(
+    provider: &Provider,
+    issuer: &Issuer,
+    client: &Client,
+    proven: &Proven<'_>,
+) -> Result<TokenResponse, IssueError> {
+    let Proven { name, payload, connector, scopes, refresh } = proven;
+    let about = Subject { identity: &payload.identity, connector, client, scopes };
+    let when = Circumstances {
+        session: name,
+        nonce: payload.nonce.as_deref(),
+        auth_time: payload.auth_time,
+    };
+    let tokens = issue::tokens(provider, issuer, about, when)?;
+    let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
+    let refresh_token = refresh.map(|(generation, not_after)| {
+        RefreshToken {
+            session: (*name).to_owned(),
+            generation,
+            not_after,
+            connector_tag: connector_tag(&connector.uid),
+        }
+        .encode(&issuer.sealing, binding)
+    });
+    Ok(TokenResponse::new(
+        tokens.access_token,
+        tokens.expires_in,
+        Some(tokens.id_token),
+        refresh_token,
+        scopes.to_string(),
+    ))
+}

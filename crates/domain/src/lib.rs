@@ -1,0 +1,42 @@
+//! What the provider decides, free of HTTP and Kubernetes.
+//!
+//! ```text
+//! server::endpoint ─→ protocol (parse) ─→ domain ─→ ports::Sessions (one atomic call)
+//!                                          ↑
+//!                         Arc<Snapshot>, once per request
+//! ```
+//! What always holds:
+//! - nothing is stored for anybody who has not authenticated;
+//! - [`issue`] is the only place that mints a token;
+//! - a stored session's authority is its sealed payload; its plain fields are for people and selectors;
+//! - times are `i64` seconds since the Unix epoch, lifetimes are `i64` seconds.
+#![deny(missing_docs)]
+
+pub mod access_token;
+pub mod authorize;
+pub mod client;
+pub mod code;
+pub mod connector;
+pub mod discovery;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fakes;
+pub mod flow;
+pub mod grants;
+pub mod identity;
+pub mod issue;
+pub mod issuer;
+pub mod keys;
+pub mod login;
+pub mod ports;
+pub mod provider;
+pub mod refresh_token;
+pub mod session;
+pub mod snapshot;
+pub mod token;
+pub mod userinfo;
+
+pub use provider::Provider;
+pub use snapshot::Snapshot;
+
+/// Allowance wherever two clocks meet, in seconds.
+pub const SKEW_SECONDS: i64 = 60;

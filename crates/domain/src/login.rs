@@ -1,0 +1,295 @@
+//! From a flow to a code: sign-in at a connector, policy, consent.
+//!
+//! Nothing is stored on the way, except a grant too large for a code, and that only for a user who
+//! has authenticated and agreed.
+
+use std::sync::Arc;
+
+use claviger_protocol::authorize::AuthorizationResponse;
+use claviger_protocol::error::ErrorCode;
+use claviger_protocol::redirect_uri::RedirectUri;
+use claviger_protocol::scope::ScopeSet;
+use claviger_seal::{Context, Purpose};
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use crate::client::Client;
+use crate::code::{CODE_SECONDS, Code, LoginGrant, MAX_CODE_LENGTH, digest_of};
+use crate::connector::{Authenticated, Connector, Login, LoginError};
+use crate::flow::{FLOW_SECONDS, Flow};
+use crate::grants::authorization_code::{new_session, payload_of};
+use crate::issue::{self, IssueError, Subject};
+use crate::issuer::{ClientEntry, Issuer};
+use crate::ports::{AuditEvent, NewSession, SessionState, StoreError};
+use crate::provider::Provider;
+use crate::session::{self, UpstreamState};
+
+/// What comes of a sign-in.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Back to the client by this URL, with a code or an error.
+    Redirect(String),
+    /// The user is asked whether the client may know them.
+    Consent(Consent),
+}
+
+/// What the consent page shows and carries.
+#[derive(Debug)]
+pub struct Consent {
+    /// Name of the client.
+    pub client: String,
+    /// Scopes it gets, in the order asked for.
+    pub scopes: Vec<String>,
+    /// What a person would call the user.
+    pub user: String,
+    /// The sealed grant the form sends back.
+    pub grant: String,
+}
+
+/// Why a step of the login did not happen. The user may try again where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StepError {
+    /// Unknown user or wrong password: one message for both.
+    #[error("invalid credentials")]
+    InvalidCredentials,
+    /// No connector of that name is in service for this client.
+    #[error("this way to sign in is not available")]
+    NoConnector,
+    /// The client is gone or changed since the flow began.
+    #[error("the application is not available")]
+    NoClient,
+    /// The upstream or the session store is away: try again later.
+    #[error("temporarily unavailable: {0}")]
+    Unavailable(String),
+    /// The consent form is not the one we sent, or too old.
+    #[error("this sign-in has expired")]
+    Expired,
+}
+
+/// The flow's client, if it may still be used.
+///
+/// # Errors
+/// [`StepError::NoClient`].
+pub fn client_of<'i>(issuer: &'i Issuer, flow: &Flow) -> Result<&'i Client, StepError> {
+    match issuer.client(&flow.client_id) {
+        Some(ClientEntry::InService(client)) if flow.belongs_to(&client.uid) => Ok(client),
+        _ => Err(StepError::NoClient),
+    }
+}
+
+/// The connector of this name, if the flow's client may use it.
+///
+/// # Errors
+/// [`StepError::NoClient`] or [`StepError::NoConnector`].
+pub fn connector_of<'i>(
+    issuer: &'i Issuer,
+    flow: &Flow,
+    name: &str,
+) -> Result<&'i Arc<Connector>, StepError> {
+    let client = client_of(issuer, flow)?;
+    issuer.connectors_for(client).find(|c| c.name == name).ok_or(StepError::NoConnector)
+}
+
+/// A sign-in by name and password at the connector of this name.
+///
+/// # Errors
+/// [`StepError`].
+pub async fn with_password(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    connector: &str,
+    attempt: (&str, &SecretString),
+) -> Result<Outcome, StepError> {
+    let connector = connector_of(issuer, flow, connector)?;
+    let (username, password) = attempt;
+    let refused = |reason| {
+        provider.audit.record(&AuditEvent::LoginRefused {
+            client: &flow.client_id,
+            connector: &connector.name,
+            reason,
+        });
+        StepError::InvalidCredentials
+    };
+    if username.is_empty() || password.expose_secret().is_empty() {
+        return Err(refused("EmptyCredentials"));
+    }
+    let Login::Password(upstream) = &connector.login;
+    match upstream.authenticate(username, password).await {
+        Ok(authenticated) => authenticated_at(provider, issuer, flow, connector, authenticated).await,
+        Err(LoginError::InvalidCredentials(_)) => Err(refused("InvalidCredentials")),
+        Err(error) => {
+            tracing::warn!(connector = connector.name, %error, "sign-in could not be checked");
+            Err(StepError::Unavailable("the directory behind this sign-in cannot be used".into()))
+        }
+    }
+}
+
+/// The upstream has vouched for the user: policy, then consent, then a code.
+async fn authenticated_at(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    connector: &Connector,
+    authenticated: Authenticated,
+) -> Result<Outcome, StepError> {
+    let client = client_of(issuer, flow)?;
+    let now = provider.clock.now();
+    let deny = |reason: &'static str, description: &str| {
+        provider.audit.record(&AuditEvent::LoginRefused {
+            client: &client.id,
+            connector: &connector.name,
+            reason,
+        });
+        error_redirect(issuer, flow, ErrorCode::AccessDenied, description)
+    };
+    let identity = match connector.policy.admit(authenticated.identity) {
+        Ok(identity) => identity,
+        Err(error) => return deny("ConnectorPolicy", &error.to_string()),
+    };
+    if !client.allows_groups(&identity.groups) {
+        return deny("ClientPolicy", "user is in none of the client's allowedGroups");
+    }
+    let scopes = ScopeSet::parse(&flow.scopes).map_err(|_| StepError::Expired)?;
+    let about = Subject { identity: &identity, connector, client, scopes: &scopes };
+    match issue::check(issuer, about) {
+        Ok(()) => {}
+        Err(error @ IssueError::ReservedValue { .. }) => {
+            return deny("ReservedValue", &error.to_string());
+        }
+        Err(error) => return Err(StepError::Unavailable(error.to_string())),
+    }
+    let grant = LoginGrant {
+        identity,
+        upstream: UpstreamState {
+            connector_uid: connector.uid.clone(),
+            data: authenticated.data,
+            checked_at: now,
+        },
+        scopes: flow.scopes.clone(),
+        nonce: flow.nonce.clone(),
+        auth_time: now,
+    };
+    if client.consent_required || flow.force_consent {
+        return Ok(Outcome::Consent(Consent {
+            client: client.display_name.clone(),
+            scopes: scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
+            user: grant.identity.label().to_owned(),
+            grant: seal_consent(issuer, flow, &grant),
+        }));
+    }
+    grant_code(provider, issuer, flow, grant).await
+}
+
+/// The user's answer on the consent page.
+///
+/// # Errors
+/// [`StepError`].
+pub async fn answer_consent(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    sealed_grant: &str,
+    approved: bool,
+) -> Result<Outcome, StepError> {
+    let now = provider.clock.now();
+    let plain = issuer
+        .sealing
+        .open(Purpose::Consent, &consent_context(issuer, flow), now, sealed_grant)
+        .map_err(|_| StepError::Expired)?;
+    let grant: LoginGrant = serde_json::from_slice(&plain).map_err(|_| StepError::Expired)?;
+    if !approved {
+        return error_redirect(issuer, flow, ErrorCode::AccessDenied, "the user refused");
+    }
+    grant_code(provider, issuer, flow, grant).await
+}
+
+fn seal_consent(issuer: &Issuer, flow: &Flow, grant: &LoginGrant) -> String {
+    let plain = serde_json::to_vec(grant).unwrap_or_default();
+    let not_after = flow.began_at + FLOW_SECONDS;
+    issuer.sealing.seal(Purpose::Consent, &consent_context(issuer, flow), not_after, &plain)
+}
+
+fn consent_context<'a>(issuer: &'a Issuer, flow: &'a Flow) -> Context<'a> {
+    Context { issuer_uid: &issuer.uid, object_name: Some(&flow.id) }
+}
+
+async fn grant_code(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    grant: LoginGrant,
+) -> Result<Outcome, StepError> {
+    let client = client_of(issuer, flow)?;
+    let connector = issuer
+        .connector_by_uid(&grant.upstream.connector_uid)
+        .ok_or(StepError::NoConnector)?;
+    let now = provider.clock.now();
+    let mut code = Code {
+        flow_id: flow.id.clone(),
+        client_uid: client.uid.clone(),
+        redirect_uri: flow.redirect_uri.clone(),
+        challenge: flow.challenge.clone(),
+        grant: Some(grant),
+    };
+    let mut text = code.seal(issuer, now);
+    if text.len() > MAX_CODE_LENGTH
+        && let Some(grant) = code.grant.take()
+    {
+        text = code.seal(issuer, now);
+        let session = pending(issuer, client, connector, &grant, (flow, &text, now));
+        match provider.sessions.create(&session).await {
+            Ok(()) => {}
+            Err(StoreError::AlreadyExists) => {
+                // A double click: the first click's code is the one that counts.
+                return error_redirect(
+                    issuer,
+                    flow,
+                    ErrorCode::AccessDenied,
+                    "this sign-in was already finished in another window",
+                );
+            }
+            Err(error) => return Err(StepError::Unavailable(error.to_string())),
+        }
+    }
+    let response =
+        AuthorizationResponse::success(&text, flow.state.as_deref(), issuer.url.as_str());
+    Ok(Outcome::Redirect(response.location(&redirect_uri(flow)?)))
+}
+
+/// The session in which a large grant waits for its code to be redeemed.
+fn pending(
+    issuer: &Issuer,
+    client: &Client,
+    connector: &Connector,
+    grant: &LoginGrant,
+    (flow, code, now): (&Flow, &str, i64),
+) -> NewSession {
+    let name = session::name_for_flow(&issuer.uid, &flow.id);
+    let payload = payload_of(issuer, client, connector, grant, (digest_of(code), now));
+    NewSession {
+        state: SessionState::Pending,
+        created_at: now,
+        expires_at: now + CODE_SECONDS,
+        ..new_session(issuer, client, connector, &payload, &name)
+    }
+}
+
+fn error_redirect(
+    issuer: &Issuer,
+    flow: &Flow,
+    code: ErrorCode,
+    description: &str,
+) -> Result<Outcome, StepError> {
+    let response = AuthorizationResponse::error(
+        code,
+        description,
+        flow.state.as_deref(),
+        issuer.url.as_str(),
+    );
+    Ok(Outcome::Redirect(response.location(&redirect_uri(flow)?)))
+}
+
+fn redirect_uri(flow: &Flow) -> Result<RedirectUri, StepError> {
+    RedirectUri::parse(&flow.redirect_uri).map_err(|_| StepError::Expired)
+}

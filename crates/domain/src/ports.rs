@@ -1,0 +1,250 @@
+//! What the domain needs from outside: time, randomness, the session store, and somebody to tell.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+/// The wall clock.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Seconds since the Unix epoch.
+    fn now(&self) -> i64;
+}
+
+/// A source of unpredictable bytes.
+pub trait Entropy: Send + Sync + fmt::Debug {
+    /// Fills the buffer. Aborts the process rather than return predictable bytes.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// Whether a stored session may still be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// Holds a grant too large for a code; becomes Active when the code is redeemed.
+    Pending,
+    /// In use.
+    Active,
+    /// Over. Kept as a tombstone so that no replay can create it again.
+    Revoked,
+}
+
+/// One stored session, as the store gives it back.
+#[derive(Debug, Clone)]
+pub struct StoredSession {
+    /// Object name: base32 of a hash.
+    pub name: String,
+    /// Whether it may be used.
+    pub state: SessionState,
+    /// How often its refresh token was rotated; the current refresh token carries this number.
+    pub generation: i64,
+    /// UID of the client it belongs to.
+    pub client_uid: String,
+    /// When `generation` last moved.
+    pub rotated_at: i64,
+    /// When the current refresh token dies.
+    pub expires_at: i64,
+    /// Identifier of the redemption that made it Active: tells our own retried write from a replay.
+    pub redemption_id: Option<String>,
+    /// Sealed [`crate::session::Payload`].
+    pub payload: String,
+}
+
+/// A session to store.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// Object name: base32 of a hash.
+    pub name: String,
+    /// `Pending` or `Active`.
+    pub state: SessionState,
+    /// UID of the issuer.
+    pub issuer_uid: String,
+    /// UID of the client.
+    pub client_uid: String,
+    /// UID of the connector.
+    pub connector_uid: String,
+    /// `client_id`, for people and selectors.
+    pub client_id: String,
+    /// Connector name, for people and selectors.
+    pub connector: String,
+    /// The user's label, for people and selectors.
+    pub user: String,
+    /// Stable hash of issuer, connector and user ID, for selectors.
+    pub user_hash: String,
+    /// Stable hash of the client's UID, for selectors.
+    pub client_hash: String,
+    /// Stable hash of the connector's UID, for selectors.
+    pub connector_hash: String,
+    /// Now.
+    pub created_at: i64,
+    /// When it dies.
+    pub expires_at: i64,
+    /// Identifier of this redemption; `None` while Pending.
+    pub redemption_id: Option<String>,
+    /// Sealed payload.
+    pub payload: String,
+}
+
+/// Moves a session's refresh token from one generation to the next.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// Object name.
+    pub name: String,
+    /// UID of the client that must own it.
+    pub client_uid: String,
+    /// The generation it must have; it then has this plus one.
+    pub from_generation: i64,
+    /// Now.
+    pub rotated_at: i64,
+    /// When the next refresh token dies.
+    pub expires_at: i64,
+    /// A new sealed payload, where the identity or the connector's data changed.
+    pub payload: Option<String>,
+}
+
+/// Makes a pending session active: the redemption of a large code.
+#[derive(Debug, Clone)]
+pub struct Activation {
+    /// Object name.
+    pub name: String,
+    /// UID of the client that must own it.
+    pub client_uid: String,
+    /// Identifier of this redemption.
+    pub redemption_id: String,
+    /// Now.
+    pub activated_at: i64,
+    /// When its first refresh token dies.
+    pub expires_at: i64,
+}
+
+/// Why a write did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StoreError {
+    /// The object exists already (`create`).
+    #[error("session exists already")]
+    AlreadyExists,
+    /// A precondition did not hold, or the object is not there. Read it to learn which.
+    #[error("session changed or is gone")]
+    PreconditionFailed,
+    /// The API server could not be asked, or its answer was lost: the write may have happened.
+    #[error("session store unavailable: {message}")]
+    Unavailable {
+        /// For logs.
+        message: String,
+        /// Seconds the caller should wait, if the API server said.
+        retry_after: Option<u32>,
+    },
+}
+
+/// The session store: every method is one atomic API-server request unless said otherwise.
+#[async_trait]
+pub trait Sessions: Send + Sync + fmt::Debug {
+    /// Creates a session. The name is the single-use guard.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] or [`StoreError::Unavailable`].
+    async fn create(&self, session: &NewSession) -> Result<(), StoreError>;
+
+    /// Reads a session by quorum.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn get(&self, name: &str) -> Result<Option<StoredSession>, StoreError>;
+
+    /// Rotates an Active session's refresh token and returns the session as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::PreconditionFailed`] when it is not there, not Active, another client's or at
+    /// another generation; [`StoreError::Unavailable`].
+    async fn rotate(&self, rotation: &Rotation) -> Result<StoredSession, StoreError>;
+
+    /// Makes a Pending session Active and returns it as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError::PreconditionFailed`] when it is not there, not Pending or another client's;
+    /// [`StoreError::Unavailable`].
+    async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError>;
+
+    /// Makes a session a tombstone. Revoking a revoked or missing session is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn revoke(&self, name: &str, reason: RevocationReason) -> Result<(), StoreError>;
+}
+
+/// Which sessions are revoked, from memory (a watch of tombstones).
+pub trait Revocations: Send + Sync + fmt::Debug {
+    /// Whether the session of this name is known to be revoked.
+    fn is_revoked(&self, name: &str) -> bool;
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationReason {
+    /// An authorization code was presented a second time (RFC 6749 4.1.2).
+    CodeReplayed,
+    /// A rotated refresh token was presented outside its grace (RFC 9700 4.14.2).
+    RefreshTokenReused,
+    /// The upstream says the user is gone, or policy no longer admits them.
+    UserNoLongerValid,
+    /// The client, connector or issuer it was made for is gone.
+    ConfigurationRemoved,
+}
+
+impl RevocationReason {
+    /// The word that stands in the session, the Event, the metric and the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CodeReplayed => "CodeReplayed",
+            Self::RefreshTokenReused => "RefreshTokenReused",
+            Self::UserNoLongerValid => "UserNoLongerValid",
+            Self::ConfigurationRemoved => "ConfigurationRemoved",
+        }
+    }
+}
+
+/// Something an auditor wants to know. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditEvent<'a> {
+    /// A user signed in and a session was stored.
+    SessionStarted {
+        /// Session name.
+        session: &'a str,
+        /// `client_id`.
+        client: &'a str,
+        /// Connector name.
+        connector: &'a str,
+        /// What a person would call the user.
+        user: &'a str,
+    },
+    /// A session's tokens were refreshed.
+    SessionRefreshed {
+        /// Session name.
+        session: &'a str,
+        /// `client_id`.
+        client: &'a str,
+    },
+    /// A session was revoked.
+    SessionRevoked {
+        /// Session name.
+        session: &'a str,
+        /// `client_id`.
+        client: &'a str,
+        /// Why.
+        reason: RevocationReason,
+    },
+    /// A sign-in failed at a connector or by policy.
+    LoginRefused {
+        /// `client_id`.
+        client: &'a str,
+        /// Connector name.
+        connector: &'a str,
+        /// PascalCase word.
+        reason: &'static str,
+    },
+}
+
+/// Where audit events go: log, metrics, Kubernetes Events.
+pub trait Audit: Send + Sync + fmt::Debug {
+    /// Takes note. Never blocks, never fails.
+    fn record(&self, event: &AuditEvent<'_>);
+}

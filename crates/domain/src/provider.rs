@@ -1,0 +1,29 @@
+//! The ports, together: what every decision that touches the outside is given.
+
+use std::sync::Arc;
+
+use crate::ports::{Audit, Clock, Entropy, Revocations, Sessions};
+
+/// The provider's view of the outside. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The session store.
+    pub sessions: Arc<dyn Sessions>,
+    /// Known revocations.
+    pub revocations: Arc<dyn Revocations>,
+    /// Who hears of it.
+    pub audit: Arc<dyn Audit>,
+}
+
+impl Provider {
+    /// An unpredictable identifier: 128 bits as 22 base64url characters.
+    pub fn random_id(&self) -> String {
+        let mut bytes = [0; 16];
+        self.entropy.fill(&mut bytes);
+        data_encoding::BASE64URL_NOPAD.encode(&bytes)
+    }
+}

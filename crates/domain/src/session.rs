@@ -1,0 +1,171 @@
+//! What a stored session means: its name, its sealed payload, and where a refresh token stands in it.
+
+use aws_lc_rs::digest;
+use claviger_seal::{Context, OpenError, Purpose};
+use data_encoding::BASE32_NOPAD;
+use serde::{Deserialize, Serialize};
+
+use crate::connector::ConnectorData;
+use crate::identity::Identity;
+use crate::issuer::Issuer;
+use crate::ports::{SessionState, StoredSession};
+
+/// The sealed part of a session: its only authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// The user as last reported and let through.
+    pub identity: Identity,
+    /// The user as last reported, before policy: what the connector knows them by.
+    pub upstream: UpstreamState,
+    /// UID of the client.
+    pub client_uid: String,
+    /// Granted scopes, space-separated.
+    pub scopes: String,
+    /// `nonce` of the authorization request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// When the user signed in.
+    pub auth_time: i64,
+    /// When the session ends, whatever happens.
+    pub absolute_expiry: i64,
+    /// SHA-256 of the authorization code, base64url: tells a replay from a double click.
+    pub code_digest: String,
+}
+
+/// What is needed to ask the upstream again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamState {
+    /// UID of the connector.
+    pub connector_uid: String,
+    /// What the connector wants back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<ConnectorData>,
+    /// When the upstream last vouched for the user.
+    pub checked_at: i64,
+}
+
+impl Payload {
+    /// Seals the payload into the session of this name. It opens as long as the session may live.
+    pub fn seal(&self, issuer: &Issuer, name: &str) -> String {
+        let plain = serde_json::to_vec(self).unwrap_or_default();
+        let not_after = self.absolute_expiry.saturating_add(crate::SKEW_SECONDS);
+        issuer.sealing.seal(Purpose::SessionPayload, &context(issuer, name), not_after, &plain)
+    }
+
+    /// Opens the payload of a stored session.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it was sealed by another issuer, for another session, or is past its time.
+    pub fn open(issuer: &Issuer, name: &str, sealed: &str, now: i64) -> Result<Self, OpenError> {
+        let plain =
+            issuer.sealing.open(Purpose::SessionPayload, &context(issuer, name), now, sealed)?;
+        serde_json::from_slice(&plain).map_err(|_| OpenError::Malformed)
+    }
+}
+
+fn context<'a>(issuer: &'a Issuer, name: &'a str) -> Context<'a> {
+    Context { issuer_uid: &issuer.uid, object_name: Some(name) }
+}
+
+/// Name of the session that redeeming a flow's code creates: the create is the single use.
+pub fn name_for_flow(issuer_uid: &str, flow_id: &str) -> String {
+    hash_name(&["session", issuer_uid, flow_id])
+}
+
+/// Hash of a user for selectors: the same user at the same connector and issuer, always the same.
+pub fn user_hash(issuer_uid: &str, connector_uid: &str, user_id: &str) -> String {
+    hash_name(&["user", issuer_uid, connector_uid, user_id])
+}
+
+/// Hash of an object's UID for selectors.
+pub fn object_hash(uid: &str) -> String {
+    hash_name(&["object", uid])
+}
+
+/// base32 of 160 bits of SHA-256 over length-prefixed parts: 32 lower-case characters.
+fn hash_name(parts: &[&str]) -> String {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    BASE32_NOPAD.encode(&hash.finish().as_ref()[..20]).to_ascii_lowercase()
+}
+
+/// Where a refresh token of some generation stands in its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the current one.
+    Current,
+    /// It was rotated a moment ago and its successor was never used: its answer was lost, or two
+    /// requests raced. It gets the same successor again.
+    HonestRetry,
+    /// It was rotated before, and its time for a retry is over: somebody holds a copy.
+    Reused,
+    /// The session is over, another client's, or never got that far.
+    Refused,
+}
+
+/// Judges a refresh token against the session as a quorum read gave it.
+pub fn standing(
+    session: &StoredSession,
+    client_uid: &str,
+    generation: i64,
+    now: i64,
+    grace: i64,
+) -> Standing {
+    if session.state != SessionState::Active || session.client_uid != client_uid {
+        return Standing::Refused;
+    }
+    let ahead = session.generation - generation;
+    match ahead {
+        0 => Standing::Current,
+        1 if now - session.rotated_at <= grace => Standing::HonestRetry,
+        _ if ahead > 0 => Standing::Reused,
+        _ => Standing::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(generation: i64) -> StoredSession {
+        StoredSession {
+            name: "s".into(),
+            state: SessionState::Active,
+            generation,
+            client_uid: "client".into(),
+            rotated_at: 1_000,
+            expires_at: 9_000,
+            redemption_id: None,
+            payload: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_rotated_token_is_an_honest_retry_only_within_its_grace() {
+        let judge = |n, now| standing(&session(5), "client", n, now, 10);
+        assert_eq!(judge(5, 1_000), Standing::Current);
+        assert_eq!(judge(4, 1_010), Standing::HonestRetry);
+        assert_eq!(judge(4, 1_011), Standing::Reused);
+        assert_eq!(judge(3, 1_000), Standing::Reused, "its successor was used");
+        assert_eq!(judge(6, 1_000), Standing::Refused, "never issued");
+    }
+
+    #[test]
+    fn another_clients_or_ended_session_is_refused_and_never_revoked() {
+        assert_eq!(standing(&session(5), "other", 3, 1_000, 10), Standing::Refused);
+        let revoked = StoredSession { state: SessionState::Revoked, ..session(5) };
+        assert_eq!(standing(&revoked, "client", 3, 1_000, 10), Standing::Refused);
+    }
+
+    #[test]
+    fn session_names_are_dns_labels_and_depend_on_issuer_and_flow() {
+        let name = name_for_flow("issuer", "flow");
+        assert_eq!(name.len(), 32);
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+        assert_eq!(name, name_for_flow("issuer", "flow"));
+        assert_ne!(name, name_for_flow("issue", "rflow"));
+    }
+}

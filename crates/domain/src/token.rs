@@ -1,0 +1,143 @@
+//! The token endpoint's decisions: who asks, for what, and what the answer is.
+
+use claviger_protocol::client_auth::ClientCredentials;
+use claviger_protocol::error::ErrorCode;
+use claviger_protocol::token::{TokenRequest, TokenResponse};
+use secrecy::ExposeSecret;
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+
+use crate::client::{Client, ClientAuthentication, Grant};
+use crate::grants::{authorization_code, refresh_token};
+use crate::issue::IssueError;
+use crate::issuer::{ClientEntry, Issuer};
+use crate::ports::StoreError;
+use crate::provider::Provider;
+
+/// Seconds a client is told to wait when nobody said how long.
+pub const DEFAULT_RETRY_AFTER: u32 = 2;
+
+/// Why a token request got no tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TokenError {
+    /// The request is at fault, as RFC 6749 5.2 words it.
+    #[error("{code:?}: {description}")]
+    Refused {
+        /// The error code on the wire.
+        code: ErrorCode,
+        /// `error_description`.
+        description: String,
+    },
+    /// Something we need is away; the same request may succeed later. Nothing was consumed.
+    #[error("temporarily unavailable: {reason}")]
+    Unavailable {
+        /// For logs.
+        reason: String,
+        /// Seconds to wait.
+        retry_after: u32,
+    },
+}
+
+impl TokenError {
+    pub(crate) fn refused(code: ErrorCode, description: impl Into<String>) -> Self {
+        Self::Refused { code, description: description.into() }
+    }
+
+    pub(crate) fn invalid_grant(description: impl Into<String>) -> Self {
+        Self::refused(ErrorCode::InvalidGrant, description)
+    }
+
+    pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
+        Self::Unavailable { reason: reason.into(), retry_after: DEFAULT_RETRY_AFTER }
+    }
+}
+
+impl From<StoreError> for TokenError {
+    fn from(error: StoreError) -> Self {
+        let retry_after = match &error {
+            StoreError::Unavailable { retry_after: Some(seconds), .. } => *seconds,
+            _ => DEFAULT_RETRY_AFTER,
+        };
+        Self::Unavailable { reason: error.to_string(), retry_after }
+    }
+}
+
+impl From<IssueError> for TokenError {
+    fn from(error: IssueError) -> Self {
+        match error {
+            IssueError::ReservedValue { .. } => Self::invalid_grant(error.to_string()),
+            IssueError::NoSigner | IssueError::Sign(_) => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+/// Answers one request at the token endpoint.
+///
+/// # Errors
+/// [`TokenError`].
+pub async fn exchange(
+    provider: &Provider,
+    issuer: &Issuer,
+    credentials: &ClientCredentials,
+    request: TokenRequest,
+) -> Result<TokenResponse, TokenError> {
+    let client = authenticate(issuer, credentials)?;
+    if !issuer.can_sign_for(client) {
+        return Err(IssueError::NoSigner.into()); // before anything is consumed
+    }
+    match request {
+        TokenRequest::AuthorizationCode(request) => {
+            require_grant(issuer, client, Grant::AuthorizationCode)?;
+            authorization_code::redeem(provider, issuer, client, &request).await
+        }
+        TokenRequest::RefreshToken(request) => {
+            require_grant(issuer, client, Grant::RefreshToken)?;
+            refresh_token::refresh(provider, issuer, client, &request).await
+        }
+    }
+}
+
+/// Proves who the client is (RFC 6749 2.3).
+///
+/// # Errors
+/// `invalid_client`, or [`TokenError::Unavailable`] for a client that is invalid at the moment.
+pub fn authenticate<'i>(
+    issuer: &'i Issuer,
+    credentials: &ClientCredentials,
+) -> Result<&'i Client, TokenError> {
+    let failed = || TokenError::refused(ErrorCode::InvalidClient, "client authentication failed");
+    let client = match issuer.client(credentials.client_id()) {
+        Some(ClientEntry::InService(client)) => client,
+        Some(ClientEntry::OutOfService) => {
+            return Err(TokenError::unavailable("the OAuth2Client is invalid: see its conditions"));
+        }
+        None => return Err(failed()),
+    };
+    let proven = match (&client.authentication, credentials.secret()) {
+        (ClientAuthentication::Public, None) => true,
+        (ClientAuthentication::Secret(live), Some(given)) => {
+            let given = given.expose_secret().as_bytes();
+            live.iter().fold(false, |proven, secret| {
+                proven | bool::from(secret.expose_secret().as_bytes().ct_eq(given))
+            })
+        }
+        (ClientAuthentication::Public, Some(_)) | (ClientAuthentication::Secret(_), None) => false,
+    };
+    if proven { Ok(client) } else { Err(failed()) }
+}
+
+fn require_grant(issuer: &Issuer, client: &Client, grant: Grant) -> Result<(), TokenError> {
+    if !issuer.grants.contains(&grant) {
+        return Err(TokenError::refused(
+            ErrorCode::UnsupportedGrantType,
+            format!("{} is not offered by this issuer", grant.as_str()),
+        ));
+    }
+    if !client.grants.contains(&grant) {
+        return Err(TokenError::refused(
+            ErrorCode::UnauthorizedClient,
+            format!("{} is not among this client's grants", grant.as_str()),
+        ));
+    }
+    Ok(())
+}

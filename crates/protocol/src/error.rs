@@ -1,0 +1,120 @@
+//! Error codes and their wire form (RFC 6749 4.1.2.1 and 5.2, OIDC Core 3.1.2.6, RFC 6750 3.1).
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// An error code as registered for OAuth 2.0 and OpenID Connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// A parameter is missing, repeated or malformed.
+    InvalidRequest,
+    /// Client authentication failed.
+    InvalidClient,
+    /// Code or refresh token is invalid, expired, revoked or another client's.
+    InvalidGrant,
+    /// The client may not use this grant or response type.
+    UnauthorizedClient,
+    /// The grant type is not implemented or not offered.
+    UnsupportedGrantType,
+    /// The response type is not implemented.
+    UnsupportedResponseType,
+    /// A scope is unknown, malformed or exceeds what may be granted.
+    InvalidScope,
+    /// The user or the provider's policy refused.
+    AccessDenied,
+    /// Something unexpected went wrong here.
+    ServerError,
+    /// The same request may succeed later.
+    TemporarilyUnavailable,
+    /// `prompt=none`, but the user would have to be asked something.
+    InteractionRequired,
+    /// `prompt=none`, but the user is not signed in.
+    LoginRequired,
+    /// `prompt=none`, but the user has not consented.
+    ConsentRequired,
+    /// `prompt=none`, but the user would have to choose an account.
+    AccountSelectionRequired,
+    /// The `request` parameter is not supported.
+    RequestNotSupported,
+    /// The `request_uri` parameter is not supported.
+    RequestUriNotSupported,
+    /// The `registration` parameter is not supported.
+    RegistrationNotSupported,
+    /// The access token is invalid, expired or revoked.
+    InvalidToken,
+    /// The access token does not reach this far.
+    InsufficientScope,
+}
+
+impl ErrorCode {
+    /// The code on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidClient => "invalid_client",
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnauthorizedClient => "unauthorized_client",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UnsupportedResponseType => "unsupported_response_type",
+            Self::InvalidScope => "invalid_scope",
+            Self::AccessDenied => "access_denied",
+            Self::ServerError => "server_error",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::InteractionRequired => "interaction_required",
+            Self::LoginRequired => "login_required",
+            Self::ConsentRequired => "consent_required",
+            Self::AccountSelectionRequired => "account_selection_required",
+            Self::RequestNotSupported => "request_not_supported",
+            Self::RequestUriNotSupported => "request_uri_not_supported",
+            Self::RegistrationNotSupported => "registration_not_supported",
+            Self::InvalidToken => "invalid_token",
+            Self::InsufficientScope => "insufficient_scope",
+        }
+    }
+
+    /// HTTP status of an answer in JSON with this code (RFC 6749 5.2, RFC 6750 3.1).
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::InvalidClient | Self::InvalidToken => 401,
+            Self::AccessDenied | Self::InsufficientScope => 403,
+            Self::ServerError => 500,
+            Self::TemporarilyUnavailable => 503,
+            _ => 400,
+        }
+    }
+}
+
+/// An error as JSON carries it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[error("{}: {}", error.as_str(), error_description.as_deref().unwrap_or("no description"))]
+pub struct ErrorResponse {
+    /// The code.
+    pub error: ErrorCode,
+    /// What is wrong and how to mend it, in the characters that RFC 6749 5.2 allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_description: Option<String>,
+}
+
+impl ErrorResponse {
+    /// An error with its description.
+    pub fn new(error: ErrorCode, description: &str) -> Self {
+        Self { error, error_description: Some(printable(description)) }
+    }
+
+    pub(crate) fn invalid_request(description: &str) -> Self {
+        Self::new(ErrorCode::InvalidRequest, description)
+    }
+}
+
+/// A text in the characters that `error_description` may have: printable ASCII without `"` and `\`.
+pub fn printable(text: &str) -> String {
+    let allowed = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    text.chars()
+        .map(|c| match c {
+            '"' => '\'',
+            c if allowed(c) => c,
+            _ => '?',
+        })
+        .collect()
+}

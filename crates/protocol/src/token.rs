@@ -1,0 +1,171 @@
+//! The token endpoint's request and answer (RFC 6749 4.1.3, 5.1 and 6).
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+
+use crate::error::{ErrorCode, ErrorResponse};
+use crate::form::Params;
+use crate::pkce::CodeVerifier;
+use crate::scope::ScopeSet;
+
+/// Longest code or refresh token looked at, in bytes.
+const MAX_TOKEN: usize = 16 * 1_024;
+const MAX_REDIRECT_URI: usize = 2_048;
+
+/// A request at the token endpoint, by grant type.
+#[derive(Debug)]
+pub enum TokenRequest {
+    /// `authorization_code`.
+    AuthorizationCode(AuthorizationCodeRequest),
+    /// `refresh_token`.
+    RefreshToken(RefreshTokenRequest),
+}
+
+/// `grant_type=authorization_code` (RFC 6749 4.1.3, RFC 7636 4.5).
+#[derive(Debug)]
+pub struct AuthorizationCodeRequest {
+    /// The code.
+    pub code: String,
+    /// `redirect_uri`, to be compared with that of the authorization request.
+    pub redirect_uri: Option<String>,
+    /// PKCE verifier.
+    pub code_verifier: Option<CodeVerifier>,
+}
+
+/// `grant_type=refresh_token` (RFC 6749 6).
+#[derive(Debug)]
+pub struct RefreshTokenRequest {
+    /// The token.
+    pub refresh_token: SecretString,
+    /// Scopes to narrow the answer to.
+    pub scope: Option<ScopeSet>,
+}
+
+impl TokenRequest {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// `invalid_request`, `invalid_scope` or `unsupported_grant_type`.
+    pub fn parse(params: &Params) -> Result<Self, ErrorResponse> {
+        match params.required("grant_type", 128)?.as_str() {
+            "authorization_code" => {
+                let verifier = params.get("code_verifier").map(CodeVerifier::parse).transpose()?;
+                Ok(Self::AuthorizationCode(AuthorizationCodeRequest {
+                    code: params.required("code", MAX_TOKEN)?,
+                    redirect_uri: params.bounded("redirect_uri", MAX_REDIRECT_URI)?,
+                    code_verifier: verifier,
+                }))
+            }
+            "refresh_token" => {
+                let scope = params.get("scope").map(ScopeSet::parse).transpose().map_err(|error| {
+                    ErrorResponse::new(ErrorCode::InvalidScope, &error.to_string())
+                })?;
+                let refresh_token = params.required("refresh_token", MAX_TOKEN)?;
+                Ok(Self::RefreshToken(RefreshTokenRequest {
+                    refresh_token: SecretString::from(refresh_token),
+                    scope,
+                }))
+            }
+            _ => Err(ErrorResponse::new(
+                ErrorCode::UnsupportedGrantType,
+                "grant_type must be authorization_code or refresh_token",
+            )),
+        }
+    }
+}
+
+/// A successful answer (RFC 6749 5.1, OIDC Core 3.1.3.3).
+#[derive(Debug, Serialize)]
+pub struct TokenResponse {
+    /// Access token.
+    #[serde(serialize_with = "expose")]
+    pub access_token: SecretString,
+    /// Always `Bearer`.
+    pub token_type: &'static str,
+    /// Seconds until the access token dies.
+    pub expires_in: i64,
+    /// Refresh token, where there is one.
+    #[serde(serialize_with = "expose_some", skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<SecretString>,
+    /// ID token.
+    #[serde(serialize_with = "expose_some", skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<SecretString>,
+    /// Granted scopes, space-separated.
+    pub scope: String,
+}
+
+impl TokenResponse {
+    /// An answer with these tokens.
+    pub fn new(
+        access_token: String,
+        expires_in: i64,
+        id_token: Option<String>,
+        refresh_token: Option<SecretString>,
+        scope: String,
+    ) -> Self {
+        Self {
+            access_token: SecretString::from(access_token),
+            token_type: "Bearer",
+            expires_in,
+            refresh_token,
+            id_token: id_token.map(SecretString::from),
+            scope,
+        }
+    }
+}
+
+fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+#[expect(clippy::ref_option, reason = "the signature that serde's serialize_with calls")]
+fn expose_some<S: Serializer>(
+    secret: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => expose(secret, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<TokenRequest, ErrorCode> {
+        TokenRequest::parse(&Params::parse(body.as_bytes()).unwrap()).map_err(|error| error.error)
+    }
+
+    #[test]
+    fn requests_are_read_and_nonsense_is_named() {
+        assert!(matches!(
+            parse("grant_type=authorization_code&code=c&redirect_uri=https://a/"),
+            Ok(TokenRequest::AuthorizationCode(r)) if r.code == "c" && r.code_verifier.is_none()
+        ));
+        assert!(matches!(
+            parse("grant_type=refresh_token&refresh_token=t&scope=openid"),
+            Ok(TokenRequest::RefreshToken(r)) if r.scope.is_some()
+        ));
+        for (body, code) in [
+            ("", ErrorCode::InvalidRequest),
+            ("grant_type=password", ErrorCode::UnsupportedGrantType),
+            ("grant_type=authorization_code", ErrorCode::InvalidRequest),
+            ("grant_type=authorization_code&code=c&code_verifier=short", ErrorCode::InvalidRequest),
+            ("grant_type=refresh_token&refresh_token=t&scope=%22", ErrorCode::InvalidScope),
+        ] {
+            assert_eq!(parse(body).err(), Some(code), "{body}");
+        }
+    }
+
+    #[test]
+    fn answers_are_json_on_the_wire_and_redacted_in_logs() {
+        let refresh = Some(SecretString::from("rt"));
+        let answer = TokenResponse::new("at".into(), 600, Some("id".into()), refresh, "openid".into());
+        assert_eq!(
+            serde_json::to_string(&answer).unwrap(),
+            r#"{"access_token":"at","token_type":"Bearer","expires_in":600,"refresh_token":"rt","id_token":"id","scope":"openid"}"#
+        );
+        assert!(!format!("{answer:?}").contains("\"at\""));
+    }
+}

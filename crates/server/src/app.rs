@@ -1,0 +1,184 @@
+//! From any request to the issuer it is for: host and path choose, once, from one Snapshot.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use claviger_domain::issuer::Issuer;
+use claviger_domain::{Provider, Snapshot};
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::metrics::Metrics;
+use crate::page::{self, ErrorPage};
+use crate::throttle::Throttle;
+use crate::{cors, endpoint};
+
+/// Largest request body taken, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// What every request is given. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App {
+    provider: Provider,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    metrics: Metrics,
+    throttle: Arc<Throttle>,
+}
+
+impl App {
+    /// An app over these ports and this Snapshot.
+    pub fn new(provider: Provider, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Metrics) -> Self {
+        Self { provider, snapshot, metrics, throttle: Arc::default() }
+    }
+
+    /// The Snapshot it serves from.
+    pub fn snapshot(&self) -> Arc<ArcSwap<Snapshot>> {
+        Arc::clone(&self.snapshot)
+    }
+
+    pub(crate) fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.throttle
+    }
+
+    /// Everything that is served.
+    pub fn router(self) -> Router {
+        let inner = issuer_routes(self.clone());
+        Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .fallback(move |State(app): State<Self>, request: Request| {
+                let inner = inner.clone();
+                async move { to_issuer(&app, inner, request).await }
+            })
+            .with_state(self)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(CatchPanicLayer::custom(|_| {
+                tracing::error!("a request handler panicked");
+                page::error(&ErrorPage {
+                    status: StatusCode::INTERNAL_SERVER_ERROR,
+                    heading: "Something went wrong",
+                    message: "The request could not be answered. Please try again.",
+                })
+            }))
+    }
+}
+
+/// The routes below one issuer.
+fn issuer_routes(app: App) -> Router {
+    Router::new()
+        .route("/", get(endpoint::home::show))
+        .route("/.well-known/openid-configuration", get(endpoint::discovery::show))
+        .route("/keys", get(endpoint::keys::show))
+        .route("/auth", get(endpoint::authorize::by_query).post(endpoint::authorize::by_form))
+        .route("/choose", get(endpoint::choose::show))
+        .route("/auth/{connector}", get(endpoint::login::redirect))
+        .route(
+            "/auth/{connector}/login",
+            get(endpoint::login::show).post(endpoint::login::submit),
+        )
+        .route("/approval", post(endpoint::approval::submit))
+        .route("/token", post(endpoint::token::exchange))
+        .route("/userinfo", get(endpoint::userinfo::by_header).post(endpoint::userinfo::by_body))
+        .route("/static/{name}", get(endpoint::asset::show))
+        .route("/robots.txt", get(|| async { "User-agent: *\nDisallow: /\n" }))
+        .fallback(endpoint::home::not_found)
+        .layer(from_fn_with_state(app.clone(), observe))
+        .with_state(app)
+}
+
+/// Finds the issuer, puts it into the request and cuts its path off.
+async fn to_issuer(app: &App, inner: Router, mut request: Request) -> Response {
+    let snapshot = app.snapshot.load_full();
+    let host = host_of(&request);
+    let Some((issuer, rest)) = host.as_deref().and_then(|h| snapshot.route(h, request.uri().path()))
+    else {
+        return page::error(&ErrorPage {
+            status: StatusCode::NOT_FOUND,
+            heading: "Nothing here",
+            message: "No OpenID Connect issuer is served at this address.",
+        });
+    };
+    let issuer = Arc::clone(issuer);
+    let Some(uri) = below(request.uri(), rest) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    *request.uri_mut() = uri;
+    let call = cors::Call::of(&request);
+    if let Some(answer) = cors::preflight(&issuer, &call) {
+        return answer;
+    }
+    request.extensions_mut().insert(Arc::clone(&issuer));
+    let mut response = match inner.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    };
+    cors::allow(&issuer, &call, &mut response);
+    secure(&issuer, &mut response);
+    response
+}
+
+/// The authority the client asked for.
+fn host_of(request: &Request) -> Option<String> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(authority.as_str().to_owned());
+    }
+    request.headers().get(header::HOST)?.to_str().ok().map(str::to_owned)
+}
+
+fn below(uri: &Uri, rest: &str) -> Option<Uri> {
+    let path = if rest.is_empty() { "/" } else { rest };
+    match uri.query() {
+        Some(query) => format!("{path}?{query}").parse().ok(),
+        None => path.parse().ok(),
+    }
+}
+
+/// Headers that every answer carries.
+fn secure(issuer: &Issuer, response: &mut Response<Body>) {
+    let headers = response.headers_mut();
+    let mut set = |name, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    set(header::X_FRAME_OPTIONS, "DENY");
+    // No form-action: Chromium applies it to the redirect after a form, which goes to the client.
+    set(
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; img-src 'self' https: data:; base-uri 'none'; \
+         frame-ancestors 'none'",
+    );
+    set(header::CACHE_CONTROL, "no-store");
+    if issuer.url.is_https() {
+        set(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+}
+
+/// Counts and times each request, by route and never by what a client chose.
+async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
+    let endpoint = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::HEAD => "HEAD",
+        _ => "other",
+    };
+    let started = Instant::now();
+    let response = next.run(request).await;
+    app.metrics.observe(&endpoint, method, response.status(), started.elapsed());
+    response
+}

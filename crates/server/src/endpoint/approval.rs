@@ -1,0 +1,47 @@
+//! `/approval`: the user's answer on the consent page.
+
+use axum::Extension;
+use axum::extract::{Form, Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use claviger_domain::login;
+use serde::Deserialize;
+
+use super::AtIssuer;
+use super::step::{FlowQuery, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
+use crate::app::App;
+
+/// What the form sends; the names are dex's.
+#[derive(Deserialize)]
+pub struct ApprovalForm {
+    #[serde(default)]
+    approval: String,
+    #[serde(default)]
+    csrf: String,
+    #[serde(default)]
+    grant: String,
+}
+
+/// Takes the answer. Anything but `approve` refuses.
+pub async fn submit(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Query(query): Query<FlowQuery>,
+    headers: HeaderMap,
+    Form(answer): Form<ApprovalForm>,
+) -> Response {
+    let opened = refuse_cross_site(&issuer, &headers)
+        .and_then(|()| flow_of(&app, &issuer, &query, &headers));
+    let flow = match opened {
+        Ok(flow) => flow,
+        Err(page) => return *page,
+    };
+    if !flow.is_csrf_token(&issuer, &answer.csrf) {
+        return expired_form(&issuer);
+    }
+    let approved = answer.approval == "approve";
+    match login::answer_consent(app.provider(), &issuer, &flow, &answer.grant, approved).await {
+        Ok(outcome) => lead_on(&issuer, &flow, &outcome),
+        Err(error) => refusal(&issuer, &error),
+    }
+}

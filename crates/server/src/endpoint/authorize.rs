@@ -1,0 +1,77 @@
+//! `/auth` (RFC 6749 3.1): an authorization request by GET or POST.
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use claviger_domain::authorize::{self, AuthorizeError, Begun, Next};
+use claviger_domain::flow;
+use claviger_domain::issuer::Issuer;
+use claviger_protocol::form::Params;
+
+use super::AtIssuer;
+use super::step::FlowQuery;
+use crate::app::App;
+use crate::cookies;
+use crate::page::{ErrorPage, issuer_error};
+
+/// By GET.
+pub async fn by_query(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    begin(&app, &issuer, &headers, query.unwrap_or_default().as_bytes())
+}
+
+/// By POST.
+pub async fn by_form(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    begin(&app, &issuer, &headers, &body)
+}
+
+fn begin(app: &App, issuer: &Issuer, headers: &HeaderMap, parameters: &[u8]) -> Response {
+    let refuse = |status, message: &str| {
+        let heading = "The application sent a request that cannot be answered";
+        issuer_error(issuer, &ErrorPage { status, heading, message })
+    };
+    let params = match Params::parse(parameters) {
+        Ok(params) => params,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    match authorize::begin(app.provider(), issuer, &params) {
+        Ok(begun) => go_on(app, issuer, headers, &begun),
+        Err(AuthorizeError::Redirect(location)) => Redirect::to(&location).into_response(),
+        Err(AuthorizeError::Page(message)) => refuse(StatusCode::BAD_REQUEST, &message),
+        Err(AuthorizeError::Unavailable(message)) => {
+            let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, &message);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+            response
+        }
+    }
+}
+
+fn go_on(app: &App, issuer: &Issuer, headers: &HeaderMap, begun: &Begun) -> Response {
+    let query = FlowQuery::of(&begun.flow);
+    let path = issuer.url.path();
+    let location = match &begun.next {
+        Next::Connector(name) => format!("{path}/auth/{name}?{query}"),
+        Next::Choose => format!("{path}/choose?{query}"),
+    };
+    let received = cookies::received(headers);
+    let now = app.provider().clock.now();
+    let surplus = flow::surplus_cookies(issuer, cookies::pairs(&received), now);
+    let mut response = Redirect::to(&location).into_response();
+    let set = cookies::set(issuer, &begun.cookie);
+    let cleared = surplus.iter().map(|name| cookies::clear(issuer, name));
+    for value in cleared.chain([set]).flatten() {
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
+    response
+}

@@ -1,0 +1,157 @@
+//! `/auth/{connector}` and `/auth/{connector}/login`: the form for name and password.
+
+use std::sync::Arc;
+
+use axum::extract::{Form, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::Extension;
+use claviger_domain::connector::Login;
+use claviger_domain::flow::Flow;
+use claviger_domain::issuer::Issuer;
+use claviger_domain::login::{self, StepError};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::AtIssuer;
+use super::step::{FlowQuery, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
+use crate::app::App;
+use crate::page::{Frame, LoginPage, render};
+use crate::throttle;
+
+/// One message for unknown user and wrong password.
+const WRONG: &str = "Name or password is wrong.";
+const TOO_OFTEN: &str = "Too many failed attempts. Wait a few seconds and try again.";
+/// Longest user name looked at, in bytes.
+const MAX_USERNAME: usize = 512;
+/// Longest password looked at, in bytes.
+const MAX_PASSWORD: usize = 1_024;
+
+/// What the form sends; the names are dex's.
+#[derive(Deserialize)]
+pub struct LoginForm {
+    #[serde(default)]
+    login: String,
+    #[serde(default)]
+    password: SecretString,
+    #[serde(default)]
+    csrf: String,
+}
+
+/// To the page that this kind of connector begins with.
+pub async fn redirect(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Path(connector): Path<String>,
+    Query(query): Query<FlowQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let flow = match flow_of(&app, &issuer, &query, &headers) {
+        Ok(flow) => flow,
+        Err(page) => return *page,
+    };
+    match login::connector_of(&issuer, &flow, &connector) {
+        Ok(connector) => match connector.login {
+            Login::Password(_) => {
+                let path = format!("{}/auth/{}/login", issuer.url.path(), connector.name);
+                Redirect::to(&format!("{path}?{}", FlowQuery::of(&flow))).into_response()
+            }
+        },
+        Err(error) => refusal(&issuer, &error),
+    }
+}
+
+/// Shows the form.
+pub async fn show(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Path(connector): Path<String>,
+    Query(query): Query<FlowQuery>,
+    headers: HeaderMap,
+) -> Response {
+    match flow_of(&app, &issuer, &query, &headers) {
+        Ok(flow) => {
+            let hint = flow.login_hint.clone().unwrap_or_default();
+            form(&issuer, &flow, &connector, (&hint, None, StatusCode::OK))
+        }
+        Err(page) => *page,
+    }
+}
+
+/// Takes the form.
+pub async fn submit(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Path(connector): Path<String>,
+    Query(query): Query<FlowQuery>,
+    headers: HeaderMap,
+    Form(typed): Form<LoginForm>,
+) -> Response {
+    let opened = refuse_cross_site(&issuer, &headers)
+        .and_then(|()| flow_of(&app, &issuer, &query, &headers));
+    let flow = match opened {
+        Ok(flow) => flow,
+        Err(page) => return *page,
+    };
+    if !flow.is_csrf_token(&issuer, &typed.csrf) {
+        return expired_form(&issuer);
+    }
+    attempt(&app, &issuer, &flow, &connector, &typed).await
+}
+
+async fn attempt(
+    app: &App,
+    issuer: &Arc<Issuer>,
+    flow: &Flow,
+    connector: &str,
+    typed: &LoginForm,
+) -> Response {
+    use secrecy::ExposeSecret;
+    let username = typed.login.trim();
+    let again = |problem, status| form(issuer, flow, connector, (username, Some(problem), status));
+    if username.len() > MAX_USERNAME || typed.password.expose_secret().len() > MAX_PASSWORD {
+        return again(WRONG, StatusCode::UNAUTHORIZED);
+    }
+    let account = throttle::account(&issuer.uid, connector, username);
+    if app.throttle().wait(&account).is_some() {
+        return again(TOO_OFTEN, StatusCode::TOO_MANY_REQUESTS);
+    }
+    let tried =
+        login::with_password(app.provider(), issuer, flow, connector, (username, &typed.password));
+    match tried.await {
+        Ok(outcome) => lead_on(issuer, flow, &outcome),
+        Err(StepError::InvalidCredentials) => {
+            app.throttle().failed(account);
+            again(WRONG, StatusCode::UNAUTHORIZED)
+        }
+        Err(error) => refusal(issuer, &error),
+    }
+}
+
+fn form(
+    issuer: &Issuer,
+    flow: &Flow,
+    connector: &str,
+    (username, problem, status): (&str, Option<&str>, StatusCode),
+) -> Response {
+    let found = login::connector_of(issuer, flow, connector)
+        .and_then(|connector| Ok((connector, login::client_of(issuer, flow)?)));
+    let (connector, client) = match found {
+        Ok(found) => found,
+        Err(error) => return refusal(issuer, &error),
+    };
+    let Login::Password(password) = &connector.login;
+    let has_choice = issuer.connectors_for(client).nth(1).is_some();
+    let page = LoginPage {
+        frame: Frame::of(issuer),
+        connector: &connector.display_name,
+        client: &client.display_name,
+        username_label: password.username_label(),
+        username,
+        csrf: flow.csrf_token(issuer),
+        problem,
+        back: has_choice
+            .then(|| format!("{}/choose?{}", issuer.url.path(), FlowQuery::of(flow))),
+    };
+    render(status, &page)
+}

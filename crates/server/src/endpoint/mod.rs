@@ -1,0 +1,21 @@
+//! One file per endpoint: parse, ask the domain, render.
+
+pub mod approval;
+pub mod asset;
+pub mod authorize;
+pub mod choose;
+pub mod discovery;
+pub mod home;
+pub mod keys;
+pub mod login;
+mod step;
+pub mod token;
+pub mod userinfo;
+
+use std::sync::Arc;
+
+use axum::Extension;
+use claviger_domain::issuer::Issuer;
+
+/// The issuer that `app` put into the request.
+pub type AtIssuer = Extension<Arc<Issuer>>;

@@ -1,0 +1,140 @@
+//! What the login steps share: opening the flow, and where each outcome and refusal leads.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use claviger_domain::flow::{Flow, FlowError};
+use claviger_domain::issuer::Issuer;
+use claviger_domain::login::{Consent, Outcome, StepError};
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::cookies;
+use crate::page::{ConsentPage, ErrorPage, Frame, issuer_error, render};
+
+/// Seconds a user is told to wait when something behind us is away.
+const RETRY_AFTER: &str = "5";
+
+/// The query that names a flow.
+#[derive(Debug, Deserialize)]
+pub struct FlowQuery {
+    #[serde(default)]
+    state: String,
+}
+
+impl FlowQuery {
+    /// The flow's link parameter.
+    pub fn of(flow: &Flow) -> String {
+        format!("state={}", flow.id)
+    }
+}
+
+/// The flow a request is about, or the page that says why there is none.
+pub fn flow_of(
+    app: &App,
+    issuer: &Issuer,
+    query: &FlowQuery,
+    headers: &HeaderMap,
+) -> Result<Flow, Box<Response>> {
+    let received = cookies::received(headers);
+    let now = app.provider().clock.now();
+    Flow::open(issuer, &query.state, cookies::pairs(&received), now).map_err(|error| {
+        let heading = match error {
+            FlowError::NoCookie => "This sign-in was not started here",
+            FlowError::Expired => "This sign-in has expired",
+        };
+        let message = "Go back to the application and start again. If this happens every time, allow \
+                       cookies for this site.";
+        Box::new(issuer_error(issuer, &ErrorPage { status: StatusCode::BAD_REQUEST, heading, message }))
+    })
+}
+
+/// Refuses forms that another site's page sent: the cookie would not come along anyway, but a browser
+/// that says so is believed first.
+pub fn refuse_cross_site(issuer: &Issuer, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        Some(b"cross-site") => Err(Box::new(expired_form(issuer))),
+        _ => Ok(()),
+    }
+}
+
+/// The page for a form that is not the one we sent.
+pub fn expired_form(issuer: &Issuer) -> Response {
+    let error = ErrorPage {
+        status: StatusCode::FORBIDDEN,
+        heading: "This form has expired",
+        message: "Go back to the application and start again.",
+    };
+    issuer_error(issuer, &error)
+}
+
+/// Where an outcome leads.
+pub fn lead_on(issuer: &Arc<Issuer>, flow: &Flow, outcome: &Outcome) -> Response {
+    match outcome {
+        Outcome::Redirect(location) => Redirect::to(location).into_response(),
+        Outcome::Consent(consent) => ask_consent(issuer, flow, consent),
+    }
+}
+
+fn ask_consent(issuer: &Issuer, flow: &Flow, consent: &Consent) -> Response {
+    let reveals = consent.scopes.iter().map(|scope| in_words(scope)).collect();
+    let page = ConsentPage {
+        frame: Frame::of(issuer),
+        client: &consent.client,
+        user: &consent.user,
+        reveals,
+        action: format!("{}/approval?{}", issuer.url.path(), FlowQuery::of(flow)),
+        csrf: flow.csrf_token(issuer),
+        grant: &consent.grant,
+    };
+    render(StatusCode::OK, &page)
+}
+
+/// What a scope lets a client know or do.
+fn in_words(scope: &str) -> &str {
+    match scope {
+        "openid" => "That you signed in, and your identifier",
+        "email" => "Your mail address",
+        "profile" => "Your name",
+        "groups" => "The groups you are in",
+        "offline_access" => "All this also later, while you are away",
+        "federated:id" => "Your identifier at the directory you sign in with",
+        other => other,
+    }
+}
+
+/// The page for a step that did not happen; `InvalidCredentials` never comes here.
+pub fn refusal(issuer: &Issuer, error: &StepError) -> Response {
+    let (status, heading, message) = match error {
+        StepError::InvalidCredentials => {
+            (StatusCode::UNAUTHORIZED, "Not signed in", "Name or password is wrong.")
+        }
+        StepError::NoConnector => (
+            StatusCode::NOT_FOUND,
+            "This way to sign in is not available",
+            "Go back to the application and start again.",
+        ),
+        StepError::NoClient => (
+            StatusCode::BAD_REQUEST,
+            "The application is not available",
+            "It was changed or removed while you signed in. Start again there.",
+        ),
+        StepError::Expired => (
+            StatusCode::BAD_REQUEST,
+            "This sign-in has expired",
+            "Go back to the application and start again.",
+        ),
+        StepError::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Sign-in is not possible at the moment",
+            "Something it needs cannot be reached. Please try again in a little while.",
+        ),
+    };
+    let mut response = issuer_error(issuer, &ErrorPage { status, heading, message });
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        let retry_after = HeaderValue::from_static(RETRY_AFTER);
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after);
+    }
+    response
+}

@@ -1,0 +1,96 @@
+//! `/token` (RFC 6749 3.2): form in, JSON out.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use claviger_domain::token::{self, TokenError};
+use claviger_protocol::client_auth::ClientCredentials;
+use claviger_protocol::error::{ErrorCode, ErrorResponse};
+use claviger_protocol::form::Params;
+use claviger_protocol::token::{TokenRequest, TokenResponse};
+
+use super::AtIssuer;
+use crate::app::App;
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Answers a request.
+pub async fn exchange(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (credentials, request) = match parse(&headers, &body) {
+        Ok(parsed) => parsed,
+        Err(error) => return refused(&error),
+    };
+    let client_id = credentials.client_id().to_owned();
+    match token::exchange(app.provider(), &issuer, &credentials, request).await {
+        Ok(tokens) => granted(&tokens),
+        Err(TokenError::Refused { code, description }) => {
+            tracing::debug!(client = client_id, code = code.as_str(), description, "refused");
+            refused(&ErrorResponse::new(code, &description))
+        }
+        Err(TokenError::Unavailable { reason, retry_after }) => {
+            tracing::warn!(client = client_id, reason, "token request must be tried again");
+            unavailable(retry_after)
+        }
+    }
+}
+
+fn parse(
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(ClientCredentials, TokenRequest), ErrorResponse> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+    if !media_type.trim().eq_ignore_ascii_case(FORM) {
+        let why = "the body must be application/x-www-form-urlencoded";
+        return Err(ErrorResponse::new(ErrorCode::InvalidRequest, why));
+    }
+    let params = Params::parse(body)?;
+    let authorization = match headers.get(header::AUTHORIZATION).map(HeaderValue::to_str) {
+        None => None,
+        Some(Ok(text)) => Some(text),
+        Some(Err(_)) => {
+            let why = "the Authorization header is not readable";
+            return Err(ErrorResponse::new(ErrorCode::InvalidClient, why));
+        }
+    };
+    let credentials = ClientCredentials::from_parts(authorization, &params)?;
+    Ok((credentials, TokenRequest::parse(&params)?))
+}
+
+fn granted(tokens: &TokenResponse) -> Response {
+    no_store(Json(tokens).into_response())
+}
+
+fn refused(error: &ErrorResponse) -> Response {
+    let status =
+        StatusCode::from_u16(error.error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = no_store((status, Json(error)).into_response());
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static(r#"Basic realm="token endpoint", charset="UTF-8""#);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+fn unavailable(retry_after: u32) -> Response {
+    let error =
+        ErrorResponse::new(ErrorCode::TemporarilyUnavailable, "try the same request again later");
+    let mut response = no_store((StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response());
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
+    response
+}
+
+/// Tokens are never kept by anything in between (RFC 6749 5.1).
+fn no_store(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}

@@ -1,0 +1,22 @@
+//! The OpenID Connect endpoints and pages.
+//!
+//! ```text
+//! accept (TLS, limits) → app: host and path choose the issuer → endpoint::<name> → domain → page or JSON
+//! ```
+//! What always holds: one read of the Snapshot per request; nothing here decides, it parses, asks the
+//! domain and renders; every page works without scripts; every answer that carries a secret is
+//! `no-store`; nothing a client sends can make it panic or wait for ever.
+
+pub mod accept;
+pub mod app;
+mod cookies;
+mod cors;
+mod endpoint;
+mod metrics;
+mod page;
+mod throttle;
+pub mod tls;
+
+pub use accept::{Limits, serve};
+pub use app::App;
+pub use metrics::Metrics;

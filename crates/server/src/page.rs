@@ -1,0 +1,140 @@
+//! The pages: templates compiled in, escaped by askama, without scripts.
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+use claviger_domain::issuer::Issuer;
+
+use crate::endpoint::asset;
+
+/// What every page of an issuer shows.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// Heading.
+    pub title: &'a str,
+    /// Logo.
+    pub logo_url: Option<&'a str>,
+    /// Path of the style sheet.
+    pub style: String,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of an issuer's pages.
+    pub fn of(issuer: &'a Issuer) -> Self {
+        Self {
+            title: &issuer.title,
+            logo_url: issuer.logo_url.as_deref(),
+            style: format!("{}/static/{}", issuer.url.path(), asset::style_name()),
+        }
+    }
+}
+
+/// The choice among connectors.
+#[derive(Debug, Template)]
+#[template(path = "choose.html")]
+pub struct ChoosePage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Name of the client.
+    pub client: &'a str,
+    /// Link and label of each connector.
+    pub connectors: Vec<(String, &'a str)>,
+}
+
+/// The form for name and password.
+#[derive(Debug, Template)]
+#[template(path = "login.html")]
+pub struct LoginPage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Name of the connector.
+    pub connector: &'a str,
+    /// Name of the client.
+    pub client: &'a str,
+    /// Label of the first field.
+    pub username_label: &'a str,
+    /// What was typed before, or the login hint.
+    pub username: &'a str,
+    /// Form token.
+    pub csrf: String,
+    /// What went wrong at the last try.
+    pub problem: Option<&'a str>,
+    /// Link to the choice among connectors, if there is a choice.
+    pub back: Option<String>,
+}
+
+/// The question whether a client may know the user.
+#[derive(Debug, Template)]
+#[template(path = "consent.html")]
+pub struct ConsentPage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Name of the client.
+    pub client: &'a str,
+    /// What a person would call the user.
+    pub user: &'a str,
+    /// What the client gets to know, in words.
+    pub reveals: Vec<&'a str>,
+    /// Where the form goes.
+    pub action: String,
+    /// Form token.
+    pub csrf: String,
+    /// Sealed grant.
+    pub grant: &'a str,
+}
+
+/// The issuer's front page.
+#[derive(Debug, Template)]
+#[template(path = "home.html")]
+pub struct HomePage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// The issuer identifier.
+    pub issuer: &'a str,
+}
+
+/// A page that says why there is nothing else.
+#[derive(Debug, Template)]
+#[template(path = "error.html")]
+struct FramedErrorPage<'a> {
+    frame: Frame<'a>,
+    heading: &'a str,
+    message: &'a str,
+}
+
+/// Why there is no other page.
+#[derive(Debug)]
+pub struct ErrorPage<'a> {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// What happened, in a few words.
+    pub heading: &'a str,
+    /// What the user can do.
+    pub message: &'a str,
+}
+
+/// Renders a page with a status.
+pub fn render(status: StatusCode, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(html) => (status, Html(html)).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "failed to render a page");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// An error page of an issuer.
+pub fn issuer_error(issuer: &Issuer, error: &ErrorPage<'_>) -> Response {
+    let page = FramedErrorPage {
+        frame: Frame::of(issuer),
+        heading: error.heading,
+        message: error.message,
+    };
+    render(error.status, &page)
+}
+
+/// An error page before any issuer is known: plain text, for there is no style to link to.
+pub fn error(error: &ErrorPage<'_>) -> Response {
+    (error.status, format!("{}\n\n{}\n", error.heading, error.message)).into_response()
+}

@@ -1,0 +1,224 @@
+//! [`Sessions`] over `Session` objects: create, get, and three conditional JSON patches.
+//!
+//! Every patch begins with `test` operations, so that what it assumes and what it changes are one
+//! atomic request (RFC 6902 4.6); the API server answers 422 when a test fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use claviger_api::{Session, SessionSpec, labels, time};
+use claviger_domain::ports::{
+    Activation, NewSession, RevocationReason, Rotation, SessionState, Sessions, StoreError,
+    StoredSession,
+};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::client::DEADLINE;
+use crate::revoked::RevokedSessions;
+
+/// Name under which our writes stand in `managedFields`.
+const FIELD_MANAGER: &str = "claviger-sessions";
+const EXPIRY_HOUR_POINTER: &str = "/metadata/labels/claviger.dev~1expiry-hour";
+const STATE_POINTER: &str = "/metadata/labels/claviger.dev~1state";
+
+/// Sessions as Kubernetes objects in one namespace.
+#[derive(Debug, Clone)]
+pub struct KubeSessions {
+    api: Api<Session>,
+    revoked: Arc<RevokedSessions>,
+}
+
+impl KubeSessions {
+    /// Sessions in a namespace; `client` must be a [`crate::request_path_client`]. What this process
+    /// revokes is known in `revoked` at once.
+    pub fn new(client: kube::Client, namespace: &str, revoked: Arc<RevokedSessions>) -> Self {
+        Self { api: Api::namespaced(client, namespace), revoked }
+    }
+
+    async fn patch(&self, name: &str, operations: Value) -> Result<StoredSession, StoreError> {
+        let patch = serde_json::from_value(operations).map_err(unavailable)?;
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patched = within(self.api.patch(name, &params, &Patch::Json::<()>(patch))).await;
+        stored(patched.map_err(|error| match error {
+            Failure::Answered(status) if matches!(status.code, 404 | 409 | 422) => {
+                StoreError::PreconditionFailed
+            }
+            other => other.into(),
+        })?)
+    }
+}
+
+#[async_trait]
+impl Sessions for KubeSessions {
+    async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
+        let object = object(session);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        match within(self.api.create(&params, &object)).await {
+            Ok(_) => Ok(()),
+            Err(Failure::Answered(status)) if status.code == 409 => Err(StoreError::AlreadyExists),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<StoredSession>, StoreError> {
+        match within(self.api.get(name)).await {
+            Ok(session) => stored(session).map(Some),
+            Err(Failure::Answered(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn rotate(&self, rotation: &Rotation) -> Result<StoredSession, StoreError> {
+        let mut operations = vec![
+            json!({"op": "test", "path": "/spec/state", "value": "Active"}),
+            json!({"op": "test", "path": "/spec/generation", "value": rotation.from_generation}),
+            json!({"op": "test", "path": "/spec/clientUID", "value": rotation.client_uid}),
+            json!({"op": "replace", "path": "/spec/generation", "value": rotation.from_generation + 1}),
+            json!({"op": "replace", "path": "/spec/rotatedAt", "value": time::from_seconds(rotation.rotated_at)}),
+        ];
+        operations.extend(expiry(rotation.expires_at));
+        if let Some(payload) = &rotation.payload {
+            operations.push(json!({"op": "replace", "path": "/spec/payload", "value": payload}));
+        }
+        self.patch(&rotation.name, Value::Array(operations)).await
+    }
+
+    async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError> {
+        let mut operations = vec![
+            json!({"op": "test", "path": "/spec/state", "value": "Pending"}),
+            json!({"op": "test", "path": "/spec/clientUID", "value": activation.client_uid}),
+            json!({"op": "replace", "path": "/spec/state", "value": "Active"}),
+            json!({"op": "add", "path": "/spec/redemptionID", "value": activation.redemption_id}),
+            json!({"op": "replace", "path": "/spec/rotatedAt", "value": time::from_seconds(activation.activated_at)}),
+        ];
+        operations.extend(expiry(activation.expires_at));
+        self.patch(&activation.name, Value::Array(operations)).await
+    }
+
+    async fn revoke(&self, name: &str, reason: RevocationReason) -> Result<(), StoreError> {
+        let operations = json!([
+            {"op": "replace", "path": "/spec/state", "value": "Revoked"},
+            {"op": "add", "path": "/spec/revokedReason", "value": reason.as_str()},
+            {"op": "add", "path": STATE_POINTER, "value": labels::STATE_REVOKED},
+        ]);
+        match self.patch(name, operations).await {
+            Ok(_) => {
+                self.revoked.insert(name);
+                Ok(())
+            }
+            Err(StoreError::PreconditionFailed) => Ok(()), // it is not there any more
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The operations that move a session's expiry, and the label garbage collection selects by.
+fn expiry(expires_at: i64) -> [Value; 2] {
+    [
+        json!({"op": "replace", "path": "/spec/expiresAt", "value": time::from_seconds(expires_at)}),
+        json!({"op": "replace", "path": EXPIRY_HOUR_POINTER, "value": expiry_hour(expires_at)}),
+    ]
+}
+
+fn expiry_hour(expires_at: i64) -> String {
+    expires_at.div_euclid(3_600).to_string()
+}
+
+fn object(session: &NewSession) -> Session {
+    let labels = [
+        (labels::EXPIRY_HOUR, expiry_hour(session.expires_at)),
+        (labels::USER_HASH, session.user_hash.clone()),
+        (labels::CLIENT_HASH, session.client_hash.clone()),
+        (labels::CONNECTOR_HASH, session.connector_hash.clone()),
+    ];
+    Session {
+        metadata: ObjectMeta {
+            name: Some(session.name.clone()),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+            ..ObjectMeta::default()
+        },
+        spec: SessionSpec {
+            state: match session.state {
+                SessionState::Pending => claviger_api::SessionState::Pending,
+                SessionState::Active => claviger_api::SessionState::Active,
+                SessionState::Revoked => claviger_api::SessionState::Revoked,
+            },
+            type_: claviger_api::SessionType::Client,
+            generation: 0,
+            issuer_uid: session.issuer_uid.clone(),
+            client_uid: session.client_uid.clone(),
+            connector_uid: session.connector_uid.clone(),
+            client_id: session.client_id.clone(),
+            connector: session.connector.clone(),
+            user: session.user.clone(),
+            created_at: time::from_seconds(session.created_at),
+            rotated_at: time::from_seconds(session.created_at),
+            expires_at: time::from_seconds(session.expires_at),
+            redemption_id: session.redemption_id.clone(),
+            revoked_reason: None,
+            payload: session.payload.clone(),
+        },
+    }
+}
+
+fn stored(session: Session) -> Result<StoredSession, StoreError> {
+    let spec = session.spec;
+    Ok(StoredSession {
+        name: session.metadata.name.ok_or_else(|| unavailable("session without a name"))?,
+        state: match spec.state {
+            claviger_api::SessionState::Pending => SessionState::Pending,
+            claviger_api::SessionState::Active => SessionState::Active,
+            claviger_api::SessionState::Revoked => SessionState::Revoked,
+        },
+        generation: spec.generation,
+        client_uid: spec.client_uid,
+        rotated_at: time::to_seconds(&spec.rotated_at),
+        expires_at: time::to_seconds(&spec.expires_at),
+        redemption_id: spec.redemption_id,
+        payload: spec.payload,
+    })
+}
+
+/// How a request failed.
+enum Failure {
+    /// The API server said no.
+    Answered(Box<kube::core::Status>),
+    /// No answer, or none that can be read: it may have happened.
+    Unanswered(String),
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unanswered(message) => Self::Unavailable { message, retry_after: None },
+            Failure::Answered(status) => {
+                let asked = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
+                // 429 is refused before anything happens (API priority and fairness); a 5xx may
+                // have happened.
+                let retry_after = (status.code == 429).then_some(asked.max(1));
+                Self::Unavailable {
+                    message: format!("API server answered {}: {}", status.code, status.message),
+                    retry_after,
+                }
+            }
+        }
+    }
+}
+
+/// One request with a deadline on the whole of it.
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+    /// A little more than the client's own timeouts, which say more about what hung.
+    const MARGIN: Duration = Duration::from_millis(500);
+    match tokio::time::timeout(DEADLINE + MARGIN, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) => Err(Failure::Answered(status)),
+        Ok(Err(error)) => Err(Failure::Unanswered(error.to_string())),
+        Err(_) => Err(Failure::Unanswered("no answer within the deadline".into())),
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable { message: error.to_string(), retry_after: None }
+}

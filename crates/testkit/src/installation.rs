@@ -1,0 +1,233 @@
+//! Claviger in a namespace of its own, as the chart installs it: its CRDs, and the operator run as a
+//! process under exactly the ServiceAccount and roles the chart makes. So RBAC is proven by every test.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use kube::Client;
+
+use crate::control_plane::ControlPlane;
+use crate::identity::TestNamespace;
+use crate::operator::{Operator, Serving};
+use crate::pki::CertificateAuthority;
+use crate::{AuditMark, eventually};
+
+/// Name of the ServiceAccount that the chart makes for a release called `claviger`.
+const ACCOUNT: &str = "claviger";
+
+/// One installation: a home namespace with everything of the chart but the pods.
+#[derive(Debug)]
+pub struct Installation {
+    plane: ControlPlane,
+    namespace: String,
+    tenants: Vec<String>,
+    authority: CertificateAuthority,
+    folder: tempfile::TempDir,
+}
+
+impl Installation {
+    /// Installs CRDs and the chart's roles into a fresh namespace.
+    ///
+    /// # Errors
+    /// When helm or the API server refuses.
+    pub async fn create(plane: &ControlPlane) -> Result<Self> {
+        Self::with_tenants(plane, &[]).await
+    }
+
+    /// The same, where the operator may read and write Secrets in fresh namespaces of these prefixes too.
+    ///
+    /// # Errors
+    /// When helm or the API server refuses.
+    pub async fn with_tenants(plane: &ControlPlane, prefixes: &[&str]) -> Result<Self> {
+        let admin = plane.admin().await?;
+        let namespace = TestNamespace::create(&admin, "home").await?.name().to_owned();
+        let mut tenants = Vec::new();
+        for prefix in prefixes {
+            tenants.push(TestNamespace::create(&admin, prefix).await?.name().to_owned());
+        }
+        let installation = Self {
+            plane: plane.clone(),
+            namespace,
+            tenants,
+            authority: CertificateAuthority::create("claviger test authority")?,
+            folder: tempfile::tempdir().context("failed to make a folder")?,
+        };
+        installation.apply_custom_resource_definitions()?;
+        installation.apply(&installation.roles()?)?;
+        Ok(installation)
+    }
+
+    /// The home namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The tenant namespaces, in the order their prefixes were given.
+    pub fn tenants(&self) -> &[String] {
+        &self.tenants
+    }
+
+    /// The control plane it is installed in.
+    pub fn plane(&self) -> &ControlPlane {
+        &self.plane
+    }
+
+    /// A folder that lives as long as the installation.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The authority behind the operator's certificates.
+    pub fn authority(&self) -> &CertificateAuthority {
+        &self.authority
+    }
+
+    /// The same, as a PEM file.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn authority_file(&self) -> Result<PathBuf> {
+        let path = self.folder.path().join("issuer-ca.crt");
+        std::fs::write(&path, self.authority.certificate_pem()).context("failed to write the CA")?;
+        Ok(path)
+    }
+
+    /// The name of the operator in the audit log.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:{ACCOUNT}", self.namespace)
+    }
+
+    /// A client as the admin.
+    ///
+    /// # Errors
+    /// When the kubeconfig cannot be used.
+    pub async fn admin(&self) -> Result<Client> {
+        self.plane.admin().await
+    }
+
+    /// Requests the operator made since `mark`, leases aside: `create sessions` and how often.
+    ///
+    /// # Errors
+    /// When the audit log cannot be read.
+    pub fn requests_since(&self, mark: AuditMark) -> Result<Vec<(String, usize)>> {
+        let counts = self.plane.audit_log().counts_since(mark, &self.user())?;
+        Ok(counts.into_iter().filter(|(what, _)| !what.ends_with(" leases")).collect())
+    }
+
+    /// Applies manifests (YAML documents) in home, by server-side apply.
+    ///
+    /// # Errors
+    /// What kubectl said.
+    pub fn apply(&self, manifests: &str) -> Result<()> {
+        self.apply_in(&self.namespace, manifests)
+    }
+
+    /// Applies manifests in a namespace.
+    ///
+    /// # Errors
+    /// What kubectl said.
+    pub fn apply_in(&self, namespace: &str, manifests: &str) -> Result<()> {
+        let arguments = ["apply", "--server-side", "--force-conflicts", "-n", namespace, "-f", "-"];
+        let mut kubectl = self.plane.kubectl();
+        kubectl.args(arguments);
+        run_with_input(kubectl, manifests).map(drop)
+    }
+
+    /// Runs kubectl as the admin, in home unless the arguments say otherwise, and returns what it printed.
+    ///
+    /// # Errors
+    /// What kubectl said.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut kubectl = self.plane.kubectl();
+        kubectl.args(["-n", &self.namespace]).args(arguments);
+        run_with_input(kubectl, "")
+    }
+
+    /// Starts one replica and waits until it is ready. Its issuer must be at `serving.url()`.
+    ///
+    /// # Errors
+    /// With the end of its log when it does not become ready.
+    pub async fn start_operator(&self, serving: &Serving) -> Result<Operator> {
+        let plane = &self.plane;
+        let kubeconfig = plane.service_account_kubeconfig(&self.namespace, ACCOUNT).await?;
+        Operator::start(self, serving, &kubeconfig).await
+    }
+
+    /// Waits until a condition of an object is `True` and says so of the newest generation.
+    ///
+    /// # Errors
+    /// With the object's conditions when it does not come true in time.
+    pub async fn wait_for(&self, object: &str, condition: &str) -> Result<()> {
+        self.wait_for_status(object, condition, "True").await
+    }
+
+    /// Waits until a condition of an object has this status.
+    ///
+    /// # Errors
+    /// With the object's conditions when it does not in time.
+    pub async fn wait_for_status(&self, object: &str, condition: &str, status: &str) -> Result<()> {
+        let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
+        eventually(Duration::from_secs(15), async || {
+            let now = self.kubectl(&["get", object, "-o", &path])?;
+            if now != status {
+                let all = self.kubectl(&["get", object, "-o", "jsonpath={.status.conditions}"])?;
+                ensure!(now == status, "{object}: {condition} is {now:?}, not {status}: {all}");
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn apply_custom_resource_definitions(&self) -> Result<()> {
+        let folder = repository().join("crds");
+        let mut kubectl = self.plane.kubectl();
+        kubectl.args(["apply", "--server-side", "--force-conflicts", "-f"]).arg(&folder);
+        run_with_input(kubectl, "")?;
+        let mut kubectl = self.plane.kubectl();
+        kubectl
+            .args(["wait", "--for=condition=Established", "--timeout=20s", "-f"])
+            .arg(&folder);
+        run_with_input(kubectl, "").map(drop)
+    }
+
+    /// The chart's ServiceAccount and roles for this namespace.
+    fn roles(&self) -> Result<String> {
+        let mut helm = self.plane.helm();
+        helm.args(["template", "claviger"]).arg(repository().join("charts/claviger"));
+        helm.args(["--namespace", &self.namespace]);
+        for (index, tenant) in self.tenants.iter().enumerate() {
+            helm.args(["--set", &format!("tenantNamespaces[{index}]={tenant}")]);
+        }
+        for template in ["serviceaccount", "rbac"] {
+            helm.args(["--show-only", &format!("templates/{template}.yaml")]);
+        }
+        run_with_input(helm, "")
+    }
+}
+
+/// The repository's top folder.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs a command with this standard input and returns its standard output.
+fn run_with_input(mut command: Command, input: &str) -> Result<String> {
+    use std::io::Write;
+    let what = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("failed to start {what}"))?;
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().with_context(|| format!("failed to run {what}"))?;
+    drop(writer.join());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{what}: {errors}");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,49 @@
+//! For tests alone: a real control plane, real directories, identities and the audit log.
+//!
+//! ```text
+//! with-control-plane -- CMD     one plane for a whole run (bin)
+//!        │ environment
+//!        ▼
+//! ControlPlane::from_env()      a handle on it: clients, kubeconfigs, audit log, kubectl
+//!        ▲ Deref
+//! RunningControlPlane           a plane of one's own: stop, freeze and restart its parts
+//! Slapd                         a real OpenLDAP server
+//! PortLease, Supervised         ports and processes for whatever else a test starts
+//! ```
+//!
+//! What always holds:
+//! - A port is leased ([`PortLease`]) for as long as somebody may listen on it.
+//! - A process we start ends with its handle, and with this process however that ends ([`process`]).
+//! - Nothing here sleeps for a fixed time: everything waits for a condition with a deadline ([`eventually`]).
+//! - Clients never retry by themselves, so one call is one line in the audit log.
+//!
+//! Errors are read by people alone, at the end of a failed test, so they are `anyhow::Error`.
+//! Linux only: `setpriv` (util-linux) ties children to us.
+
+pub mod audit;
+pub mod browser;
+pub mod control_plane;
+mod eventually;
+pub mod identity;
+pub mod installation;
+pub mod operator;
+pub mod pki;
+mod ports;
+pub mod process;
+pub mod relying_party;
+pub mod scene;
+pub mod slapd;
+
+pub use browser::{Browser, Login};
+pub use audit::{AuditLog, AuditMark, AuditedRequest};
+pub use control_plane::{Authentication, ControlPlane, ControlPlaneBuilder, RunningControlPlane};
+pub use eventually::eventually;
+pub use identity::TestNamespace;
+pub use installation::Installation;
+pub use operator::{Operator, Serving};
+pub use pki::CertificateAuthority;
+pub use ports::PortLease;
+pub use process::Supervised;
+pub use relying_party::RelyingParty;
+pub use scene::{Directory, Scene};
+pub use slapd::Slapd;

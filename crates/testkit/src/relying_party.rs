@@ -1,0 +1,218 @@
+//! An application that uses the provider: authorization URL, code, refresh, userinfo. Written to
+//! the specifications, not to our server, so that both cannot be wrong in the same way.
+
+use anyhow::{Context, Result, ensure};
+use aws_lc_rs::{digest, rand};
+use data_encoding::BASE64URL_NOPAD;
+use reqwest::{Certificate, Client, StatusCode, Url};
+use serde_json::Value;
+
+use crate::browser::{Browser, Login, query_value};
+
+/// One client of one issuer.
+#[derive(Debug, Clone)]
+pub struct RelyingParty {
+    http: Client,
+    metadata: Value,
+    authority_pem: String,
+    client_id: String,
+    secret: Option<String>,
+    redirect_uri: String,
+}
+
+/// One authorization request: what the application remembers until the answer comes.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Where the browser goes.
+    pub url: Url,
+    /// `state` it must come back with.
+    pub state: String,
+    /// `nonce` the ID token must repeat.
+    pub nonce: String,
+    /// PKCE verifier.
+    pub verifier: String,
+}
+
+/// An answer of the token endpoint.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// JSON body.
+    pub body: Value,
+    /// `Retry-After`, if there is one.
+    pub retry_after: Option<String>,
+}
+
+impl RelyingParty {
+    /// Reads the issuer's metadata.
+    ///
+    /// # Errors
+    /// When it cannot be had, or names another issuer.
+    pub async fn discover(
+        issuer: &str,
+        authority_pem: &str,
+        client: (&str, Option<&str>),
+        redirect_uri: &str,
+    ) -> Result<Self> {
+        let http = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_only([Certificate::from_pem(authority_pem.as_bytes())?])
+            .build()?;
+        let url = format!("{issuer}/.well-known/openid-configuration");
+        let metadata: Value = http.get(url).send().await?.error_for_status()?.json().await?;
+        ensure!(metadata["issuer"] == issuer, "metadata of another issuer: {metadata}");
+        Ok(Self {
+            http,
+            metadata,
+            authority_pem: authority_pem.to_owned(),
+            client_id: client.0.to_owned(),
+            secret: client.1.map(str::to_owned),
+            redirect_uri: redirect_uri.to_owned(),
+        })
+    }
+
+    /// The issuer's metadata.
+    pub fn metadata(&self) -> &Value {
+        &self.metadata
+    }
+
+    /// The HTTP client it uses, for requests of a test's own.
+    pub fn http(&self) -> &Client {
+        &self.http
+    }
+
+    /// URL of an endpoint, such as `token_endpoint`.
+    ///
+    /// # Errors
+    /// When the metadata does not name it.
+    pub fn endpoint(&self, name: &str) -> Result<Url> {
+        let url = self.metadata[name].as_str().with_context(|| format!("no {name} in the metadata"))?;
+        Ok(url.parse()?)
+    }
+
+    /// An authorization request with PKCE, state and nonce.
+    ///
+    /// # Errors
+    /// When the metadata names no authorization endpoint.
+    pub fn attempt(&self, scope: &str) -> Result<Attempt> {
+        let (state, nonce, verifier) = (random()?, random()?, random()?);
+        let challenge = digest::digest(&digest::SHA256, verifier.as_bytes());
+        let mut url = self.endpoint("authorization_endpoint")?;
+        url.query_pairs_mut()
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.client_id)
+            .append_pair("redirect_uri", &self.redirect_uri)
+            .append_pair("scope", scope)
+            .append_pair("state", &state)
+            .append_pair("nonce", &nonce)
+            .append_pair("code_challenge", &BASE64URL_NOPAD.encode(challenge.as_ref()))
+            .append_pair("code_challenge_method", "S256");
+        Ok(Attempt { url, state, nonce, verifier })
+    }
+
+    /// A whole login in a fresh browser, up to the code.
+    ///
+    /// # Errors
+    /// When the login does not end with a code for this attempt.
+    pub async fn code(&self, scope: &str, who: Login<'_>) -> Result<(String, Attempt)> {
+        let attempt = self.attempt(scope)?;
+        let browser = Browser::new(&self.authority_pem)?;
+        let landed = browser.sign_in(&attempt.url, who).await?;
+        ensure!(landed.as_str().starts_with(&self.redirect_uri), "landed at {landed}");
+        ensure!(query_value(&landed, "state")? == attempt.state, "another state: {landed}");
+        let issuer = self.metadata["issuer"].as_str().unwrap_or_default();
+        ensure!(query_value(&landed, "iss")? == issuer, "another issuer: {landed}");
+        Ok((query_value(&landed, "code")?, attempt))
+    }
+
+    /// A whole login in a fresh browser, up to the tokens.
+    ///
+    /// # Errors
+    /// When it does not end with tokens.
+    pub async fn log_in(&self, scope: &str, who: Login<'_>) -> Result<Value> {
+        let (code, attempt) = self.code(scope, who).await?;
+        self.redeem(&code, &attempt.verifier).await?.tokens()
+    }
+
+    /// Redeems a code.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn redeem(&self, code: &str, verifier: &str) -> Result<Answer> {
+        self.token(&[
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", &self.redirect_uri),
+            ("code_verifier", verifier),
+        ])
+        .await
+    }
+
+    /// Refreshes.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Answer> {
+        self.token(&[("grant_type", "refresh_token"), ("refresh_token", refresh_token)]).await
+    }
+
+    /// A request at the token endpoint, authenticated as this client.
+    ///
+    /// # Errors
+    /// When there is no answer, or none in JSON.
+    pub async fn token(&self, form: &[(&str, &str)]) -> Result<Answer> {
+        let mut form = form.to_vec();
+        let mut request = self.http.post(self.endpoint("token_endpoint")?);
+        match &self.secret {
+            Some(secret) => request = request.basic_auth(&self.client_id, Some(secret)),
+            None => form.push(("client_id", &self.client_id)),
+        }
+        let response = request.form(&form).send().await?;
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Answer { status: response.status(), retry_after, body: response.json().await? })
+    }
+
+    /// Asks `/userinfo`.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn userinfo(&self, access_token: &str) -> Result<(StatusCode, String)> {
+        let request = self.http.get(self.endpoint("userinfo_endpoint")?).bearer_auth(access_token);
+        let response = request.send().await?;
+        Ok((response.status(), response.text().await?))
+    }
+}
+
+impl Answer {
+    /// The tokens.
+    ///
+    /// # Errors
+    /// When the answer is an error.
+    pub fn tokens(self) -> Result<Value> {
+        ensure!(self.status == StatusCode::OK, "{}: {}", self.status, self.body);
+        Ok(self.body)
+    }
+
+    /// The error code, or an empty text.
+    pub fn error(&self) -> &str {
+        self.body["error"].as_str().unwrap_or_default()
+    }
+}
+
+/// The claims of a JWT, unverified: for looking at.
+///
+/// # Errors
+/// When it is no JWT.
+pub fn claims(token: &str) -> Result<Value> {
+    let payload = token.split('.').nth(1).context("not a JWT")?;
+    Ok(serde_json::from_slice(&BASE64URL_NOPAD.decode(payload.as_bytes())?)?)
+}
+
+/// 43 unpredictable base64url characters.
+fn random() -> Result<String> {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes).ok().context("no randomness")?;
+    Ok(BASE64URL_NOPAD.encode(&bytes))
+}
