@@ -131,12 +131,7 @@ impl BuildError {
 
     fn unusable(secret: &SecretKeyRef, purpose: Purpose, cause: &impl ToString) -> Self {
         let (name, key) = (secret.name.clone(), secret.key.clone());
-        Self::SecretUnusable {
-            name,
-            key,
-            purpose,
-            cause: cause.to_string(),
-        }
+        Self::SecretUnusable { name, key, purpose, cause: cause.to_string() }
     }
 }
 

@@ -114,9 +114,7 @@ impl Local {
         for (index, user) in users.iter().enumerate() {
             let identity = &user.identity;
             record(&mut by_id, identity.user_id.clone(), index);
-            let names = [&identity.email, &identity.preferred_username]
-                .into_iter()
-                .flatten();
+            let names = [&identity.email, &identity.preferred_username].into_iter().flatten();
             for name in names.filter(|name| !name.is_empty()) {
                 record(&mut by_name, fold(name), index);
             }
@@ -155,9 +153,7 @@ impl Local {
                 (Some(user), self.admissible(user))
             }
         };
-        let hash = user
-            .and_then(|user| user.hash.clone())
-            .unwrap_or_else(|| self.decoy(&name));
+        let hash = user.and_then(|user| user.hash.clone()).unwrap_or_else(|| self.decoy(&name));
         Attempt { hash, outcome }
     }
 
@@ -187,10 +183,7 @@ impl Local {
         let busy = || LoginError::Unavailable("too many password checks are waiting".to_owned());
         let stopping = || LoginError::Unavailable("the process is shutting down".to_owned());
         let waiting = WAITING.try_acquire().map_err(|_| busy())?;
-        let permit = Arc::clone(&HASHING)
-            .acquire_owned()
-            .await
-            .map_err(|_| stopping())?;
+        let permit = Arc::clone(&HASHING).acquire_owned().await.map_err(|_| stopping())?;
         drop(waiting);
         self.hashes_computed.fetch_add(1, Ordering::Relaxed);
         let password = password.clone();
@@ -227,18 +220,11 @@ impl User {
             preferred_username: declared.preferred_username.clone(),
             groups,
         };
-        Self {
-            identity,
-            active: declared.active,
-            hash,
-        }
+        Self { identity, active: declared.active, hash }
     }
 
     fn authenticated(&self) -> Authenticated {
-        Authenticated {
-            identity: self.identity.clone(),
-            data: None,
-        }
+        Authenticated { identity: self.identity.clone(), data: None }
     }
 }
 
@@ -344,9 +330,7 @@ mod tests {
     }
 
     async fn login(table: &Local, name: &str, password: &str) -> Result<Authenticated, LoginError> {
-        table
-            .authenticate(name, &SecretString::from(password))
-            .await
+        table.authenticate(name, &SecretString::from(password)).await
     }
 
     fn why(result: Result<Authenticated, LoginError>) -> String {
@@ -403,13 +387,9 @@ mod tests {
         let table = table(&[user("ada")]);
         let long = "x".repeat(MAX_PASSWORD_BYTES + 1);
         let long_name = "x".repeat(MAX_USERNAME_BYTES + 1);
-        for (name, password) in [
-            ("ada", ""),
-            ("nobody", ""),
-            ("ada", &*long),
-            ("nobody", &*long),
-            (&*long_name, "pw"),
-        ] {
+        for (name, password) in
+            [("ada", ""), ("nobody", ""), ("ada", &*long), ("nobody", &*long), (&*long_name, "pw")]
+        {
             why(login(&table, name, password).await);
         }
         assert_eq!(table.hashes_computed(), 0);
@@ -424,32 +404,13 @@ mod tests {
         let mixed = table(&[argon2, imported]);
         let names: Vec<String> = (0..64).map(|n| format!("nobody-{n}")).collect();
         let bcrypt = CostClass::Bcrypt { cost: 10 };
-        assert!(
-            names
-                .iter()
-                .all(|name| cost_of(&only_bcrypt, name) == bcrypt)
-        );
-        let seen = names
-            .iter()
-            .filter(|name| cost_of(&mixed, name) == bcrypt)
-            .count();
-        assert!(
-            (1..names.len()).contains(&seen),
-            "{seen} of {} look like bcrypt",
-            names.len()
-        );
-        assert_eq!(
-            cost_of(&mixed, "NOBODY-1"),
-            cost_of(&mixed, "nobody-1"),
-            "stable for one name"
-        );
+        assert!(names.iter().all(|name| cost_of(&only_bcrypt, name) == bcrypt));
+        let seen = names.iter().filter(|name| cost_of(&mixed, name) == bcrypt).count();
+        assert!((1..names.len()).contains(&seen), "{seen} of {} look like bcrypt", names.len());
+        assert_eq!(cost_of(&mixed, "NOBODY-1"), cost_of(&mixed, "nobody-1"), "stable for one name");
         assert_eq!(
             cost_of(&table(&[]), "nobody"),
-            CostClass::Argon2id {
-                memory_kib: 19_456,
-                passes: 2,
-                lanes: 1
-            }
+            CostClass::Argon2id { memory_kib: 19_456, passes: 2, lanes: 1 }
         );
     }
 
@@ -460,11 +421,7 @@ mod tests {
         let table = table(&[user("ada"), squatter]);
         assert!(why(login(&table, "ada@example.org", "correct horse").await).contains("several"));
         assert!(login(&table, "ada", "correct horse").await.is_ok());
-        assert!(
-            login(&table, "squatter@example.org", "correct horse")
-                .await
-                .is_ok()
-        );
+        assert!(login(&table, "squatter@example.org", "correct horse").await.is_ok());
     }
 
     #[tokio::test]
@@ -479,31 +436,16 @@ mod tests {
     #[tokio::test]
     async fn recheck_gives_the_declared_user_or_says_gone() {
         let before = table(&[user("ada")]);
-        let known = login(&before, "ada", "correct horse")
-            .await
-            .unwrap()
-            .identity;
+        let known = login(&before, "ada", "correct horse").await.unwrap().identity;
         let mut changed = user("ada");
         changed.groups = vec!["new".to_owned()];
-        let fresh = table(&[changed.clone()])
-            .recheck(&known, None)
-            .await
-            .unwrap();
+        let fresh = table(&[changed.clone()]).recheck(&known, None).await.unwrap();
         assert_eq!(fresh.identity.groups, ["new"]);
         changed.active = false;
         let disabled = table(&[changed]).recheck(&known, None).await.unwrap_err();
-        assert_eq!(
-            disabled,
-            RecheckError::Gone("the local user is disabled".to_owned())
-        );
-        let removed = table(&[user("grace")])
-            .recheck(&known, None)
-            .await
-            .unwrap_err();
-        assert_eq!(
-            removed,
-            RecheckError::Gone("the local user was removed".to_owned())
-        );
+        assert_eq!(disabled, RecheckError::Gone("the local user is disabled".to_owned()));
+        let removed = table(&[user("grace")]).recheck(&known, None).await.unwrap_err();
+        assert_eq!(removed, RecheckError::Gone("the local user was removed".to_owned()));
     }
 
     #[tokio::test]

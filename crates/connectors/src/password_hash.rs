@@ -104,14 +104,8 @@ pub fn validate_hash(hash: &str) -> Result<(), PasswordHashError> {
 /// How costly one check of a hash is. Two hashes of one class take the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum CostClass {
-    Argon2id {
-        memory_kib: u32,
-        passes: u32,
-        lanes: u32,
-    },
-    Bcrypt {
-        cost: u32,
-    },
+    Argon2id { memory_kib: u32, passes: u32, lanes: u32 },
+    Bcrypt { cost: u32 },
 }
 
 /// A hash within bounds.
@@ -137,10 +131,7 @@ impl PasswordHash {
     pub(crate) fn parse(text: &str) -> Result<Self, PasswordHashError> {
         if text.starts_with("$argon2id$") {
             parse_argon2id(text)
-        } else if ["$2a$", "$2b$", "$2y$"]
-            .iter()
-            .any(|prefix| text.starts_with(prefix))
-        {
+        } else if ["$2a$", "$2b$", "$2y$"].iter().any(|prefix| text.starts_with(prefix)) {
             parse_bcrypt(text)
         } else {
             Err(PasswordHashError::UnknownAlgorithm)
@@ -149,10 +140,8 @@ impl PasswordHash {
 
     /// What stands in when a table has no users at all: as costly as the hashes we make.
     pub(crate) fn default_decoy() -> Result<Self, PasswordHashError> {
-        let hash = our_argon2()?
-            .hash_password_with_salt(b"", &DECOY_SALT)
-            .map_err(failed)?
-            .to_string();
+        let hash =
+            our_argon2()?.hash_password_with_salt(b"", &DECOY_SALT).map_err(failed)?.to_string();
         Ok(Self::parse(&hash)?.decoy())
     }
 
@@ -172,16 +161,10 @@ impl PasswordHash {
             }
             Form::Bcrypt(text) => {
                 let (salted, _) = text.split_at(BCRYPT_SALTED_LENGTH);
-                Form::Bcrypt(format!(
-                    "{salted}{}",
-                    ".".repeat(BCRYPT_LENGTH - salted.len())
-                ))
+                Form::Bcrypt(format!("{salted}{}", ".".repeat(BCRYPT_LENGTH - salted.len())))
             }
         };
-        Self {
-            class: self.class,
-            form,
-        }
+        Self { class: self.class, form }
     }
 
     /// Checks a password: tens of milliseconds of CPU, so never on an async thread.
@@ -215,66 +198,34 @@ fn failed(error: argon2::password_hash::Error) -> PasswordHashError {
 fn parse_argon2id(text: &str) -> Result<PasswordHash, PasswordHashError> {
     let hash = phc::PasswordHash::new(text)
         .map_err(|_| PasswordHashError::Malformed("not a PHC string"))?;
-    bounded(
-        "version",
-        hash.version.unwrap_or(0),
-        &(ARGON2_VERSION..=ARGON2_VERSION),
-    )?;
-    if hash
-        .params
-        .iter()
-        .any(|(name, _)| !["m", "t", "p"].contains(&name.as_str()))
-    {
-        return Err(PasswordHashError::Malformed(
-            "parameters other than m, t and p",
-        ));
+    bounded("version", hash.version.unwrap_or(0), &(ARGON2_VERSION..=ARGON2_VERSION))?;
+    if hash.params.iter().any(|(name, _)| !["m", "t", "p"].contains(&name.as_str())) {
+        return Err(PasswordHashError::Malformed("parameters other than m, t and p"));
     }
     let decimal = |name: &'static str| {
-        hash.params
-            .get_decimal(name)
-            .ok_or(PasswordHashError::Malformed("m, t or p is missing"))
+        hash.params.get_decimal(name).ok_or(PasswordHashError::Malformed("m, t or p is missing"))
     };
     let (memory_kib, passes, lanes) = (decimal("m")?, decimal("t")?, decimal("p")?);
     bounded("memory in KiB (m)", memory_kib, &ARGON2_MEMORY_KIB)?;
     bounded("passes (t)", passes, &ARGON2_PASSES)?;
     bounded("lanes (p)", lanes, &ARGON2_LANES)?;
-    bounded(
-        "memory times passes (m × t)",
-        memory_kib * passes,
-        &ARGON2_WORK_KIB,
-    )?;
-    let salt = hash
-        .salt
-        .as_ref()
-        .ok_or(PasswordHashError::Malformed("no salt"))?
-        .len();
+    bounded("memory times passes (m × t)", memory_kib * passes, &ARGON2_WORK_KIB)?;
+    let salt = hash.salt.as_ref().ok_or(PasswordHashError::Malformed("no salt"))?.len();
     bounded("salt length", salt, &ARGON2_SALT_BYTES)?;
-    let output = hash
-        .hash
-        .as_ref()
-        .ok_or(PasswordHashError::Malformed("no digest"))?
-        .len();
+    let output = hash.hash.as_ref().ok_or(PasswordHashError::Malformed("no digest"))?.len();
     bounded("digest length", output, &ARGON2_OUTPUT_BYTES)?;
     Ok(PasswordHash {
-        class: CostClass::Argon2id {
-            memory_kib,
-            passes,
-            lanes,
-        },
+        class: CostClass::Argon2id { memory_kib, passes, lanes },
         form: Form::Argon2id(Box::new(hash)),
     })
 }
 
 fn parse_bcrypt(text: &str) -> Result<PasswordHash, PasswordHashError> {
-    let parts: bcrypt::HashParts = text
-        .parse()
-        .map_err(|_| PasswordHashError::Malformed("not 60 characters of bcrypt"))?;
+    let parts: bcrypt::HashParts =
+        text.parse().map_err(|_| PasswordHashError::Malformed("not 60 characters of bcrypt"))?;
     let cost = parts.get_cost();
     bounded("bcrypt cost", cost, &BCRYPT_COST)?;
-    Ok(PasswordHash {
-        class: CostClass::Bcrypt { cost },
-        form: Form::Bcrypt(text.to_owned()),
-    })
+    Ok(PasswordHash { class: CostClass::Bcrypt { cost }, form: Form::Bcrypt(text.to_owned()) })
 }
 
 fn bounded<N>(
@@ -312,10 +263,7 @@ mod tests {
     #[test]
     fn own_hash_is_accepted_and_matches_only_its_password() {
         let text = hash_password(&secret("correct horse")).unwrap();
-        assert!(
-            text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
-            "{text}"
-        );
+        assert!(text.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{text}");
         let hash = PasswordHash::parse(&text).unwrap();
         assert!(hash.verify(&secret("correct horse")));
         assert!(!hash.verify(&secret("correct horse ")));
@@ -324,10 +272,7 @@ mod tests {
     #[test]
     fn two_hashes_of_one_password_differ() {
         let password = secret("same");
-        assert_ne!(
-            hash_password(&password).unwrap(),
-            hash_password(&password).unwrap()
-        );
+        assert_ne!(hash_password(&password).unwrap(), hash_password(&password).unwrap());
     }
 
     #[test]
@@ -356,69 +301,24 @@ mod tests {
     fn weak_costly_and_foreign_hashes_are_refused() {
         let salt_and_digest = "c29tZXNhbHRzb21lc2FsdA$PNpkKrMIsBGXEHGzmVEmVlNMBZAqzKnTVOUA8RhVZWc";
         for (text, fragment) in [
-            (
-                format!("$argon2id$v=19$m=1024,t=2,p=1${salt_and_digest}"),
-                "memory in KiB",
-            ),
-            (
-                format!("$argon2id$v=19$m=1048576,t=1,p=1${salt_and_digest}"),
-                "memory in KiB",
-            ),
-            (
-                format!("$argon2id$v=19$m=19456,t=1,p=1${salt_and_digest}"),
-                "memory times passes",
-            ),
-            (
-                format!("$argon2id$v=19$m=65536,t=9,p=1${salt_and_digest}"),
-                "memory times passes",
-            ),
-            (
-                format!("$argon2id$v=19$m=19456,t=4000000000,p=1${salt_and_digest}"),
-                "passes (t)",
-            ),
-            (
-                format!("$argon2id$v=19$m=19456,t=2,p=200${salt_and_digest}"),
-                "lanes",
-            ),
-            (
-                format!("$argon2id$v=16$m=19456,t=2,p=1${salt_and_digest}"),
-                "version 16",
-            ),
-            (
-                format!("$argon2id$m=19456,t=2,p=1${salt_and_digest}"),
-                "version 0",
-            ),
-            (
-                format!("$argon2id$v=19$m=19456,t=2,p=1,keyid=YQ${salt_and_digest}"),
-                "other than",
-            ),
-            (
-                "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ".to_owned(),
-                "no digest",
-            ),
-            (
-                format!("$argon2i$v=19$m=19456,t=2,p=1${salt_and_digest}"),
-                "neither argon2id",
-            ),
-            (
-                format!("$argon2d$v=19$m=19456,t=2,p=1${salt_and_digest}"),
-                "neither argon2id",
-            ),
-            (
-                "$2b$04$abcdefghijklmnopqrstuuAbFHeKf0BYOEnRnqVfHxFaBGtqGBXGK".to_owned(),
-                "cost 4",
-            ),
-            (
-                "$2b$31$abcdefghijklmnopqrstuuAbFHeKf0BYOEnRnqVfHxFaBGtqGBXGK".to_owned(),
-                "cost 31",
-            ),
+            (format!("$argon2id$v=19$m=1024,t=2,p=1${salt_and_digest}"), "memory in KiB"),
+            (format!("$argon2id$v=19$m=1048576,t=1,p=1${salt_and_digest}"), "memory in KiB"),
+            (format!("$argon2id$v=19$m=19456,t=1,p=1${salt_and_digest}"), "memory times passes"),
+            (format!("$argon2id$v=19$m=65536,t=9,p=1${salt_and_digest}"), "memory times passes"),
+            (format!("$argon2id$v=19$m=19456,t=4000000000,p=1${salt_and_digest}"), "passes (t)"),
+            (format!("$argon2id$v=19$m=19456,t=2,p=200${salt_and_digest}"), "lanes"),
+            (format!("$argon2id$v=16$m=19456,t=2,p=1${salt_and_digest}"), "version 16"),
+            (format!("$argon2id$m=19456,t=2,p=1${salt_and_digest}"), "version 0"),
+            (format!("$argon2id$v=19$m=19456,t=2,p=1,keyid=YQ${salt_and_digest}"), "other than"),
+            ("$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ".to_owned(), "no digest"),
+            (format!("$argon2i$v=19$m=19456,t=2,p=1${salt_and_digest}"), "neither argon2id"),
+            (format!("$argon2d$v=19$m=19456,t=2,p=1${salt_and_digest}"), "neither argon2id"),
+            ("$2b$04$abcdefghijklmnopqrstuuAbFHeKf0BYOEnRnqVfHxFaBGtqGBXGK".to_owned(), "cost 4"),
+            ("$2b$31$abcdefghijklmnopqrstuuAbFHeKf0BYOEnRnqVfHxFaBGtqGBXGK".to_owned(), "cost 31"),
             ("$2b$12$short".to_owned(), "malformed"),
             ("plaintext".to_owned(), "neither argon2id"),
             (String::new(), "neither argon2id"),
-            (
-                "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=".to_owned(),
-                "neither argon2id",
-            ),
+            ("{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=".to_owned(), "neither argon2id"),
         ] {
             let error = validate_hash(&text).unwrap_err().to_string();
             assert!(error.contains(fragment), "{text}: {error}");
@@ -459,15 +359,9 @@ mod tests {
 
     #[test]
     fn empty_and_overlong_passwords_are_not_hashed() {
-        assert_eq!(
-            hash_password(&secret("")),
-            Err(PasswordHashError::EmptyPassword)
-        );
+        assert_eq!(hash_password(&secret("")), Err(PasswordHashError::EmptyPassword));
         let long = "x".repeat(MAX_PASSWORD_BYTES + 1);
-        assert_eq!(
-            hash_password(&secret(&long)),
-            Err(PasswordHashError::PasswordTooLong)
-        );
+        assert_eq!(hash_password(&secret(&long)), Err(PasswordHashError::PasswordTooLong));
     }
 
     #[test]

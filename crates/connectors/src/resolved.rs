@@ -47,11 +47,7 @@ pub struct SecretRef {
 impl SecretRef {
     /// The key a field of the Connector names.
     pub fn new(reference: &SecretKeyRef, purpose: Purpose) -> Self {
-        Self {
-            name: reference.name.clone(),
-            key: reference.key.clone(),
-            purpose,
-        }
+        Self { name: reference.name.clone(), key: reference.key.clone(), purpose }
     }
 }
 
@@ -66,8 +62,7 @@ pub struct Resolved {
 impl Resolved {
     /// Adds what a Secret holds under a key.
     pub fn insert(&mut self, name: &str, key: &str, value: Vec<u8>) {
-        self.secrets
-            .insert((name.to_owned(), key.to_owned()), value.into());
+        self.secrets.insert((name.to_owned(), key.to_owned()), value.into());
     }
 
     /// What a Secret holds.
@@ -75,15 +70,9 @@ impl Resolved {
     /// # Errors
     /// [`BuildError::SecretMissing`].
     pub fn bytes(&self, name: &str, key: &str, purpose: Purpose) -> Result<&[u8], BuildError> {
-        let missing = || BuildError::SecretMissing {
-            name: name.to_owned(),
-            key: key.to_owned(),
-            purpose,
-        };
-        let value = self
-            .secrets
-            .get(&(name.to_owned(), key.to_owned()))
-            .ok_or_else(missing)?;
+        let missing =
+            || BuildError::SecretMissing { name: name.to_owned(), key: key.to_owned(), purpose };
+        let value = self.secrets.get(&(name.to_owned(), key.to_owned())).ok_or_else(missing)?;
         Ok(value.expose_secret())
     }
 
@@ -107,9 +96,7 @@ impl Resolved {
         let bytes = self.bytes(name, key, purpose)?;
         let text = std::str::from_utf8(bytes).map_err(|_| unusable("it is not UTF-8 text"))?;
         if text.ends_with('\n') {
-            return Err(unusable(
-                "it ends with a line feed; write it with printf, not echo",
-            ));
+            return Err(unusable("it ends with a line feed; write it with printf, not echo"));
         }
         Ok(SecretString::from(text))
     }

@@ -19,9 +19,6 @@ pub enum ControllerError {
 impl ControllerError {
     /// A task could not be joined.
     pub(crate) fn task(task: &str, error: &JoinError) -> Self {
-        Self::TaskEnded {
-            task: task.to_owned(),
-            message: error.to_string(),
-        }
+        Self::TaskEnded { task: task.to_owned(), message: error.to_string() }
     }
 }

@@ -34,24 +34,15 @@ pub struct Publisher {
 impl Publisher {
     /// A publisher that reports as this instance (the pod's name).
     pub fn new(client: Client, instance: Option<String>) -> Self {
-        let reporter = Reporter {
-            controller: REPORTER.into(),
-            instance,
-        };
-        Self {
-            recorder: Recorder::new(client, reporter),
-        }
+        let reporter = Reporter { controller: REPORTER.into(), instance };
+        Self { recorder: Recorder::new(client, reporter) }
     }
 
     /// One Event a flip. A failure is logged: an Event must never hold up a condition.
     pub async fn publish(&self, regarding: &ObjectReference, flips: &[Flip]) {
         for flip in flips {
             let event = Event {
-                type_: if flip.good {
-                    EventType::Normal
-                } else {
-                    EventType::Warning
-                },
+                type_: if flip.good { EventType::Normal } else { EventType::Warning },
                 reason: flip.reason.clone(),
                 note: Some(note(flip)),
                 action: "Assess".into(),

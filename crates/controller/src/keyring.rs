@@ -82,17 +82,11 @@ pub struct RingKey {
 impl RingKey {
     /// A key that was just made.
     pub fn pending(kid: String, algorithm: Algorithm, pem: SecretString, now: i64) -> Self {
-        Self {
-            kid,
-            algorithm,
-            created_at: now,
-            stage: Stage::Pending,
-            pem,
-        }
+        Self { kid, algorithm, created_at: now, stage: Stage::Pending, pem }
     }
 }
 
-/// All keys of one SigningKey, oldest first.
+/// All keys of one `SigningKey`, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct Ring {
     /// The keys.
@@ -101,7 +95,7 @@ pub struct Ring {
     pub rotation_request: i32,
 }
 
-/// What a SigningKey and the issuers that use it ask for.
+/// What a `SigningKey` and the issuers that use it ask for.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// Algorithm of new keys.
@@ -135,8 +129,7 @@ impl Ring {
         self.keys.retain(|key| {
             key.algorithm == policy.algorithm || !matches!(key.stage, Stage::Published { .. })
         });
-        self.keys
-            .retain(|key| !matches!(key.stage, Stage::Retiring { until, .. } if until <= now));
+        self.keys.retain(|key| !matches!(key.stage, Stage::Retiring { until, .. } if until <= now));
         for key in &mut self.keys {
             if key.stage == Stage::Pending {
                 key.stage = Stage::Published { published_at: now };
@@ -144,22 +137,14 @@ impl Ring {
         }
         self.rotate(now, policy);
         if self.active().is_none() && !self.activate_next(now, policy) {
-            return Outcome {
-                needs_key: true,
-                due: None,
-            };
+            return Outcome { needs_key: true, due: None };
         }
-        if let Some(Stage::Active {
-            longest_token_seconds,
-            ..
-        }) = self.active_mut().map(|key| &mut key.stage)
+        if let Some(Stage::Active { longest_token_seconds, .. }) =
+            self.active_mut().map(|key| &mut key.stage)
         {
             *longest_token_seconds = (*longest_token_seconds).max(policy.longest_token_seconds);
         }
-        Outcome {
-            needs_key: self.next(policy).is_none(),
-            due: self.due(policy),
-        }
+        Outcome { needs_key: self.next(policy).is_none(), due: self.due(policy) }
     }
 
     /// The key that signs: the Active one, or, if that was revoked, the one that will take over.
@@ -204,11 +189,7 @@ impl Ring {
             return None;
         };
         let asked = policy.rotation_request > self.rotation_request;
-        let over = if asked {
-            activated_at
-        } else {
-            activated_at + policy.rotation_period
-        };
+        let over = if asked { activated_at } else { activated_at + policy.rotation_period };
         Some(over.max(published_at + LEAD_SECONDS))
     }
 
@@ -222,15 +203,9 @@ impl Ring {
         self.rotation_request = self.rotation_request.max(policy.rotation_request);
         for key in &mut self.keys {
             match key.stage {
-                Stage::Active {
-                    longest_token_seconds,
-                    ..
-                } => {
+                Stage::Active { longest_token_seconds, .. } => {
                     let until = now + (longest_token_seconds + LEAD_SECONDS).max(policy.overlap);
-                    key.stage = Stage::Retiring {
-                        retired_at: now,
-                        until,
-                    };
+                    key.stage = Stage::Retiring { retired_at: now, until };
                 }
                 _ if key.kid == next => {
                     key.stage = Stage::Active {
@@ -246,10 +221,8 @@ impl Ring {
     /// Nothing signs: the next key takes over at once, however short it has been published.
     fn activate_next(&mut self, now: i64, policy: &Policy) -> bool {
         self.rotation_request = self.rotation_request.max(policy.rotation_request);
-        let candidate = self
-            .keys
-            .iter_mut()
-            .find(|key| matches!(key.stage, Stage::Published { .. }));
+        let candidate =
+            self.keys.iter_mut().find(|key| matches!(key.stage, Stage::Published { .. }));
         let Some(key) = candidate else { return false };
         key.stage = Stage::Active {
             activated_at: now,
@@ -259,15 +232,11 @@ impl Ring {
     }
 
     fn active(&self) -> Option<&RingKey> {
-        self.keys
-            .iter()
-            .find(|key| matches!(key.stage, Stage::Active { .. }))
+        self.keys.iter().find(|key| matches!(key.stage, Stage::Active { .. }))
     }
 
     fn active_mut(&mut self) -> Option<&mut RingKey> {
-        self.keys
-            .iter_mut()
-            .find(|key| matches!(key.stage, Stage::Active { .. }))
+        self.keys.iter_mut().find(|key| matches!(key.stage, Stage::Active { .. }))
     }
 
     fn next(&self, policy: &Policy) -> Option<&RingKey> {
@@ -302,8 +271,7 @@ mod tests {
                 return outcome.due;
             }
             let kid = format!("{now}-{}", ring.keys.len());
-            ring.keys
-                .push(RingKey::pending(kid, policy.algorithm, "pem".into(), now));
+            ring.keys.push(RingKey::pending(kid, policy.algorithm, "pem".into(), now));
         }
         panic!("a ring needs two keys at most");
     }
@@ -331,13 +299,7 @@ mod tests {
         assert_eq!(due, 30 * DAY);
         let before: Vec<_> = ring.keys.iter().map(|key| key.stage.clone()).collect();
         settle(&mut ring, due - 1, &policy());
-        assert_eq!(
-            ring.keys
-                .iter()
-                .map(|key| key.stage.clone())
-                .collect::<Vec<_>>(),
-            before
-        );
+        assert_eq!(ring.keys.iter().map(|key| key.stage.clone()).collect::<Vec<_>>(), before);
     }
 
     #[test]
@@ -345,9 +307,7 @@ mod tests {
         let mut ring = settled(0);
         settle(&mut ring, 30 * DAY, &policy());
         assert_eq!(states(&ring), ["Retiring", "Active", "Published"]);
-        let Stage::Retiring { until, .. } = ring.keys[0].stage else {
-            panic!()
-        };
+        let Stage::Retiring { until, .. } = ring.keys[0].stage else { panic!() };
         assert_eq!(until, 30 * DAY + 600 + LEAD_SECONDS);
         settle(&mut ring, until - 1, &policy());
         assert_eq!(ring.keys.len(), 3);
@@ -358,10 +318,7 @@ mod tests {
     #[test]
     fn no_key_signs_before_every_cache_can_know_it() {
         let mut ring = settled(0);
-        let hasty = Policy {
-            rotation_period: 1,
-            ..policy()
-        };
+        let hasty = Policy { rotation_period: 1, ..policy() };
         settle(&mut ring, LEAD_SECONDS - 1, &hasty);
         assert_eq!(states(&ring), ["Active", "Published"]);
         settle(&mut ring, LEAD_SECONDS, &hasty);
@@ -371,21 +328,12 @@ mod tests {
     #[test]
     fn a_request_rotates_once_and_only_after_the_lead() {
         let mut ring = settled(0);
-        let asked = Policy {
-            rotation_request: 7,
-            ..policy()
-        };
+        let asked = Policy { rotation_request: 7, ..policy() };
         assert_eq!(settle(&mut ring, 1, &asked), Some(LEAD_SECONDS));
         settle(&mut ring, LEAD_SECONDS, &asked);
         assert_eq!(states(&ring), ["Retiring", "Active", "Published"]);
         let due = settle(&mut ring, 3 * LEAD_SECONDS, &asked);
-        assert_eq!(
-            states(&ring)
-                .iter()
-                .filter(|state| **state == "Active")
-                .count(),
-            1
-        );
+        assert_eq!(states(&ring).iter().filter(|state| **state == "Active").count(), 1);
         assert!(due.is_some_and(|due| due > 3 * LEAD_SECONDS));
         assert_eq!(ring.rotation_request, 7);
     }
@@ -396,18 +344,8 @@ mod tests {
         let revoked = BTreeSet::from([ring.keys[0].kid.clone()]);
         let next = ring.keys[1].kid.clone();
         assert_eq!(ring.signing(&revoked).map(|key| &key.kid), Some(&next));
-        assert!(
-            ring.public(&revoked, 5)
-                .all(|key| !revoked.contains(&key.kid))
-        );
-        settle(
-            &mut ring,
-            5,
-            &Policy {
-                revoked,
-                ..policy()
-            },
-        );
+        assert!(ring.public(&revoked, 5).all(|key| !revoked.contains(&key.kid)));
+        settle(&mut ring, 5, &Policy { revoked, ..policy() });
         assert_eq!(states(&ring), ["Active", "Published"]);
         assert_eq!(ring.keys[0].kid, next);
     }
@@ -417,14 +355,7 @@ mod tests {
         let mut ring = settled(0);
         let revoked: BTreeSet<String> = ring.keys.iter().map(|key| key.kid.clone()).collect();
         assert!(ring.signing(&revoked).is_none());
-        settle(
-            &mut ring,
-            5,
-            &Policy {
-                revoked: revoked.clone(),
-                ..policy()
-            },
-        );
+        settle(&mut ring, 5, &Policy { revoked: revoked.clone(), ..policy() });
         assert_eq!(states(&ring), ["Active", "Published"]);
         assert!(ring.keys.iter().all(|key| !revoked.contains(&key.kid)));
     }
@@ -432,18 +363,9 @@ mod tests {
     #[test]
     fn a_retired_key_stays_for_the_longest_token_it_ever_signed() {
         let mut ring = settled(0);
-        settle(
-            &mut ring,
-            10,
-            &Policy {
-                longest_token_seconds: 7_200,
-                ..policy()
-            },
-        );
+        settle(&mut ring, 10, &Policy { longest_token_seconds: 7_200, ..policy() });
         settle(&mut ring, 30 * DAY, &policy());
-        let Stage::Retiring { until, .. } = ring.keys[0].stage else {
-            panic!()
-        };
+        let Stage::Retiring { until, .. } = ring.keys[0].stage else { panic!() };
         assert_eq!(until, 30 * DAY + 7_200 + LEAD_SECONDS);
     }
 
@@ -451,17 +373,8 @@ mod tests {
     fn an_overlap_lengthens_and_never_shortens_retirement() {
         for (overlap, stays) in [(0, 600 + LEAD_SECONDS), (DAY, DAY)] {
             let mut ring = settled(0);
-            settle(
-                &mut ring,
-                30 * DAY,
-                &Policy {
-                    overlap,
-                    ..policy()
-                },
-            );
-            let Stage::Retiring { until, .. } = ring.keys[0].stage else {
-                panic!()
-            };
+            settle(&mut ring, 30 * DAY, &Policy { overlap, ..policy() });
+            let Stage::Retiring { until, .. } = ring.keys[0].stage else { panic!() };
             assert_eq!(until, 30 * DAY + stays);
         }
     }
@@ -469,10 +382,7 @@ mod tests {
     #[test]
     fn another_algorithm_comes_with_the_next_key() {
         let mut ring = settled(0);
-        let other = Policy {
-            algorithm: Algorithm::ES256,
-            ..policy()
-        };
+        let other = Policy { algorithm: Algorithm::ES256, ..policy() };
         settle(&mut ring, 10, &other);
         let algorithms: Vec<_> = ring.keys.iter().map(|key| key.algorithm).collect();
         assert_eq!(algorithms, [Algorithm::RS256, Algorithm::ES256]);
@@ -482,18 +392,10 @@ mod tests {
     #[test]
     fn pending_and_gone_keys_are_not_in_the_jwks() {
         let mut ring = settled(0);
-        ring.keys.push(RingKey::pending(
-            "new".into(),
-            Algorithm::RS256,
-            "pem".into(),
-            5,
-        ));
+        ring.keys.push(RingKey::pending("new".into(), Algorithm::RS256, "pem".into(), 5));
         let none = BTreeSet::new();
         assert_eq!(ring.public(&none, 5).count(), 2);
-        ring.keys[0].stage = Stage::Retiring {
-            retired_at: 5,
-            until: 10,
-        };
+        ring.keys[0].stage = Stage::Retiring { retired_at: 5, until: 10 };
         assert_eq!(ring.public(&none, 9).count(), 2);
         assert_eq!(ring.public(&none, 10).count(), 1);
     }

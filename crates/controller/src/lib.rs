@@ -140,10 +140,9 @@ impl Controller {
             None => Ok(()),
             Some(Err(error)) => Err(ControllerError::task("control plane", &error)),
             Some(Ok((_, Err(error)))) => Err(error),
-            Some(Ok((task, Ok(())))) => Err(ControllerError::TaskEnded {
-                task,
-                message: "returned".into(),
-            }),
+            Some(Ok((task, Ok(())))) => {
+                Err(ControllerError::TaskEnded { task, message: "returned".into() })
+            }
         }
     }
 
@@ -154,12 +153,7 @@ impl Controller {
         self.reflect::<LocalUser>(tasks, Source::LocalUsers, |world| &mut world.local_users);
         self.reflect_clients(tasks);
         self.reflect_namespaces(tasks);
-        for namespace in self
-            .config
-            .tenant_namespaces
-            .iter()
-            .chain([&self.config.home])
-        {
+        for namespace in self.config.tenant_namespaces.iter().chain([&self.config.home]) {
             self.reflect_secrets(tasks, namespace.clone());
         }
     }
@@ -183,7 +177,7 @@ impl Controller {
             &self.config.home,
             &ApiResource::erase::<K>(&()),
         );
-        self.follow(tasks, source, api, None, move |world, change| {
+        self.follow(tasks, source, api, move |world, change| {
             world::store(objects(world), change);
         });
     }
@@ -191,7 +185,7 @@ impl Controller {
     fn reflect_clients(&self, tasks: &mut Tasks) {
         let resource = ApiResource::erase::<OAuth2Client>(&());
         let api = Api::all_with(self.client.clone(), &resource);
-        self.follow(tasks, Source::Clients, api, None, |world, change| {
+        self.follow(tasks, Source::Clients, api, |world, change| {
             world::store::<OAuth2Client>(&mut world.clients, change);
         });
     }
@@ -200,15 +194,9 @@ impl Controller {
         let resource = ApiResource::erase::<Secret>(&());
         let api = Api::namespaced_with(self.client.clone(), &namespace, &resource);
         let source = Source::Secrets(namespace.clone());
-        self.follow(
-            tasks,
-            source,
-            api,
-            Some(secret::WATCHED),
-            move |world, change| {
-                world::store_secrets(world, &namespace, change);
-            },
-        );
+        self.follow(tasks, source, api, move |world, change| {
+            world::store_secrets(world, &namespace, change);
+        });
     }
 
     fn reflect_namespaces(&self, tasks: &mut Tasks) {
@@ -232,14 +220,13 @@ impl Controller {
         tasks: &mut Tasks,
         source: Source,
         api: Api<DynamicObject>,
-        labels: Option<&'static str>,
         store: impl FnMut(&mut World, Change<K>) + Send + 'static,
     ) {
         let observations = Arc::clone(&self.observations);
         let mut store = store;
         tasks.spawn(async move {
             let what = source.to_string();
-            watch::follow(api, labels, &what, |change| {
+            watch::follow(api, source.labels(), &what, |change| {
                 observations.take_in(&source, change.decode::<K>(), &mut store);
             })
             .await;
@@ -264,12 +251,8 @@ impl Controller {
         );
         tasks.spawn(async move { ("probe".to_owned(), probing.await) });
         let events = events::Publisher::new(self.client.clone(), self.config.instance.clone());
-        let status = status::run(
-            self.client.clone(),
-            assessments.clone(),
-            self.leadership.clone(),
-            events,
-        );
+        let status =
+            status::run(self.client.clone(), assessments.clone(), self.leadership.clone(), events);
         tasks.spawn(async move { ("status".to_owned(), status.await) });
         let reconciler = reconcile::Reconciler::new(
             self.client.clone(),

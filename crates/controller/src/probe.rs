@@ -22,7 +22,7 @@ use crate::upstream::UpstreamKey;
 use crate::world::Observations;
 
 /// Time between two questions to an upstream that works.
-const INTERVAL: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_mins(1);
 /// First pause after a failure; it doubles up to [`INTERVAL`].
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 /// An upstream that has not answered by then has failed.
@@ -106,13 +106,11 @@ impl Prober {
             observations.update(|world| world.probes.retain(|key, _| keep.contains(key)));
         }
         for target in targets {
-            self.schedules
-                .entry(target.key.clone())
-                .or_insert_with(|| Schedule {
-                    target,
-                    next: Some(Instant::now()),
-                    failures: 0,
-                });
+            self.schedules.entry(target.key.clone()).or_insert_with(|| Schedule {
+                target,
+                next: Some(Instant::now()),
+                failures: 0,
+            });
         }
     }
 
@@ -129,10 +127,9 @@ impl Prober {
             self.running.spawn(async move {
                 let result = match tokio::time::timeout(PATIENCE, probe.probe()).await {
                     Ok(Ok(())) => ProbeResult::Reachable,
-                    Ok(Err(error)) => ProbeResult::Failed {
-                        reason: reason_of(&error),
-                        message: error.message,
-                    },
+                    Ok(Err(error)) => {
+                        ProbeResult::Failed { reason: reason_of(&error), message: error.message }
+                    }
                     Err(_) => ProbeResult::Failed {
                         reason: Reason::UpstreamUnreachable,
                         message: format!(
@@ -166,18 +163,13 @@ impl Prober {
         if self.running.len() >= AT_ONCE {
             return None;
         }
-        self.schedules
-            .values()
-            .filter_map(|schedule| schedule.next)
-            .min()
+        self.schedules.values().filter_map(|schedule| schedule.next).min()
     }
 }
 
 /// The connector's word for it, if it is one that conditions know.
 fn reason_of(error: &ProbeError) -> Reason {
-    let known = Reason::ALL
-        .iter()
-        .find(|reason| reason.as_str() == error.reason);
+    let known = Reason::ALL.iter().find(|reason| reason.as_str() == error.reason);
     known.copied().unwrap_or(Reason::UpstreamUnusable)
 }
 
@@ -185,9 +177,7 @@ fn reason_of(error: &ProbeError) -> Reason {
 fn pause_after(failures: u32) -> Duration {
     match failures {
         0 => INTERVAL,
-        n => FIRST_RETRY
-            .saturating_mul(1 << (n - 1).min(8))
-            .min(INTERVAL),
+        n => FIRST_RETRY.saturating_mul(1 << (n - 1).min(8)).min(INTERVAL),
     }
 }
 

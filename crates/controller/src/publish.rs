@@ -52,9 +52,7 @@ pub async fn run(publisher: Publisher) -> Result<(), ControllerError> {
             (assessment, memo) = assess_aside(world, memo, now).await?;
             let rest = assessment.next.map_or(LONGEST_REST, |next| next - now);
             publisher.snapshot.store(Arc::clone(&assessment.snapshot));
-            publisher
-                .readiness
-                .send_replace(assessment.readiness.clone());
+            publisher.readiness.send_replace(assessment.readiness.clone());
             publisher.assessments.send_replace(Arc::new(assessment));
             rest
         } else {
@@ -62,10 +60,7 @@ pub async fn run(publisher: Publisher) -> Result<(), ControllerError> {
             LONGEST_REST
         };
         let rest = Duration::from_secs(rest.clamp(1, LONGEST_REST).unsigned_abs());
-        if tokio::time::timeout(rest, publisher.observations.changed())
-            .await
-            .is_ok()
-        {
+        if tokio::time::timeout(rest, publisher.observations.changed()).await.is_ok() {
             tokio::time::sleep(DEBOUNCE).await;
         }
     }

@@ -27,9 +27,6 @@ impl Readiness {
                 format!("{source} not listed yet: is the API server there, and RBAC applied?")
             })
             .collect();
-        Self {
-            missing,
-            published: false,
-        }
+        Self { missing, published: false }
     }
 }

@@ -66,20 +66,12 @@ pub fn encode(ring: &Ring) -> BTreeMap<String, ByteString> {
         created_at: key.created_at,
         stage: key.stage.clone(),
     });
-    let index = Index {
-        rotation_request: ring.rotation_request,
-        keys: entries.collect(),
-    };
+    let index = Index { rotation_request: ring.rotation_request, keys: entries.collect() };
     // Plain numbers and strings always serialise.
     let index = serde_json::to_vec_pretty(&index).unwrap_or_default();
     ring.keys
         .iter()
-        .map(|key| {
-            (
-                pem_key(&key.kid),
-                ByteString(key.pem.expose_secret().as_bytes().to_vec()),
-            )
-        })
+        .map(|key| (pem_key(&key.kid), ByteString(key.pem.expose_secret().as_bytes().to_vec())))
         .chain([(INDEX.to_owned(), ByteString(index))])
         .collect()
 }
@@ -96,15 +88,8 @@ pub fn decode(secret: &Secret) -> Result<Ring, RingSecretError> {
     if index.keys.len() > MAX_KEYS {
         return Err(RingSecretError::TooMany(index.keys.len()));
     }
-    let keys = index
-        .keys
-        .into_iter()
-        .map(|entry| key(secret, entry))
-        .collect::<Result<_, _>>()?;
-    Ok(Ring {
-        keys,
-        rotation_request: index.rotation_request,
-    })
+    let keys = index.keys.into_iter().map(|entry| key(secret, entry)).collect::<Result<_, _>>()?;
+    Ok(Ring { keys, rotation_request: index.rotation_request })
 }
 
 fn key(secret: &Secret, entry: Entry) -> Result<RingKey, RingSecretError> {
@@ -134,14 +119,8 @@ mod tests {
 
     fn ring() -> Ring {
         let stages = [
-            Stage::Retiring {
-                retired_at: 3,
-                until: 4,
-            },
-            Stage::Active {
-                activated_at: 5,
-                longest_token_seconds: 600,
-            },
+            Stage::Retiring { retired_at: 3, until: 4 },
+            Stage::Active { activated_at: 5, longest_token_seconds: 600 },
             Stage::Published { published_at: 6 },
             Stage::Pending,
         ];
@@ -152,17 +131,11 @@ mod tests {
             stage,
             pem: SecretString::from(format!("pem {at}")),
         });
-        Ring {
-            keys: keys.collect(),
-            rotation_request: 2,
-        }
+        Ring { keys: keys.collect(), rotation_request: 2 }
     }
 
     fn secret(data: BTreeMap<String, ByteString>) -> Secret {
-        Secret {
-            data: Some(data),
-            ..Secret::default()
-        }
+        Secret { data: Some(data), ..Secret::default() }
     }
 
     #[test]
@@ -184,16 +157,10 @@ mod tests {
             decode(&secret(no_pem)).unwrap_err(),
             RingSecretError::MissingKey("kid_1".into())
         );
-        assert!(matches!(
-            decode(&Secret::default()),
-            Err(RingSecretError::Index(_))
-        ));
+        assert!(matches!(decode(&Secret::default()), Err(RingSecretError::Index(_))));
         let mut garbled = encode(&ring());
         garbled.insert(INDEX.into(), ByteString(b"{".to_vec()));
-        assert!(matches!(
-            decode(&secret(garbled)),
-            Err(RingSecretError::Index(_))
-        ));
+        assert!(matches!(decode(&secret(garbled)), Err(RingSecretError::Index(_))));
     }
 
     #[test]

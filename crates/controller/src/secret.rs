@@ -16,7 +16,7 @@ use crate::world::{ObjectKey, Progress, World};
 
 /// Selects the Secrets that are watched: whoever has the label, whatever its value.
 pub const WATCHED: &str = labels::SECRET;
-/// Annotation of a signing-key Secret: UID of the SigningKey it belongs to.
+/// Annotation of a signing-key Secret: UID of the `SigningKey` it belongs to.
 pub const SIGNING_KEY_UID: &str = "claviger.dev/signing-key-uid";
 
 /// What a Secret may be used for: a value of [`labels::SECRET`].
@@ -26,7 +26,7 @@ pub enum Use {
     Connector,
     /// Client secrets: what an OAuth2Client may read.
     Client,
-    /// Password hashes: what a LocalUser may read.
+    /// Password hashes: what a `LocalUser` may read.
     User,
     /// Serving certificates: what an OIDCIssuer may read.
     Tls,
@@ -52,9 +52,7 @@ impl Use {
     /// Whether a Secret is labelled for this use.
     pub fn admits(self, secret: &Secret) -> bool {
         let labels = secret.metadata.labels.as_ref();
-        labels
-            .and_then(|labels| labels.get(labels::SECRET))
-            .map(String::as_str)
+        labels.and_then(|labels| labels.get(labels::SECRET)).map(String::as_str)
             == Some(self.as_str())
     }
 
@@ -62,10 +60,7 @@ impl Use {
     pub fn labels(self) -> BTreeMap<String, String> {
         BTreeMap::from([
             (labels::SECRET.to_owned(), self.as_str().to_owned()),
-            (
-                labels::MANAGED_BY.to_owned(),
-                labels::MANAGED_BY_CLAVIGER.to_owned(),
-            ),
+            (labels::MANAGED_BY.to_owned(), labels::MANAGED_BY_CLAVIGER.to_owned()),
         ])
     }
 }
@@ -82,10 +77,7 @@ pub struct Unresolved {
 impl Unresolved {
     /// This reason with this message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            reason,
-            message: message.into(),
-        }
+        Self { reason, message: message.into() }
     }
 }
 
@@ -132,20 +124,18 @@ pub fn resolve_value<'w>(
 ) -> Result<&'w [u8], Unresolved> {
     let (name, key) = reference;
     let secret = resolve(world, namespace, name, wanted)?;
-    value(secret, key)
-        .filter(|bytes| !bytes.is_empty())
-        .ok_or_else(|| {
-            Unresolved::new(
-                Reason::SecretKeyNotFound,
-                format!("Secret {namespace}/{name} has no value under key {key}: add it"),
-            )
-        })
+    value(secret, key).filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
+        Unresolved::new(
+            Reason::SecretKeyNotFound,
+            format!("Secret {namespace}/{name} has no value under key {key}: add it"),
+        )
+    })
 }
 
 /// Whether Secrets of this namespace can be seen at all.
 ///
 /// # Errors
-/// [`Reason::SecretAccessDenied`] with the RoleBinding to apply.
+/// [`Reason::SecretAccessDenied`] with the `RoleBinding` to apply.
 pub fn check_access(world: &World, namespace: &str) -> Result<(), Unresolved> {
     let home = &world.home;
     let binding = format!(
@@ -174,28 +164,17 @@ pub fn is_own(secret: &Secret) -> bool {
 
 /// A value of a Secret.
 pub fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
-    secret
-        .data
-        .as_ref()?
-        .get(key)
-        .map(|ByteString(bytes)| bytes.as_slice())
+    secret.data.as_ref()?.get(key).map(|ByteString(bytes)| bytes.as_slice())
 }
 
 /// A value as text, without the line break that editors and shells put at its end.
 pub fn line(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
-    Some(
-        text.strip_suffix('\n')
-            .map_or(text, |line| line.strip_suffix('\r').unwrap_or(line)),
-    )
+    Some(text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line)))
 }
 
 /// Whether an object of this UID owns the Secret.
 pub fn is_owned_by(secret: &Secret, uid: &str) -> bool {
-    let owners = secret
-        .metadata
-        .owner_references
-        .as_deref()
-        .unwrap_or_default();
+    let owners = secret.metadata.owner_references.as_deref().unwrap_or_default();
     owners.iter().any(|owner| owner.uid == uid)
 }

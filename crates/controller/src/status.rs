@@ -98,18 +98,13 @@ struct Memory(HashMap<(String, ObjectKey), (String, Value)>);
 impl Memory {
     /// Whether the same was already written upon the same version of the object.
     fn is_pending(&self, update: &StatusUpdate) -> bool {
-        self.0
-            .get(&update.identity())
-            .is_some_and(|(version, status)| {
-                *version == update.observed_version && *status == without_times(&update.status)
-            })
+        self.0.get(&update.identity()).is_some_and(|(version, status)| {
+            *version == update.observed_version && *status == without_times(&update.status)
+        })
     }
 
     fn remember(&mut self, update: &StatusUpdate) {
-        let written = (
-            update.observed_version.clone(),
-            without_times(&update.status),
-        );
+        let written = (update.observed_version.clone(), without_times(&update.status));
         self.0.insert(update.identity(), written);
     }
 
@@ -168,15 +163,11 @@ async fn write_all(
     memory: &mut Memory,
     events: &Publisher,
 ) -> bool {
-    let open: Vec<&StatusUpdate> = updates
-        .iter()
-        .filter(|update| !memory.is_pending(update))
-        .collect();
+    let open: Vec<&StatusUpdate> =
+        updates.iter().filter(|update| !memory.is_pending(update)).collect();
     let mut failed = false;
     for batch in open.chunks(AT_ONCE) {
-        let writes = batch
-            .iter()
-            .map(|update| write_and_tell(client, update, events));
+        let writes = batch.iter().map(|update| write_and_tell(client, update, events));
         for (update, result) in batch.iter().zip(join_all(writes).await) {
             failed |= note(update, result, memory);
         }
@@ -227,7 +218,5 @@ async fn write(client: &Client, update: &StatusUpdate) -> Result<(), kube::Error
         status: &update.status,
     };
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&update.key.name, &params, &Patch::Apply(&body))
-        .await
-        .map(|_| ())
+    api.patch_status(&update.key.name, &params, &Patch::Apply(&body)).await.map(|_| ())
 }

@@ -115,10 +115,7 @@ async fn list<K>(api: &Api<K>, labels: Option<&str>) -> Result<(Vec<K>, String),
 where
     K: Clone + Debug + DeserializeOwned,
 {
-    let mut params = ListParams {
-        limit: Some(PAGE_SIZE),
-        ..ListParams::default()
-    };
+    let mut params = ListParams { limit: Some(PAGE_SIZE), ..ListParams::default() };
     params.label_selector = labels.map(ToOwned::to_owned);
     let mut objects = Vec::new();
     loop {
@@ -127,12 +124,9 @@ where
             .map_err(|_| End::Failed("list timed out".into()))?
             .map_err(|error| end_of(&error))?;
         objects.extend(page.items);
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params.continue_token = Some(token),
-            None => {
-                let version = page.metadata.resource_version.unwrap_or_default();
-                return Ok((objects, version));
-            }
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            return Ok((objects, page.metadata.resource_version.unwrap_or_default()));
         }
     }
 }
@@ -146,8 +140,8 @@ async fn watch<K>(
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut params = WatchParams::default();
-    params.label_selector = labels.map(ToOwned::to_owned);
+    let params =
+        WatchParams { label_selector: labels.map(ToOwned::to_owned), ..WatchParams::default() };
     let mut events = match tokio::time::timeout(ANSWER, api.watch(&params, &version)).await {
         Ok(Ok(events)) => events.boxed(),
         Ok(Err(error)) => return end_of(&error),

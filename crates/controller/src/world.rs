@@ -6,7 +6,7 @@
 //! reconcile     ─→ ┘
 //! ```
 //! What always holds:
-//! - outside home only OAuth2Clients, namespace labels and labelled Secrets are known at all;
+//! - outside home only `OAuth2Clients`, namespace labels and labelled Secrets are known at all;
 //! - an object that cannot be decoded is left out and logged; it never hurts another;
 //! - the keys Claviger made are remembered when somebody deletes their Secret.
 
@@ -38,18 +38,12 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// The key of this name in this namespace.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
     /// The key of an object.
     pub fn of(object: &impl ResourceExt) -> Self {
-        Self {
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-        }
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
     }
 }
 
@@ -65,15 +59,15 @@ pub type Objects<K> = BTreeMap<ObjectKey, Arc<K>>;
 /// One reflector.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// OIDCIssuers in home.
+    /// `OIDCIssuers` in home.
     Issuers,
     /// Connectors in home.
     Connectors,
-    /// SigningKeys in home.
+    /// `SigningKeys` in home.
     SigningKeys,
-    /// LocalUsers in home.
+    /// `LocalUsers` in home.
     LocalUsers,
-    /// OAuth2Clients everywhere.
+    /// `OAuth2Clients` everywhere.
     Clients,
     /// Namespaces (metadata).
     Namespaces,
@@ -82,6 +76,11 @@ pub enum Source {
 }
 
 impl Source {
+    /// Which of the objects are looked at.
+    pub fn labels(&self) -> Option<&'static str> {
+        matches!(self, Self::Secrets(_)).then_some(secret::WATCHED)
+    }
+
     /// Whether Claviger can serve without these objects: only the Secrets of a tenant namespace.
     fn may_be_denied(&self, home: &str) -> bool {
         matches!(self, Self::Secrets(namespace) if namespace != home)
@@ -154,9 +153,7 @@ pub struct World {
 impl World {
     /// Whether every reflector has listed once (or was refused).
     pub fn is_synced(&self) -> bool {
-        self.sources
-            .values()
-            .all(|progress| *progress != Progress::Syncing)
+        self.sources.values().all(|progress| *progress != Progress::Syncing)
     }
 
     /// When the oldest news was last confirmed by the API server.
@@ -170,8 +167,7 @@ impl World {
 
     /// Whether nothing confirmed this world for so long that it must not be signed from.
     pub fn is_stale(&self, now: i64) -> bool {
-        self.confirmed_at()
-            .is_some_and(|at| now - at >= STALENESS_SECONDS)
+        self.confirmed_at().is_some_and(|at| now - at >= STALENESS_SECONDS)
     }
 
     /// A key Secret of ours in home, live or remembered.
@@ -185,9 +181,7 @@ impl World {
 
     /// How far the Secrets of a namespace are; `None` if they are not watched at all.
     pub fn secret_access(&self, namespace: &str) -> Option<Progress> {
-        self.sources
-            .get(&Source::Secrets(namespace.to_owned()))
-            .copied()
+        self.sources.get(&Source::Secrets(namespace.to_owned())).copied()
     }
 }
 
@@ -206,20 +200,9 @@ impl Observations {
         sources: impl IntoIterator<Item = Source>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let sources = sources
-            .into_iter()
-            .map(|source| (source, Progress::Syncing))
-            .collect();
-        let world = World {
-            home: home.to_owned(),
-            sources,
-            ..World::default()
-        };
-        Self {
-            world: Mutex::new(world),
-            wake: Notify::new(),
-            clock,
-        }
+        let sources = sources.into_iter().map(|source| (source, Progress::Syncing)).collect();
+        let world = World { home: home.to_owned(), sources, ..World::default() };
+        Self { world: Mutex::new(world), wake: Notify::new(), clock }
     }
 
     /// Everything known now.
@@ -265,11 +248,8 @@ impl Observations {
             return;
         }
         store(&mut world, change);
-        let progress = if denied {
-            Progress::Denied
-        } else {
-            Progress::Synced { confirmed_at: now }
-        };
+        let progress =
+            if denied { Progress::Denied } else { Progress::Synced { confirmed_at: now } };
         let before = world.sources.insert(source.clone(), progress);
         let silent = quiet || (denied && before == Some(Progress::Denied));
         let wake = !silent || was_stale != world.is_stale(now);
@@ -302,10 +282,8 @@ pub fn store<K: ResourceExt>(objects: &mut Objects<K>, change: Change<K>) {
 
 /// Brings the Secrets of one namespace up to date, and remembers keys of ours that vanish.
 pub fn store_secrets(world: &mut World, namespace: &str, change: Change<Secret>) {
-    let mut of_namespace: Objects<Secret> = world
-        .secrets
-        .extract_if(.., |key, _| key.namespace == namespace)
-        .collect();
+    let mut of_namespace: Objects<Secret> =
+        world.secrets.extract_if(.., |key, _| key.namespace == namespace).collect();
     let before = of_namespace.clone();
     let denied = matches!(change, Change::Denied);
     store(&mut of_namespace, change);
@@ -315,9 +293,7 @@ pub fn store_secrets(world: &mut World, namespace: &str, change: Change<Secret>)
                 world.remembered.insert(key, secret);
             }
         }
-        world
-            .remembered
-            .retain(|key, _| !of_namespace.contains_key(key));
+        world.remembered.retain(|key, _| !of_namespace.contains_key(key));
     }
     world.secrets.append(&mut of_namespace);
 }
@@ -328,10 +304,7 @@ pub fn store_namespaces(
     change: Change<kube::core::PartialObjectMeta<k8s_openapi::api::core::v1::Namespace>>,
 ) {
     let labels = |meta: &kube::core::PartialObjectMeta<_>| {
-        (
-            meta.name_any(),
-            meta.metadata.labels.clone().unwrap_or_default(),
-        )
+        (meta.name_any(), meta.metadata.labels.clone().unwrap_or_default())
     };
     match change {
         Change::Replaced(all) => *namespaces = all.iter().map(labels).collect(),
@@ -350,4 +323,128 @@ pub fn store_namespaces(
 fn keyed<K: ResourceExt>(mut object: K) -> (ObjectKey, Arc<K>) {
     object.managed_fields_mut().clear();
     (ObjectKey::of(&object), Arc::new(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use claviger_api::labels;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed;
+
+    impl Clock for Fixed {
+        fn now(&self) -> i64 {
+            1_000
+        }
+    }
+
+    fn secret(name: &str, label: &str) -> Secret {
+        serde_json::from_value(json!({"metadata": {
+            "namespace": "home", "name": name, "labels": {labels::SECRET: label},
+        }}))
+        .unwrap()
+    }
+
+    fn names<K>(objects: &Objects<K>) -> Vec<&str> {
+        objects.keys().map(|key| key.name.as_str()).collect()
+    }
+
+    fn world() -> World {
+        World { home: "home".into(), ..World::default() }
+    }
+
+    #[test]
+    fn a_relist_forgets_what_is_not_in_it_and_only_in_its_own_namespace() {
+        let mut world = world();
+        store_secrets(&mut world, "home", Change::Applied(secret("old", "client")));
+        let mut tenant = secret("tenant", "client");
+        tenant.metadata.namespace = Some("team".into());
+        store_secrets(&mut world, "team", Change::Applied(tenant));
+        store_secrets(&mut world, "home", Change::Replaced(vec![secret("new", "client")]));
+        assert_eq!(names(&world.secrets), ["new", "tenant"]);
+        store_secrets(&mut world, "team", Change::Denied);
+        assert_eq!(names(&world.secrets), ["new"]);
+    }
+
+    #[test]
+    fn keys_of_ours_are_remembered_however_they_vanish_until_they_are_back() {
+        let vanish: [fn() -> Change<Secret>; 2] = [
+            || Change::Deleted(secret("keys", labels::SECRET_SIGNING_KEY)),
+            || Change::Replaced(Vec::new()),
+        ];
+        for change in vanish {
+            let mut world = world();
+            let keys = || Change::Applied(secret("keys", labels::SECRET_SIGNING_KEY));
+            store_secrets(&mut world, "home", keys());
+            store_secrets(&mut world, "home", Change::Applied(secret("theirs", "client")));
+            store_secrets(&mut world, "home", change());
+            assert_eq!(names(&world.remembered), ["keys"]);
+            assert!(world.own_secret("keys").is_some() && world.own_secret("theirs").is_none());
+            store_secrets(&mut world, "home", keys());
+            assert!(world.remembered.is_empty());
+        }
+    }
+
+    #[test]
+    fn only_a_tenants_secrets_may_be_denied() {
+        let tenant = Source::Secrets("team".into());
+        let observations =
+            Observations::new("home", [Source::Clients, tenant.clone()], Arc::new(Fixed));
+        let client: OAuth2Client = serde_json::from_value(json!({
+            "apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2Client",
+            "metadata": {"namespace": "home", "name": "app"},
+            "spec": {"issuerRef": {"name": "main"}, "type": "Public"},
+        }))
+        .unwrap();
+        let clients = |change| {
+            observations.take_in(&Source::Clients, change, |world, change| {
+                store(&mut world.clients, change);
+            });
+        };
+        clients(Change::Replaced(vec![client]));
+        clients(Change::Denied);
+        observations.take_in(&tenant, Change::Denied, |world, change| {
+            store_secrets(world, "team", change);
+        });
+        let world = observations.world();
+        assert_eq!(names(&world.clients), ["app"], "its sessions must not die");
+        assert_eq!(world.sources[&Source::Clients], Progress::Synced { confirmed_at: 1_000 });
+        assert_eq!(world.sources[&tenant], Progress::Denied);
+        assert!(world.is_synced());
+    }
+
+    #[test]
+    fn the_oldest_news_decides_whether_a_world_is_stale() {
+        let mut world = world();
+        let synced = |confirmed_at| Progress::Synced { confirmed_at };
+        world.sources.insert(Source::Clients, synced(1_000));
+        world.sources.insert(Source::Issuers, synced(1_100));
+        world.sources.insert(Source::Secrets("team".into()), Progress::Denied);
+        assert!(!world.is_stale(1_000 + STALENESS_SECONDS - 1));
+        assert!(world.is_stale(1_000 + STALENESS_SECONDS));
+        assert!(!self::World::default().is_stale(i64::MAX), "nothing was ever published");
+    }
+
+    #[test]
+    fn a_confirmation_wakes_nobody_and_a_change_does() {
+        let observations = Observations::new("home", [Source::Clients], Arc::new(Fixed));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let woken = |change: Change<OAuth2Client>| {
+            observations.take_in(&Source::Clients, change, |world, change| {
+                store(&mut world.clients, change);
+            });
+            runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = observations.changed() => true,
+                    () = std::future::ready(()) => false,
+                }
+            })
+        };
+        assert!(woken(Change::Replaced(Vec::new())));
+        assert!(!woken(Change::Confirmed));
+    }
 }

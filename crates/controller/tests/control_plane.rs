@@ -1,6 +1,5 @@
-//! The control plane on a real API server, as a ServiceAccount with the least it needs: run it below
+//! The control plane on a real API server, as a `ServiceAccount` with the least it needs: run it below
 //! `with-control-plane --`.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod operator;
 
@@ -8,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use claviger_api::labels;
 use claviger_domain::client::ClientAuthentication;
 use claviger_jose::Algorithm;
-use claviger_testkit::eventually;
+use claviger_testkit::{ControlPlane, eventually};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -39,15 +38,8 @@ async fn from_nothing_to_served_and_then_silent() -> Result<()> {
     stage.issuer().await?;
     stage.client(&stage.home, "kubernetes", json!({})).await?;
     let issuer = operator.until_served().await?;
-    assert_eq!(
-        issuer.keys.signers.keys().collect::<Vec<_>>(),
-        [&Algorithm::ES256]
-    );
-    assert_eq!(
-        issuer.keys.key_set.keys().len(),
-        2,
-        "the next key is published from the start"
-    );
+    assert_eq!(issuer.keys.signers.keys().collect::<Vec<_>>(), [&Algorithm::ES256]);
+    assert_eq!(issuer.keys.key_set.keys().len(), 2, "the next key is published from the start");
     let home = stage.home.as_str();
     for (kind, name) in [
         ("OIDCIssuer", "main"),
@@ -55,28 +47,17 @@ async fn from_nothing_to_served_and_then_silent() -> Result<()> {
         ("Connector", "local"),
         ("OAuth2Client", "kubernetes"),
     ] {
-        stage
-            .until((kind, home, name), "Ready", "True/Ready")
-            .await?;
+        stage.until((kind, home, name), "Ready", "True/Ready").await?;
     }
     assert!(operator.readiness.borrow().is_ready());
     stage.settle(&operator).await?;
     let mark = stage.plane.audit_log().mark()?;
-    let before = stage
-        .get("OIDCIssuer", home, "main")
-        .await?
-        .resource_version();
+    let before = stage.get("OIDCIssuer", home, "main").await?.resource_version();
     for round in 1_000..1_005 {
         stage.wake(&operator, round).await?;
     }
     assert_eq!(stage.writes_since(mark)?, Vec::<String>::new());
-    assert_eq!(
-        stage
-            .get("OIDCIssuer", home, "main")
-            .await?
-            .resource_version(),
-        before
-    );
+    assert_eq!(stage.get("OIDCIssuer", home, "main").await?.resource_version(), before);
     operator.stop().await
 }
 
@@ -88,13 +69,7 @@ async fn every_change_is_live_within_a_second() -> Result<()> {
     stage.client(&stage.home, "app", json!({})).await?;
     eventually(PATIENCE, async || operator.client("app")).await?;
     for lifetime in [61, 62, 63] {
-        stage
-            .client(
-                &stage.home,
-                "app",
-                json!({"idTokenLifetimeSeconds": lifetime}),
-            )
-            .await?;
+        stage.client(&stage.home, "app", json!({"idTokenLifetimeSeconds": lifetime})).await?;
         eventually(LIVE, async || {
             let lives = operator.client("app")?.lifetimes.id_token;
             ensure!(lives == lifetime, "still {lives}");
@@ -103,9 +78,7 @@ async fn every_change_is_live_within_a_second() -> Result<()> {
         .await?;
     }
     let renamed = json!({"displayName": "Renamed", "upstream": {"local": {}}});
-    stage
-        .apply("Connector", &stage.home, "local", renamed)
-        .await?;
+    stage.apply("Connector", &stage.home, "local", renamed).await?;
     eventually(LIVE, async || {
         let name = operator.issuer()?.connectors[0].display_name.clone();
         ensure!(name == "Renamed", "still {name}");
@@ -131,29 +104,20 @@ async fn a_missing_secret_heals_when_it_appears_with_its_label() -> Result<()> {
     let spec = json!({"type": "Confidential", "authentication": reference});
     stage.client(home, "app", spec).await?;
     let app = ("OAuth2Client", home, "app");
-    stage
-        .until(app, "ResolvedRefs", "False/SecretNotFound")
-        .await?;
+    stage.until(app, "ResolvedRefs", "False/SecretNotFound").await?;
     assert!(operator.client("app").is_err());
 
     // Without its label it is not even seen.
-    stage
-        .secret(home, "mine", None, json!({"secret": "0123456789abcdef"}))
-        .await?;
+    stage.secret(home, "mine", None, json!({"secret": "0123456789abcdef"})).await?;
     stage.wake(&operator, 1).await?;
     let (word, message) = stage.condition(app.0, home, "app", "ResolvedRefs").await?;
     assert_eq!(word, "False/SecretNotFound");
     assert!(message.contains("claviger.dev/secret=client"), "{message}");
 
     let label = json!({"metadata": {"labels": {"claviger.dev/secret": "client"}}});
-    stage
-        .secrets(home)
-        .patch("mine", &PatchParams::default(), &Patch::Merge(&label))
-        .await?;
+    stage.secrets(home).patch("mine", &PatchParams::default(), &Patch::Merge(&label)).await?;
     let client = eventually(LIVE, async || operator.client("app")).await?;
-    let ClientAuthentication::Secret(secrets) = &client.authentication else {
-        panic!()
-    };
+    let ClientAuthentication::Secret(secrets) = &client.authentication else { panic!() };
     assert_eq!(secrets[0].expose_secret(), "0123456789abcdef");
     stage.until(app, "Ready", "True/Ready").await?;
     operator.stop().await
@@ -173,9 +137,7 @@ async fn an_upstream_that_does_not_answer_is_unready_and_stays_offered() -> Resu
         }}})
     };
     let lease = claviger_testkit::PortLease::take()?;
-    stage
-        .apply("Connector", home, "local", ldap(lease.port()))
-        .await?;
+    stage.apply("Connector", home, "local", ldap(lease.port())).await?;
     let connector = ("Connector", home, "local");
     eventually(PATIENCE, async || {
         let (word, message) = stage.condition(connector.0, home, "local", "Ready").await?;
@@ -183,20 +145,14 @@ async fn an_upstream_that_does_not_answer_is_unready_and_stays_offered() -> Resu
         Ok(())
     })
     .await?;
-    let accepted = stage
-        .condition(connector.0, home, "local", "Accepted")
-        .await?
-        .0;
+    let accepted = stage.condition(connector.0, home, "local", "Accepted").await?.0;
     assert_eq!(accepted, "True/Accepted");
     assert_eq!(operator.until_served().await?.connectors.len(), 1);
     let events: Api<Event> = Api::namespaced(stage.admin.clone(), home);
     eventually(PATIENCE, async || {
         let all = events.list(&ListParams::default()).await?;
         let told = all.iter().any(|event| {
-            let regarding = event
-                .regarding
-                .as_ref()
-                .and_then(|object| object.kind.as_deref());
+            let regarding = event.regarding.as_ref().and_then(|object| object.kind.as_deref());
             regarding == Some("Connector") && event.type_.as_deref() == Some("Warning")
         });
         ensure!(told, "no Event tells of the failure");
@@ -216,57 +172,20 @@ async fn no_tenant_gets_a_token_for_the_cluster() -> Result<()> {
     let honest = eventually(PATIENCE, async || operator.client("kubernetes")).await?;
     let uris = |uri: &str| json!({"redirectURIs": [uri]});
     let attacks = [
-        (
-            "kubernetes",
-            json!({"clientID": "kubernetes"}),
-            "ClientIDNotAllowed",
-        ),
-        (
-            "own-name",
-            json!({"clientID": "own-name"}),
-            "ClientIDNotAllowed",
-        ),
-        (
-            "scope",
-            json!({"scopes": ["openid", "federated:id"]}),
-            "TenantPolicyViolation",
-        ),
-        (
-            "connector",
-            json!({"allowedConnectors": ["other"]}),
-            "TenantPolicyViolation",
-        ),
-        (
-            "host",
-            uris("https://evil.example/callback"),
-            "TenantPolicyViolation",
-        ),
-        (
-            "suffix",
-            uris("https://app.example.com.evil.example/"),
-            "TenantPolicyViolation",
-        ),
-        (
-            "loopback",
-            uris("http://localhost/callback"),
-            "TenantPolicyViolation",
-        ),
-        (
-            "scheme",
-            uris("com.example.app:/callback"),
-            "TenantPolicyViolation",
-        ),
+        ("kubernetes", json!({"clientID": "kubernetes"}), "ClientIDNotAllowed"),
+        ("own-name", json!({"clientID": "own-name"}), "ClientIDNotAllowed"),
+        ("scope", json!({"scopes": ["openid", "federated:id"]}), "TenantPolicyViolation"),
+        ("connector", json!({"allowedConnectors": ["other"]}), "TenantPolicyViolation"),
+        ("host", uris("https://evil.example/callback"), "TenantPolicyViolation"),
+        ("suffix", uris("https://app.example.com.evil.example/"), "TenantPolicyViolation"),
+        ("loopback", uris("http://localhost/callback"), "TenantPolicyViolation"),
+        ("scheme", uris("com.example.app:/callback"), "TenantPolicyViolation"),
     ];
     for (name, spec, reason) in &attacks {
         stage.client(tenant, name, spec.clone()).await?;
         let wanted = format!("False/{reason}");
-        stage
-            .until(("OAuth2Client", tenant, name), "Accepted", &wanted)
-            .await?;
-        assert!(
-            operator.client(&format!("{tenant}/{name}")).is_err(),
-            "{name} is served"
-        );
+        stage.until(("OAuth2Client", tenant, name), "Accepted", &wanted).await?;
+        assert!(operator.client(&format!("{tenant}/{name}")).is_err(), "{name} is served");
     }
     assert_eq!(operator.client("kubernetes")?.uid, honest.uid);
 
@@ -276,9 +195,7 @@ async fn no_tenant_gets_a_token_for_the_cluster() -> Result<()> {
     let user = json!({"email": "admin@example.com",
         "passwordHash": {"secretRef": {"name": "hash", "key": "hash"}}});
     stage.apply("LocalUser", tenant, "admin", user).await?;
-    stage
-        .apply("SigningKey", tenant, "mine", json!({"algorithm": "ES256"}))
-        .await?;
+    stage.apply("SigningKey", tenant, "mine", json!({"algorithm": "ES256"})).await?;
     let issuer = json!({"url": "https://evil.example.com", "signingKeys": [{"name": "mine"}]});
     stage.apply("OIDCIssuer", tenant, "mine", issuer).await?;
     let own = json!({"issuerRef": {"name": "mine"}});
@@ -292,11 +209,7 @@ async fn no_tenant_gets_a_token_for_the_cluster() -> Result<()> {
         ("OAuth2Client", "own-issuer"),
     ] {
         let object = stage.get(kind, tenant, name).await?;
-        assert_eq!(
-            object.data.get("status"),
-            None,
-            "{kind} of a tenant is nobody's"
-        );
+        assert_eq!(object.data.get("status"), None, "{kind} of a tenant is nobody's");
     }
     let issuer = operator.issuer()?;
     assert_eq!(operator.snapshot.load().issuers.len(), 1);
@@ -309,19 +222,13 @@ async fn no_tenant_gets_a_token_for_the_cluster() -> Result<()> {
     // A rename is a new object: the old ID does not come along.
     stage.delete("OAuth2Client", home, "kubernetes").await?;
     eventually(LIVE, async || {
-        ensure!(
-            operator.issuer()?.client("kubernetes").is_none(),
-            "still served"
-        );
+        ensure!(operator.issuer()?.client("kubernetes").is_none(), "still served");
         Ok(())
     })
     .await?;
     stage.settle(&operator).await?;
     let served = operator.issuer()?;
-    assert!(
-        served.client("kubernetes").is_none(),
-        "a waiting attacker inherits nothing"
-    );
+    assert!(served.client("kubernetes").is_none(), "a waiting attacker inherits nothing");
     operator.stop().await
 }
 
@@ -336,62 +243,35 @@ async fn generated_credentials_are_made_rotated_and_put_right() -> Result<()> {
     eventually(PATIENCE, async || operator.client(&id)).await?;
     let first = stage.secrets(tenant).get("creds").await?;
     assert_eq!(text(&first, "client_id").as_deref(), Some(id.as_str()));
-    assert_eq!(
-        text(&first, "issuer"),
-        Some(format!("https://{}.example.com", stage.home))
-    );
-    assert_eq!(
-        first.labels().get(labels::SECRET).map(String::as_str),
-        Some("client")
-    );
+    assert_eq!(text(&first, "issuer"), Some(format!("https://{}.example.com", stage.home)));
+    assert_eq!(first.labels().get(labels::SECRET).map(String::as_str), Some("client"));
     let owner = &first.owner_references()[0];
-    assert_eq!(
-        (owner.kind.as_str(), &owner.uid),
-        ("OAuth2Client", &made.uid().unwrap())
-    );
+    assert_eq!((owner.kind.as_str(), &owner.uid), ("OAuth2Client", &made.uid().unwrap()));
     let old = text(&first, "client_secret").context("no client_secret")?;
     assert_eq!(old.len(), 43);
 
     stage.client(tenant, "app", generated("creds", 1)).await?;
     eventually(PATIENCE, async || {
         let client = operator.client(&id)?;
-        let ClientAuthentication::Secret(live) = &client.authentication else {
-            panic!()
-        };
+        let ClientAuthentication::Secret(live) = &client.authentication else { panic!() };
         let live: Vec<&str> = live.iter().map(ExposeSecret::expose_secret).collect();
-        ensure!(
-            live.len() == 2 && live[0] != old && live[1] == old,
-            "{} live",
-            live.len()
-        );
+        ensure!(live.len() == 2 && live[0] != old && live[1] == old, "{} live", live.len());
         Ok(())
     })
     .await?;
 
     let forged = json!({"stringData": {"client_id": "kubernetes"}});
-    stage
-        .secrets(tenant)
-        .patch("creds", &PatchParams::default(), &Patch::Merge(&forged))
-        .await?;
+    stage.secrets(tenant).patch("creds", &PatchParams::default(), &Patch::Merge(&forged)).await?;
     eventually(PATIENCE, async || {
         let now = stage.secrets(tenant).get("creds").await?;
-        ensure!(
-            text(&now, "client_id").as_deref() == Some(id.as_str()),
-            "still forged"
-        );
+        ensure!(text(&now, "client_id").as_deref() == Some(id.as_str()), "still forged");
         Ok(())
     })
     .await?;
-    stage
-        .secrets(tenant)
-        .delete("creds", &DeleteParams::default())
-        .await?;
+    stage.secrets(tenant).delete("creds", &DeleteParams::default()).await?;
     eventually(PATIENCE, async || {
         let again = stage.secrets(tenant).get("creds").await?;
-        ensure!(
-            text(&again, "client_secret").is_some_and(|secret| secret != old),
-            "not made anew"
-        );
+        ensure!(text(&again, "client_secret").is_some_and(|secret| secret != old), "not made anew");
         Ok(())
     })
     .await?;
@@ -405,55 +285,25 @@ async fn a_foreign_secret_is_never_touched_and_makes_way_when_it_is_removed() ->
     let theirs = json!({"client_secret": "theirs, and long enough"});
     let unlabelled = stage.secret(tenant, "one", None, theirs.clone()).await?;
     let labelled = stage.secret(tenant, "two", Some("client"), theirs).await?;
-    let keys = stage
-        .secret(&stage.home, KEYS, None, json!({"x": "y"}))
-        .await?;
+    let keys = stage.secret(&stage.home, KEYS, None, json!({"x": "y"})).await?;
     let operator = stage.start(true).await?;
     stage.issuer().await?;
     let key = ("SigningKey", stage.home.as_str(), "main");
-    stage
-        .until(key, "ResolvedRefs", "False/SecretNotOwned")
-        .await?;
-    stage
-        .secrets(&stage.home)
-        .delete(KEYS, &DeleteParams::default())
-        .await?;
+    stage.until(key, "ResolvedRefs", "False/SecretNotOwned").await?;
+    stage.secrets(&stage.home).delete(KEYS, &DeleteParams::default()).await?;
     operator.until_served().await?;
-    assert_ne!(
-        stage.secrets(&stage.home).get(KEYS).await?.uid(),
-        keys.uid()
-    );
+    assert_ne!(stage.secrets(&stage.home).get(KEYS).await?.uid(), keys.uid());
 
     for (client, secret) in [("app-one", &unlabelled), ("app-two", &labelled)] {
         let name = secret.name_any();
         stage.client(tenant, client, generated(&name, 0)).await?;
         let app = ("OAuth2Client", tenant, client);
-        stage
-            .until(app, "ResolvedRefs", "False/SecretNotOwned")
-            .await?;
+        stage.until(app, "ResolvedRefs", "False/SecretNotOwned").await?;
         let now = stage.secrets(tenant).get(&name).await?;
-        assert_eq!(
-            now.resource_version(),
-            secret.resource_version(),
-            "{name} was touched"
-        );
-        stage
-            .secrets(tenant)
-            .delete(&name, &DeleteParams::default())
-            .await?;
-        eventually(PATIENCE, async || {
-            operator.client(&format!("{tenant}/{client}"))
-        })
-        .await?;
-        assert!(
-            stage
-                .secrets(tenant)
-                .get(&name)
-                .await?
-                .owner_references()
-                .len()
-                == 1
-        );
+        assert_eq!(now.resource_version(), secret.resource_version(), "{name} was touched");
+        stage.secrets(tenant).delete(&name, &DeleteParams::default()).await?;
+        eventually(PATIENCE, async || operator.client(&format!("{tenant}/{client}"))).await?;
+        assert!(stage.secrets(tenant).get(&name).await?.owner_references().len() == 1);
     }
     operator.stop().await
 }
@@ -467,16 +317,9 @@ async fn a_namespace_that_grants_nothing_is_told_which_rolebinding_to_apply() ->
     stage.client(tenant, "app", generated("creds", 0)).await?;
     stage.client(tenant, "public", json!({})).await?;
     let app = ("OAuth2Client", tenant, "app");
-    let message = stage
-        .until(app, "ResolvedRefs", "False/SecretAccessDenied")
-        .await?;
-    assert!(message.contains(&format!(
-        "rolebinding claviger-secrets --namespace {tenant}"
-    )));
-    eventually(PATIENCE, async || {
-        operator.client(&format!("{tenant}/public"))
-    })
-    .await?;
+    let message = stage.until(app, "ResolvedRefs", "False/SecretAccessDenied").await?;
+    assert!(message.contains(&format!("rolebinding claviger-secrets --namespace {tenant}")));
+    eventually(PATIENCE, async || operator.client(&format!("{tenant}/public"))).await?;
     stage.grant_secrets(tenant).await?;
     eventually(PATIENCE, async || operator.client(&format!("{tenant}/app"))).await?;
     operator.stop().await
@@ -488,13 +331,7 @@ async fn keys_outlive_their_secret_and_their_signing_key() -> Result<()> {
     let operator = stage.start(true).await?;
     stage.issuer().await?;
     let kids = |issuer: &claviger_domain::issuer::Issuer| -> Vec<String> {
-        issuer
-            .keys
-            .key_set
-            .keys()
-            .iter()
-            .map(|key| key.kid().to_owned())
-            .collect()
+        issuer.keys.key_set.keys().iter().map(|key| key.kid().to_owned()).collect()
     };
     let before = kids(operator.until_served().await?.as_ref());
     let secrets = stage.secrets(&stage.home);
@@ -513,39 +350,20 @@ async fn keys_outlive_their_secret_and_their_signing_key() -> Result<()> {
     }
     assert_eq!(secrets.get(RING).await?.data, ring, "the very same ring");
     stage.wake(&operator, 1).await?;
-    assert_eq!(
-        kids(operator.issuer()?.as_ref()),
-        before,
-        "and the very same keys"
-    );
+    assert_eq!(kids(operator.issuer()?.as_ref()), before, "and the very same keys");
 
     stage.delete("SigningKey", &stage.home, "main").await?;
     eventually(PATIENCE, async || {
-        ensure!(
-            operator.issuer().is_err(),
-            "still served without a SigningKey"
-        );
+        ensure!(operator.issuer().is_err(), "still served without a SigningKey");
         Ok(())
     })
     .await?;
-    let restored = stage
-        .apply(
-            "SigningKey",
-            &stage.home,
-            "main",
-            json!({"algorithm": "ES256"}),
-        )
-        .await?;
-    assert_eq!(
-        kids(operator.until_served().await?.as_ref()),
-        before,
-        "adopted on restore"
-    );
+    let restored =
+        stage.apply("SigningKey", &stage.home, "main", json!({"algorithm": "ES256"})).await?;
+    assert_eq!(kids(operator.until_served().await?.as_ref()), before, "adopted on restore");
     eventually(PATIENCE, async || {
         let secret = secrets.get(KEYS).await?;
-        let marked = secret
-            .annotations()
-            .get(claviger_controller::secret::SIGNING_KEY_UID);
+        let marked = secret.annotations().get(claviger_controller::secret::SIGNING_KEY_UID);
         ensure!(marked == restored.uid().as_ref(), "marked for {marked:?}");
         Ok(())
     })
@@ -558,31 +376,20 @@ async fn revoking_a_key_withdraws_it_at_once_and_makes_another() -> Result<()> {
     let stage = Stage::set().await?;
     let operator = stage.start(true).await?;
     stage.issuer().await?;
-    let first = operator.until_served().await?.keys.signers[&Algorithm::ES256]
-        .kid()
-        .to_owned();
+    let first = operator.until_served().await?.keys.signers[&Algorithm::ES256].kid().to_owned();
     let spec = json!({"algorithm": "ES256", "revokedKeyIDs": [first]});
     stage.apply("SigningKey", &stage.home, "main", spec).await?;
     eventually(LIVE, async || {
         let issuer = operator.issuer()?;
         ensure!(issuer.keys.key_set.get(&first).is_none(), "still published");
-        ensure!(
-            issuer.keys.signers[&Algorithm::ES256].kid() != first,
-            "still signs"
-        );
+        ensure!(issuer.keys.signers[&Algorithm::ES256].kid() != first, "still signs");
         Ok(())
     })
     .await?;
     eventually(PATIENCE, async || {
         let secret = stage.secrets(&stage.home).get(KEYS).await?;
-        ensure!(
-            text(&secret, &format!("{first}.pem")).is_none(),
-            "its private key is still kept"
-        );
-        ensure!(
-            operator.issuer()?.keys.key_set.keys().len() == 2,
-            "no next key yet"
-        );
+        ensure!(text(&secret, &format!("{first}.pem")).is_none(), "its private key is still kept");
+        ensure!(operator.issuer()?.keys.key_set.keys().len() == 2, "no next key yet");
         Ok(())
     })
     .await?;
@@ -602,9 +409,7 @@ async fn a_ring_that_is_lost_while_sessions_exist_is_never_silently_replaced() -
     stage.issuer().await?;
     let issuer = ("OIDCIssuer", stage.home.as_str(), "main");
     eventually(PATIENCE, async || {
-        let (_, message) = stage
-            .condition(issuer.0, &stage.home, "main", "ResolvedRefs")
-            .await?;
+        let (_, message) = stage.condition(issuer.0, &stage.home, "main", "ResolvedRefs").await?;
         ensure!(message.contains("is lost and sessions exist"), "{message}");
         Ok(())
     })
@@ -624,20 +429,14 @@ async fn a_follower_serves_what_the_leader_made_and_writes_nothing() -> Result<(
     let mark = stage.plane.audit_log().mark()?;
     let follower = stage.start(false).await?;
     eventually(PATIENCE, async || {
-        ensure!(
-            follower.readiness.borrow().published,
-            "nothing published yet"
-        );
+        ensure!(follower.readiness.borrow().published, "nothing published yet");
         Ok(())
     })
     .await?;
     for round in 0..3 {
         stage.wake(&follower, round).await?;
     }
-    assert!(
-        !follower.readiness.borrow().is_ready(),
-        "nothing to seal with yet"
-    );
+    assert!(!follower.readiness.borrow().is_ready(), "nothing to seal with yet");
     assert_eq!(stage.writes_since(mark)?, Vec::<String>::new());
 
     let leader = stage.start(true).await?;
@@ -647,8 +446,28 @@ async fn a_follower_serves_what_the_leader_made_and_writes_nothing() -> Result<(
     leader.stop().await?;
     follower.leadership.send_replace(true);
     stage.client(&stage.home, "app", json!({})).await?;
-    stage
-        .until(("OAuth2Client", &stage.home, "app"), "Ready", "True/Ready")
-        .await?;
+    stage.until(("OAuth2Client", &stage.home, "app"), "Ready", "True/Ready").await?;
     follower.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_was_away_is_followed_again_and_nothing_was_lost() -> Result<()> {
+    let mut plane = ControlPlane::start(ControlPlane::builder()).await?;
+    let stage = Stage::set_on(plane.clone()).await?;
+    let operator = stage.start(true).await?;
+    stage.issuer().await?;
+    stage.client(&stage.home, "app", json!({})).await?;
+    let before = eventually(PATIENCE, async || operator.client("app")).await?;
+    plane.stop_api_server();
+    assert_eq!(operator.client("app")?.uid, before.uid, "what was known is still served");
+    plane.start_api_server().await?;
+    stage.client(&stage.home, "app", json!({"idTokenLifetimeSeconds": 61})).await?;
+    eventually(PATIENCE, async || {
+        let lives = operator.client("app")?.lifetimes.id_token;
+        ensure!(lives == 61, "still {lives}");
+        Ok(())
+    })
+    .await?;
+    assert!(operator.readiness.borrow().is_ready());
+    operator.stop().await
 }

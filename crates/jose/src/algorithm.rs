@@ -129,10 +129,7 @@ impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
     fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
-        Self::ALL
-            .into_iter()
-            .find(|alg| alg.as_str() == text)
-            .ok_or(UnknownAlgorithm)
+        Self::ALL.into_iter().find(|alg| alg.as_str() == text).ok_or(UnknownAlgorithm)
     }
 }
 
@@ -152,29 +149,20 @@ mod tests {
     fn names_are_read_and_written_and_everything_else_is_refused() {
         for algorithm in Algorithm::ALL {
             assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
-            assert_eq!(
-                serde_json::to_string(&algorithm).unwrap(),
-                format!("\"{algorithm}\"")
-            );
+            assert_eq!(serde_json::to_string(&algorithm).unwrap(), format!("\"{algorithm}\""));
         }
-        for refused in [
-            "none", "None", "", "HS256", "HS512", "EdDSA", "ES256K", "rs256", "RSA-OAEP",
-        ] {
-            assert_eq!(
-                refused.parse::<Algorithm>(),
-                Err(UnknownAlgorithm),
-                "{refused}"
-            );
+        for refused in
+            ["none", "None", "", "HS256", "HS512", "EdDSA", "ES256K", "rs256", "RSA-OAEP"]
+        {
+            assert_eq!(refused.parse::<Algorithm>(), Err(UnknownAlgorithm), "{refused}");
         }
     }
 
     /// OpenID Connect Core 1.0, appendix A.3 and A.4.
     #[test]
     fn hashes_of_openid_connect_core_appendix_a() {
-        let at_hash = left_half_hash(
-            Algorithm::RS256,
-            b"jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y",
-        );
+        let at_hash =
+            left_half_hash(Algorithm::RS256, b"jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y");
         assert_eq!(at_hash, "77QmUPtjPfzWtF2AnpK9RQ");
         let c_hash = left_half_hash(
             Algorithm::RS256,

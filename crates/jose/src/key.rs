@@ -106,11 +106,7 @@ impl PrivateKey {
         };
         let parameters = Parameters::from_jwk(jwk.as_ref())?;
         let public = PublicKey::new(parameters, Some(algorithm), None)?;
-        Ok(Self {
-            algorithm,
-            pair,
-            public,
-        })
+        Ok(Self { algorithm, pair, public })
     }
 
     /// The key as PKCS#8 PEM.
@@ -168,12 +164,7 @@ impl PublicKey {
             return Err(KeyError::Jwk("alg does not fit kty and crv"));
         }
         let kid = kid.unwrap_or_else(|| parameters.thumbprint());
-        Ok(Self {
-            kid,
-            algorithm,
-            parameters,
-            verifiers,
-        })
+        Ok(Self { kid, algorithm, parameters, verifiers })
     }
 
     /// Reads a JWK (RFC 7517 4). A key without `kid` gets its thumbprint; a key without `alg` verifies
@@ -193,20 +184,13 @@ impl PublicKey {
         }
         let algorithm = match text(jwk, "alg")? {
             None => None,
-            Some(name) => Some(
-                name.parse()
-                    .map_err(|_| KeyError::Jwk("alg is not one of ours"))?,
-            ),
+            Some(name) => Some(name.parse().map_err(|_| KeyError::Jwk("alg is not one of ours"))?),
         };
         let kid = text(jwk, "kid")?;
         if kid.is_some_and(|kid| kid.len() > MAX_KID_LENGTH) {
             return Err(KeyError::Jwk("kid is longer than 256 bytes"));
         }
-        Self::new(
-            Parameters::from_jwk(jwk)?,
-            algorithm,
-            kid.map(str::to_owned),
-        )
+        Self::new(Parameters::from_jwk(jwk)?, algorithm, kid.map(str::to_owned))
     }
 
     /// The key's ID.
@@ -270,9 +254,7 @@ impl Parameters {
         let modulus = decode(n)?;
         let exponent = decode(e)?;
         let leading = modulus.first().map_or(0, |byte| byte.leading_zeros());
-        let bits = u32::try_from(modulus.len() * 8)
-            .unwrap_or(u32::MAX)
-            .saturating_sub(leading);
+        let bits = u32::try_from(modulus.len() * 8).unwrap_or(u32::MAX).saturating_sub(leading);
         if leading == 8 || !RSA_BITS.contains(&bits) {
             return Err(KeyError::RsaBits(bits));
         }
@@ -281,10 +263,7 @@ impl Parameters {
         if !odd || exponent.len() > 4 || exponent.first() == Some(&0) || exponent == [1] {
             return Err(KeyError::Jwk("e is not an odd number from 3 to 2^32"));
         }
-        Ok(Self::Rsa {
-            n: n.to_owned(),
-            e: e.to_owned(),
-        })
+        Ok(Self::Rsa { n: n.to_owned(), e: e.to_owned() })
     }
 
     fn ec(curve: Curve, x: &str, y: &str) -> Result<Self, KeyError> {
@@ -292,11 +271,7 @@ impl Parameters {
         if decode(x)?.len() != length || decode(y)?.len() != length {
             return Err(KeyError::Jwk("x or y is not a coordinate of the curve"));
         }
-        Ok(Self::Ec {
-            curve,
-            x: x.to_owned(),
-            y: y.to_owned(),
-        })
+        Ok(Self::Ec { curve, x: x.to_owned(), y: y.to_owned() })
     }
 
     fn suits(&self, algorithm: Algorithm) -> bool {
@@ -341,8 +316,7 @@ impl Parameters {
 
 fn verifier(algorithm: Algorithm, jwk: &Jwk) -> Result<Box<dyn JwsVerifier>, KeyError> {
     fn boxed<V: JwsVerifier + 'static, E>(made: Result<V, E>) -> Option<Box<dyn JwsVerifier>> {
-        made.ok()
-            .map(|verifier| Box::new(verifier) as Box<dyn JwsVerifier>)
+        made.ok().map(|verifier| Box::new(verifier) as Box<dyn JwsVerifier>)
     }
     let made = match algorithm {
         Algorithm::RS256 => boxed(RS256.verifier_from_jwk(jwk)),
@@ -436,10 +410,7 @@ mod tests {
     #[test]
     fn thumbprint_of_rfc_7638() {
         let key = PublicKey::from_jwk(&jwk(RSA_JWK)).unwrap();
-        assert_eq!(
-            key.thumbprint(),
-            "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-        );
+        assert_eq!(key.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
         assert_eq!(key.kid(), "2011-04-29");
         assert_eq!(key.algorithm(), Some(Algorithm::RS256));
     }
@@ -458,10 +429,7 @@ mod tests {
         for algorithm in Algorithm::ALL {
             let key = PrivateKey::generate(algorithm, 2_048).unwrap();
             let pem = key.to_pkcs8_pem().unwrap();
-            assert!(
-                pem.expose_secret()
-                    .starts_with("-----BEGIN PRIVATE KEY-----")
-            );
+            assert!(pem.expose_secret().starts_with("-----BEGIN PRIVATE KEY-----"));
             let restored = PrivateKey::from_pkcs8_pem(algorithm, pem.expose_secret()).unwrap();
             assert_eq!(restored.kid(), key.kid());
             assert_eq!(restored.public_jwk(), key.public_jwk());
@@ -473,32 +441,19 @@ mod tests {
     fn the_public_jwk_has_exactly_the_public_members() {
         let members = |algorithm| {
             let jwk = PrivateKey::generate(algorithm, 2_048).unwrap().public_jwk();
-            assert_eq!(
-                (&jwk["use"], &jwk["alg"]),
-                (&json!("sig"), &json!(algorithm.as_str()))
-            );
+            assert_eq!((&jwk["use"], &jwk["alg"]), (&json!("sig"), &json!(algorithm.as_str())));
             let mut names: Vec<String> = jwk.as_object().unwrap().keys().cloned().collect();
             names.sort();
             names
         };
-        assert_eq!(
-            members(Algorithm::RS256),
-            ["alg", "e", "kid", "kty", "n", "use"]
-        );
-        assert_eq!(
-            members(Algorithm::ES512),
-            ["alg", "crv", "kid", "kty", "use", "x", "y"]
-        );
+        assert_eq!(members(Algorithm::RS256), ["alg", "e", "kid", "kty", "n", "use"]);
+        assert_eq!(members(Algorithm::ES512), ["alg", "crv", "kid", "kty", "use", "x", "y"]);
     }
 
     #[test]
     fn a_pem_of_another_kind_or_strength_is_refused() {
-        let pem = |algorithm| {
-            PrivateKey::generate(algorithm, 2_048)
-                .unwrap()
-                .to_pkcs8_pem()
-                .unwrap()
-        };
+        let pem =
+            |algorithm| PrivateKey::generate(algorithm, 2_048).unwrap().to_pkcs8_pem().unwrap();
         let refused =
             |algorithm, pem: &str| PrivateKey::from_pkcs8_pem(algorithm, pem).unwrap_err();
         let p256 = pem(Algorithm::ES256);
@@ -522,19 +477,9 @@ mod tests {
             PrivateKey::generate(Algorithm::PS256, 1_024).unwrap_err(),
             KeyError::RsaBits(1_024)
         );
-        for text in [
-            "",
-            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
-            "x",
-        ] {
-            assert!(
-                PrivateKey::from_pkcs8_pem(Algorithm::RS256, text).is_err(),
-                "{text}"
-            );
-            assert!(
-                PrivateKey::from_pkcs8_pem(Algorithm::ES256, text).is_err(),
-                "{text}"
-            );
+        for text in ["", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "x"] {
+            assert!(PrivateKey::from_pkcs8_pem(Algorithm::RS256, text).is_err(), "{text}");
+            assert!(PrivateKey::from_pkcs8_pem(Algorithm::ES256, text).is_err(), "{text}");
         }
     }
 
@@ -562,17 +507,10 @@ mod tests {
             (EC_JWK, "alg", json!("ES384")),
             (EC_JWK, "crv", json!("secp256k1")),
             (EC_JWK, "crv", json!("P-384")),
-            (
-                EC_JWK,
-                "x",
-                json!("MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D0"),
-            ),
+            (EC_JWK, "x", json!("MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D0")),
             (EC_JWK, "y", json!("")),
         ] {
-            assert!(
-                changed(base, name, value.clone()).is_err(),
-                "{name} {value}"
-            );
+            assert!(changed(base, name, value.clone()).is_err(), "{name} {value}");
         }
         assert!(changed(EC_JWK, "key_ops", json!(["verify"])).is_ok());
     }
@@ -580,10 +518,7 @@ mod tests {
     #[test]
     fn private_keys_do_not_print() {
         let key = PrivateKey::generate(Algorithm::ES256, 0).unwrap();
-        let expected = format!(
-            "PrivateKey {{ algorithm: ES256, kid: {:?}, .. }}",
-            key.kid()
-        );
+        let expected = format!("PrivateKey {{ algorithm: ES256, kid: {:?}, .. }}", key.kid());
         assert_eq!(format!("{key:?}"), expected);
     }
 

@@ -31,9 +31,7 @@ pub enum KeySetError {
 impl KeySet {
     /// A set of these keys.
     pub fn new(keys: impl IntoIterator<Item = PublicKey>) -> Self {
-        Self {
-            keys: keys.into_iter().collect(),
-        }
+        Self { keys: keys.into_iter().collect() }
     }
 
     /// Reads a JWKS document. Keys we cannot verify with (other kinds, encryption keys, malformed
@@ -47,16 +45,11 @@ impl KeySet {
         }
         let document: Map<String, Value> =
             serde_json::from_slice(json).map_err(|_| KeySetError::Malformed)?;
-        let keys = document
-            .get("keys")
-            .and_then(Value::as_array)
-            .ok_or(KeySetError::Malformed)?;
+        let keys = document.get("keys").and_then(Value::as_array).ok_or(KeySetError::Malformed)?;
         if keys.len() > MAX_KEYS {
             return Err(KeySetError::TooLarge);
         }
-        let usable = keys
-            .iter()
-            .filter_map(|jwk| PublicKey::from_jwk(jwk.as_object()?).ok());
+        let usable = keys.iter().filter_map(|jwk| PublicKey::from_jwk(jwk.as_object()?).ok());
         Ok(Self::new(usable))
     }
 
@@ -86,11 +79,7 @@ impl KeySet {
         let fits =
             |key: &&PublicKey| key.is_for(algorithm) && kid.is_none_or(|kid| key.kid() == kid);
         let found: Vec<&PublicKey> = self.keys.iter().filter(fits).collect();
-        if kid.is_none() && found.len() > 1 {
-            Vec::new()
-        } else {
-            found
-        }
+        if kid.is_none() && found.len() > 1 { Vec::new() } else { found }
     }
 }
 
@@ -102,10 +91,7 @@ mod tests {
     use crate::key::PrivateKey;
 
     fn public(algorithm: Algorithm) -> PublicKey {
-        PrivateKey::generate(algorithm, 2_048)
-            .unwrap()
-            .public_key()
-            .clone()
+        PrivateKey::generate(algorithm, 2_048).unwrap().public_key().clone()
     }
 
     #[test]
@@ -114,10 +100,7 @@ mod tests {
         let read = KeySet::parse(set.to_json().as_bytes()).unwrap();
         assert_eq!(read.to_json(), set.to_json());
         for key in set.keys() {
-            assert_eq!(
-                read.get(key.kid()).map(PublicKey::algorithm),
-                Some(key.algorithm())
-            );
+            assert_eq!(read.get(key.kid()).map(PublicKey::algorithm), Some(key.algorithm()));
         }
         assert!(read.get("other").is_none());
         assert_eq!(KeySet::default().to_json(), r#"{"keys":[]}"#);
@@ -148,10 +131,7 @@ mod tests {
             );
         }
         let many = json!({ "keys": vec![json!({}); MAX_KEYS + 1] }).to_string();
-        assert_eq!(
-            KeySet::parse(many.as_bytes()).unwrap_err(),
-            KeySetError::TooLarge
-        );
+        assert_eq!(KeySet::parse(many.as_bytes()).unwrap_err(), KeySetError::TooLarge);
         let long = vec![b' '; MAX_DOCUMENT_LENGTH + 1];
         assert_eq!(KeySet::parse(&long).unwrap_err(), KeySetError::TooLarge);
     }

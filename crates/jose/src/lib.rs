@@ -1,4 +1,4 @@
-//! JOSE behind four verbs: [`key`], [`keyset`], [`sign`], [`verify`]. `OpenSSL` stops here.
+//! JOSE behind four verbs: [`key`], [`keyset`], [`sign`], [`mod@verify`]. `OpenSSL` stops here.
 //!
 //! What always holds:
 //! - only asymmetric signatures: `none`, the HS family and every JWE are refused;

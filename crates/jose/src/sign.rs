@@ -78,10 +78,8 @@ impl Signer {
         };
         token.push('.');
         BASE64URL_NOPAD.encode_append(&claims, &mut token);
-        let signature = self
-            .josekit
-            .sign(token.as_bytes())
-            .map_err(|_| SignError::Crypto(self.kid.clone()))?;
+        let signature =
+            self.josekit.sign(token.as_bytes()).map_err(|_| SignError::Crypto(self.kid.clone()))?;
         token.push('.');
         BASE64URL_NOPAD.encode_append(&signature, &mut token);
         Ok(token)
@@ -98,8 +96,7 @@ fn header(algorithm: Algorithm, kid: &str, typ: Option<&str>) -> String {
 
 fn josekit_signer(key: &PrivateKey) -> Option<Box<dyn JwsSigner>> {
     fn boxed<S: JwsSigner + 'static, E>(made: Result<S, E>) -> Option<Box<dyn JwsSigner>> {
-        made.ok()
-            .map(|signer| Box::new(signer) as Box<dyn JwsSigner>)
+        made.ok().map(|signer| Box::new(signer) as Box<dyn JwsSigner>)
     }
     let der = Zeroizing::new(match key.pair() {
         Pair::Rsa(pair) => pair.to_der_private_key(),
@@ -144,10 +141,7 @@ mod tests {
         let signer = Signer::new(&key).unwrap();
         let claims = json!({"sub": "alice"});
         let plain = signer.sign(None, &claims).unwrap();
-        assert_eq!(
-            decoded_header(&plain),
-            json!({"alg": "ES256", "kid": key.kid()})
-        );
+        assert_eq!(decoded_header(&plain), json!({"alg": "ES256", "kid": key.kid()}));
         let typed = signer.sign(Some("at+jwt"), &claims).unwrap();
         assert_eq!(
             decoded_header(&typed),
@@ -167,10 +161,7 @@ mod tests {
             let key = PrivateKey::generate(algorithm, 2_048).unwrap();
             let token = Signer::new(&key).unwrap().sign(None, &json!({})).unwrap();
             let signature = token.rsplit('.').next().unwrap();
-            assert_eq!(
-                BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap().len(),
-                length
-            );
+            assert_eq!(BASE64URL_NOPAD.decode(signature.as_bytes()).unwrap().len(), length);
         }
     }
 
@@ -178,10 +169,7 @@ mod tests {
     fn claims_without_a_json_form_are_refused() {
         let key = PrivateKey::generate(Algorithm::ES256, 0).unwrap();
         let unwritable = std::collections::BTreeMap::from([(vec![1], 1)]);
-        let error = Signer::new(&key)
-            .unwrap()
-            .sign(None, &unwritable)
-            .unwrap_err();
+        let error = Signer::new(&key).unwrap().sign(None, &unwritable).unwrap_err();
         assert!(matches!(error, SignError::Claims(_)));
     }
 
@@ -191,14 +179,8 @@ mod tests {
         let tokens: Vec<String> = std::thread::scope(|scope| {
             let work = || signer.sign(None, &json!({"n": 1})).unwrap();
             let handles: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
-            handles
-                .into_iter()
-                .map(|handle| handle.join().unwrap())
-                .collect()
+            handles.into_iter().map(|handle| handle.join().unwrap()).collect()
         });
-        assert!(
-            tokens.iter().all(|token| *token == tokens[0]),
-            "RS256 is deterministic"
-        );
+        assert!(tokens.iter().all(|token| *token == tokens[0]), "RS256 is deterministic");
     }
 }

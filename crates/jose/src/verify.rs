@@ -126,20 +126,14 @@ fn verify_signature(
     if candidates.is_empty() {
         return Err(VerifyError::UnknownKey);
     }
-    if !candidates
-        .iter()
-        .any(|key| key.verifies(algorithm, signed.as_bytes(), &signature))
-    {
+    if !candidates.iter().any(|key| key.verifies(algorithm, signed.as_bytes(), &signature)) {
         return Err(VerifyError::Signature);
     }
     decode(payload)
 }
 
 fn check_claims(claims: &Claims, now: i64, options: &VerifyOptions<'_>) -> Result<(), VerifyError> {
-    let issuer = claims
-        .get("iss")
-        .and_then(Value::as_str)
-        .ok_or(VerifyError::Claim("iss"))?;
+    let issuer = claims.get("iss").and_then(Value::as_str).ok_or(VerifyError::Claim("iss"))?;
     if issuer != options.issuer {
         return Err(VerifyError::Issuer);
     }
@@ -186,9 +180,7 @@ fn time(claims: &Claims, name: &'static str) -> Result<Option<i64>, VerifyError>
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, VerifyError> {
-    BASE64URL_NOPAD
-        .decode(part.as_bytes())
-        .map_err(|_| VerifyError::Malformed)
+    BASE64URL_NOPAD.decode(part.as_bytes()).map_err(|_| VerifyError::Malformed)
 }
 
 #[cfg(test)]
@@ -210,10 +202,7 @@ mod tests {
 
     fn key(algorithm: Algorithm) -> (KeySet, Signer) {
         let key = PrivateKey::generate(algorithm, 2_048).unwrap();
-        (
-            KeySet::new([key.public_key().clone()]),
-            Signer::new(&key).unwrap(),
-        )
+        (KeySet::new([key.public_key().clone()]), Signer::new(&key).unwrap())
     }
 
     fn good() -> Value {
@@ -229,12 +218,7 @@ mod tests {
     /// A token with this header and the signature that `signer` gives it.
     fn forged(header: &Value, signature: &[u8]) -> String {
         let encode = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-        format!(
-            "{}.{}.{}",
-            encode(header),
-            encode(&good()),
-            BASE64URL_NOPAD.encode(signature)
-        )
+        format!("{}.{}.{}", encode(header), encode(&good()), BASE64URL_NOPAD.encode(signature))
     }
 
     #[test]
@@ -250,25 +234,13 @@ mod tests {
             let parts: Vec<&str> = token.split('.').collect();
             let evil = BASE64URL_NOPAD.encode(evil.to_string().as_bytes());
             let tampered = format!("{}.{evil}.{}", parts[0], parts[2]);
-            assert_eq!(
-                refused(&keys, &tampered),
-                VerifyError::Signature,
-                "{algorithm}"
-            );
+            assert_eq!(refused(&keys, &tampered), VerifyError::Signature, "{algorithm}");
             let unsigned = format!("{}.{}.", parts[0], parts[1]);
-            assert_eq!(
-                refused(&keys, &unsigned),
-                VerifyError::Signature,
-                "{algorithm}"
-            );
+            assert_eq!(refused(&keys, &unsigned), VerifyError::Signature, "{algorithm}");
             let length = BASE64URL_NOPAD.decode(parts[2].as_bytes()).unwrap().len();
             let zeros = BASE64URL_NOPAD.encode(&vec![0; length]);
             let zeros = format!("{}.{}.{zeros}", parts[0], parts[1]);
-            assert_eq!(
-                refused(&keys, &zeros),
-                VerifyError::Signature,
-                "{algorithm}"
-            );
+            assert_eq!(refused(&keys, &zeros), VerifyError::Signature, "{algorithm}");
         }
     }
 
@@ -278,11 +250,7 @@ mod tests {
         let keys = KeySet::new([private.public_key().clone()]);
         let header = |alg: &str| json!({"alg": alg, "kid": private.kid()});
         for alg in ["none", "None", "HS256", "HS384", "EdDSA", ""] {
-            assert_eq!(
-                refused(&keys, &forged(&header(alg), b"")),
-                VerifyError::Algorithm,
-                "{alg}"
-            );
+            assert_eq!(refused(&keys, &forged(&header(alg), b"")), VerifyError::Algorithm, "{alg}");
         }
         // The public key as an HMAC secret: the classic attack dies at the algorithm's name.
         let public = keys.to_json();
@@ -301,14 +269,8 @@ mod tests {
         }
         // The caller's list counts as well.
         let token = Signer::new(&private).unwrap().sign(None, &good()).unwrap();
-        let only_ec = VerifyOptions {
-            algorithms: &[Algorithm::ES256],
-            ..OPTIONS
-        };
-        assert_eq!(
-            verify(&keys, &token, NOW, &only_ec),
-            Err(VerifyError::Algorithm)
-        );
+        let only_ec = VerifyOptions { algorithms: &[Algorithm::ES256], ..OPTIONS };
+        assert_eq!(verify(&keys, &token, NOW, &only_ec), Err(VerifyError::Algorithm));
     }
 
     #[test]
@@ -322,29 +284,17 @@ mod tests {
 
         let nameless = json!({"alg": "PS384"});
         let both = KeySet::new([open, key(Algorithm::PS384).0.keys()[0].clone()]);
-        assert_eq!(
-            refused(&keys, &forged(&nameless, b"x")),
-            VerifyError::Signature
-        );
-        assert_eq!(
-            refused(&both, &forged(&nameless, b"x")),
-            VerifyError::UnknownKey
-        );
+        assert_eq!(refused(&keys, &forged(&nameless, b"x")), VerifyError::Signature);
+        assert_eq!(refused(&both, &forged(&nameless, b"x")), VerifyError::UnknownKey);
     }
 
     #[test]
     fn a_token_of_another_key_is_refused() {
         let (keys, _) = key(Algorithm::ES256);
         let (_, other) = key(Algorithm::ES256);
-        assert_eq!(
-            refused(&keys, &other.sign(None, &good()).unwrap()),
-            VerifyError::UnknownKey
-        );
+        assert_eq!(refused(&keys, &other.sign(None, &good()).unwrap()), VerifyError::UnknownKey);
         let stolen_name = json!({"alg": "ES256", "kid": keys.keys()[0].kid()});
-        assert_eq!(
-            refused(&keys, &forged(&stolen_name, &[1; 64])),
-            VerifyError::Signature
-        );
+        assert_eq!(refused(&keys, &forged(&stolen_name, &[1; 64])), VerifyError::Signature);
     }
 
     #[test]
@@ -365,10 +315,7 @@ mod tests {
         for text in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "....."] {
             assert_eq!(refused(&keys, text), VerifyError::Malformed, "{text}");
         }
-        assert_eq!(
-            refused(&keys, &"a".repeat(MAX_TOKEN_LENGTH + 1)),
-            VerifyError::TooLong
-        );
+        assert_eq!(refused(&keys, &"a".repeat(MAX_TOKEN_LENGTH + 1)), VerifyError::TooLong);
     }
 
     #[test]
@@ -384,19 +331,11 @@ mod tests {
             verify(&keys, &token, NOW, &OPTIONS).map(drop)
         };
         for (name, value, expected) in [
-            (
-                "iss",
-                json!("https://id.example.org/"),
-                Err(VerifyError::Issuer),
-            ),
+            ("iss", json!("https://id.example.org/"), Err(VerifyError::Issuer)),
             ("iss", Value::Null, Err(VerifyError::Claim("iss"))),
             ("aud", json!("other"), Err(VerifyError::Audience)),
             ("aud", json!([]), Err(VerifyError::Audience)),
-            (
-                "aud",
-                json!(["other", 7, "web"]),
-                Err(VerifyError::Claim("aud")),
-            ),
+            ("aud", json!(["other", 7, "web"]), Err(VerifyError::Claim("aud"))),
             ("aud", json!(["other", "web"]), Ok(())),
             ("aud", Value::Null, Err(VerifyError::Claim("aud"))),
             ("exp", json!(NOW), Err(VerifyError::Expired)),
@@ -420,16 +359,7 @@ mod tests {
         let (keys, signer) = key(Algorithm::ES256);
         let token = signer.sign(None, &good()).unwrap();
         let at = |now, leeway_seconds| {
-            verify(
-                &keys,
-                &token,
-                now,
-                &VerifyOptions {
-                    leeway_seconds,
-                    ..OPTIONS
-                },
-            )
-            .map(drop)
+            verify(&keys, &token, now, &VerifyOptions { leeway_seconds, ..OPTIONS }).map(drop)
         };
         assert_eq!(at(NOW + 119, 60), Ok(()));
         assert_eq!(at(NOW + 120, 60), Err(VerifyError::Expired));

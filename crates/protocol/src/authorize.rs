@@ -26,7 +26,7 @@ pub struct UnverifiedRequest {
     pub client_id: String,
     /// `redirect_uri`.
     pub redirect_uri: Option<String>,
-    /// `state`, if it is short enough to be returned.
+    /// `state`; an error returns it whatever its length (RFC 6749 4.1.2.1).
     pub state: Option<String>,
     params: Params,
 }
@@ -76,7 +76,7 @@ impl UnverifiedRequest {
         Ok(Self {
             client_id: params.required("client_id", MAX_CLIENT_ID)?,
             redirect_uri: params.bounded("redirect_uri", MAX_REDIRECT_URI)?,
-            state: params.bounded("state", MAX_STATE).unwrap_or_default(),
+            state: params.get("state").map(str::to_owned),
             params: params.clone(),
         })
     }
@@ -166,8 +166,12 @@ fn prompt(params: &Params) -> Result<BTreeSet<Prompt>, ErrorResponse> {
 fn max_age(params: &Params) -> Result<Option<i64>, ErrorResponse> {
     params
         .get("max_age")
-        .map(|text| text.parse().ok().filter(|&seconds: &i64| seconds >= 0))
-        .map(|age| age.ok_or_else(|| ErrorResponse::invalid_request("max_age must be seconds")))
+        .map(|text| {
+            let digits = text.bytes().all(|b| b.is_ascii_digit());
+            text.parse().ok().filter(|_| digits).ok_or_else(|| {
+                ErrorResponse::invalid_request("max_age must be a number of seconds")
+            })
+        })
         .transpose()
 }
 
@@ -242,6 +246,7 @@ mod tests {
             (&format!("{base}&prompt=none+login"), ErrorCode::InvalidRequest),
             (&format!("{base}&prompt=x"), ErrorCode::InvalidRequest),
             (&format!("{base}&max_age=-1"), ErrorCode::InvalidRequest),
+            (&format!("{base}&max_age=%2B5"), ErrorCode::InvalidRequest),
             (&format!("{base}&response_mode=fragment"), ErrorCode::InvalidRequest),
             (&format!("{base}&code_challenge_method=S256"), ErrorCode::InvalidRequest),
             (&format!("{base}&state={}", "s".repeat(513)), ErrorCode::InvalidRequest),

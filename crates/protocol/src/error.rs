@@ -107,10 +107,15 @@ impl ErrorResponse {
     }
 }
 
-/// A text in the characters that `error_description` may have: printable ASCII without `"` and `\`.
+/// Longest description, in characters: it may quote what a client sent.
+const MAX_DESCRIPTION: usize = 256;
+
+/// A text in the characters that `error_description` may have: printable ASCII without `"` and `\`,
+/// cut after 256.
 pub fn printable(text: &str) -> String {
     let allowed = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
     text.chars()
+        .take(MAX_DESCRIPTION)
         .map(|c| match c {
             '"' => '\'',
             c if allowed(c) => c,

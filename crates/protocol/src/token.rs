@@ -8,8 +8,6 @@ use crate::form::Params;
 use crate::pkce::CodeVerifier;
 use crate::scope::ScopeSet;
 
-/// Longest code or refresh token looked at, in bytes.
-const MAX_TOKEN: usize = 16 * 1_024;
 const MAX_REDIRECT_URI: usize = 2_048;
 
 /// A request at the token endpoint, by grant type.
@@ -24,8 +22,8 @@ pub enum TokenRequest {
 /// `grant_type=authorization_code` (RFC 6749 4.1.3, RFC 7636 4.5).
 #[derive(Debug)]
 pub struct AuthorizationCodeRequest {
-    /// The code.
-    pub code: String,
+    /// The code, of any length: one that is not ours is `invalid_grant`.
+    pub code: SecretString,
     /// `redirect_uri`, to be compared with that of the authorization request.
     pub redirect_uri: Option<String>,
     /// PKCE verifier.
@@ -51,7 +49,7 @@ impl TokenRequest {
             "authorization_code" => {
                 let verifier = params.get("code_verifier").map(CodeVerifier::parse).transpose()?;
                 Ok(Self::AuthorizationCode(AuthorizationCodeRequest {
-                    code: params.required("code", MAX_TOKEN)?,
+                    code: SecretString::from(params.required("code", usize::MAX)?),
                     redirect_uri: params.bounded("redirect_uri", MAX_REDIRECT_URI)?,
                     code_verifier: verifier,
                 }))
@@ -60,7 +58,7 @@ impl TokenRequest {
                 let scope = params.get("scope").map(ScopeSet::parse).transpose().map_err(|error| {
                     ErrorResponse::new(ErrorCode::InvalidScope, &error.to_string())
                 })?;
-                let refresh_token = params.required("refresh_token", MAX_TOKEN)?;
+                let refresh_token = params.required("refresh_token", usize::MAX)?;
                 Ok(Self::RefreshToken(RefreshTokenRequest {
                     refresh_token: SecretString::from(refresh_token),
                     scope,
@@ -141,7 +139,7 @@ mod tests {
     fn requests_are_read_and_nonsense_is_named() {
         assert!(matches!(
             parse("grant_type=authorization_code&code=c&redirect_uri=https://a/"),
-            Ok(TokenRequest::AuthorizationCode(r)) if r.code == "c" && r.code_verifier.is_none()
+            Ok(TokenRequest::AuthorizationCode(r)) if r.code.expose_secret() == "c" && r.code_verifier.is_none()
         ));
         assert!(matches!(
             parse("grant_type=refresh_token&refresh_token=t&scope=openid"),

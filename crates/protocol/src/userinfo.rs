@@ -18,9 +18,8 @@ pub fn bearer_token(
 ) -> Result<Option<SecretString>, ErrorResponse> {
     let in_body = body.and_then(|params| params.get("access_token"));
     let in_header = match authorization.map(|header| header.split_once(' ')) {
-        None => None,
         Some(Some((scheme, token))) if scheme.eq_ignore_ascii_case("Bearer") => Some(token.trim()),
-        Some(_) => return Err(ErrorResponse::invalid_request("Authorization must be Bearer")),
+        Some(_) | None => None, // another scheme presents no access token
     };
     match (in_header, in_body) {
         (Some(_), Some(_)) => Err(ErrorResponse::invalid_request(
@@ -38,7 +37,7 @@ pub fn bearer_token(
 /// (RFC 6750 3.1).
 pub fn challenge(error: Option<&ErrorResponse>) -> String {
     match error {
-        None => "Bearer".to_owned(),
+        None => r#"Bearer realm="userinfo""#.to_owned(),
         Some(error) => {
             let description = printable(error.error_description.as_deref().unwrap_or_default());
             format!(r#"Bearer error="{}", error_description="{description}""#, error.error.as_str())
@@ -62,7 +61,7 @@ mod tests {
         assert_eq!(read(Some("bearer a"), None), Ok(Some("a".into())));
         assert_eq!(read(None, Some(&body)), Ok(Some("b".into())));
         assert!(read(Some("Bearer a"), Some(&body)).is_err());
-        assert!(read(Some("Basic a"), None).is_err());
+        assert_eq!(read(Some("Basic a"), None), Ok(None));
     }
 
     #[test]
@@ -70,6 +69,6 @@ mod tests {
         let error = ErrorResponse::new(ErrorCode::InvalidToken, "a \"quoted\"\r\nword");
         let expected = r#"Bearer error="invalid_token", error_description="a 'quoted'??word""#;
         assert_eq!(challenge(Some(&error)), expected);
-        assert_eq!(challenge(None), "Bearer");
+        assert_eq!(challenge(None), r#"Bearer realm="userinfo""#);
     }
 }

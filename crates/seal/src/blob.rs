@@ -67,9 +67,8 @@ impl KeyRing {
         plaintext: &[u8],
     ) -> String {
         let key = self.sealing_key();
-        let mut sealed = Zeroizing::new(Vec::with_capacity(
-            EXPIRY_LENGTH + plaintext.len() + TAG_LENGTH,
-        ));
+        let mut sealed =
+            Zeroizing::new(Vec::with_capacity(EXPIRY_LENGTH + plaintext.len() + TAG_LENGTH));
         sealed.extend_from_slice(&not_after.to_be_bytes());
         sealed.extend_from_slice(plaintext);
         let aad = Aad::from(associated_data(purpose, VERSION, context));
@@ -99,9 +98,7 @@ impl KeyRing {
         if text.len() > MAX_SEALED_LENGTH {
             return Err(OpenError::Malformed);
         }
-        let blob = BASE64URL_NOPAD
-            .decode(text.as_bytes())
-            .map_err(|_| OpenError::Malformed)?;
+        let blob = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| OpenError::Malformed)?;
         let (version, rest) = blob.split_first().ok_or(OpenError::Malformed)?;
         // A new version gets an arm here one release before it is written.
         match version {
@@ -118,9 +115,7 @@ impl KeyRing {
         rest: &[u8],
     ) -> Result<Vec<u8>, OpenError> {
         let (key, rest) = self.named_key(rest)?;
-        let (nonce, ciphertext) = rest
-            .split_at_checked(NONCE_LEN)
-            .ok_or(OpenError::Malformed)?;
+        let (nonce, ciphertext) = rest.split_at_checked(NONCE_LEN).ok_or(OpenError::Malformed)?;
         if ciphertext.len() < EXPIRY_LENGTH + TAG_LENGTH {
             return Err(OpenError::Malformed);
         }
@@ -133,9 +128,8 @@ impl KeyRing {
             .aead
             .open_in_place(nonce, aad, &mut opened)
             .map_err(|_| OpenError::Forged)?;
-        let (not_after, plaintext) = plain
-            .split_first_chunk::<EXPIRY_LENGTH>()
-            .ok_or(OpenError::Malformed)?;
+        let (not_after, plaintext) =
+            plain.split_first_chunk::<EXPIRY_LENGTH>().ok_or(OpenError::Malformed)?;
         if now >= i64::from_be_bytes(*not_after) {
             return Err(OpenError::Expired);
         }
@@ -143,9 +137,7 @@ impl KeyRing {
     }
 
     fn named_key<'b>(&self, bytes: &'b [u8]) -> Result<(&RingKey, &'b [u8]), OpenError> {
-        let (id, rest) = bytes
-            .split_at_checked(KEY_ID_LENGTH)
-            .ok_or(OpenError::Malformed)?;
+        let (id, rest) = bytes.split_at_checked(KEY_ID_LENGTH).ok_or(OpenError::Malformed)?;
         let id = std::str::from_utf8(id).map_err(|_| OpenError::Malformed)?;
         if !is_key_id(id) {
             return Err(OpenError::Malformed);
@@ -183,10 +175,7 @@ mod tests {
     use super::*;
 
     const NOW: i64 = 1_767_225_600;
-    const CONTEXT: Context<'_> = Context {
-        issuer_uid: "issuer",
-        object_name: Some("object"),
-    };
+    const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: Some("object") };
 
     fn ring() -> KeyRing {
         KeyRing::generate(NOW).unwrap()
@@ -239,19 +228,12 @@ mod tests {
             ("issuero", Some("bject")),
             ("", Some("object")),
         ]
-        .map(|(issuer_uid, object_name)| Context {
-            issuer_uid,
-            object_name,
-        });
+        .map(|(issuer_uid, object_name)| Context { issuer_uid, object_name });
         for made_in in &contexts {
             let text = ring.seal(Purpose::Flow, made_in, NOW + 60, b"");
             for offered_in in &contexts {
                 let opened = ring.open(Purpose::Flow, offered_in, NOW, &text);
-                assert_eq!(
-                    opened.is_ok(),
-                    made_in == offered_in,
-                    "{made_in:?} in {offered_in:?}"
-                );
+                assert_eq!(opened.is_ok(), made_in == offered_in, "{made_in:?} in {offered_in:?}");
             }
         }
     }
@@ -265,18 +247,10 @@ mod tests {
     #[test]
     fn other_versions_foreign_keys_and_overlong_texts_are_refused_before_any_cryptography() {
         let ring = ring();
-        let mut blob = BASE64URL_NOPAD
-            .decode(seal(&ring, b"grant").as_bytes())
-            .unwrap();
+        let mut blob = BASE64URL_NOPAD.decode(seal(&ring, b"grant").as_bytes()).unwrap();
         blob[0] = 2;
-        assert_eq!(
-            open(&ring, &BASE64URL_NOPAD.encode(&blob)),
-            Err(OpenError::Malformed)
-        );
-        assert_eq!(
-            open(&ring, &seal(&self::ring(), b"grant")),
-            Err(OpenError::UnknownKey)
-        );
+        assert_eq!(open(&ring, &BASE64URL_NOPAD.encode(&blob)), Err(OpenError::Malformed));
+        assert_eq!(open(&ring, &seal(&self::ring(), b"grant")), Err(OpenError::UnknownKey));
         let overlong = seal(&ring, &vec![0; MAX_SEALED_LENGTH * 3 / 4]);
         assert_eq!(open(&ring, &overlong), Err(OpenError::Malformed));
         assert_eq!(open(&ring, ""), Err(OpenError::Malformed));

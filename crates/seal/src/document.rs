@@ -67,11 +67,7 @@ impl KeyRing {
         {
             return malformed("revoked must list at most 256 key IDs");
         }
-        let keys = document
-            .keys
-            .into_iter()
-            .map(RingKey::try_from)
-            .collect::<Result<_, _>>()?;
+        let keys = document.keys.into_iter().map(RingKey::try_from).collect::<Result<_, _>>()?;
         Self::new(keys, document.revoked)
     }
 }
@@ -102,9 +98,7 @@ fn write_secret<S: Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, 
 fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
     let text = Zeroizing::new(String::deserialize(deserializer)?);
     let wrong = || de::Error::custom("secret must be 32 bytes, base64url without padding");
-    let mut bytes = BASE64URL_NOPAD
-        .decode(text.as_bytes())
-        .map_err(|_| wrong())?;
+    let mut bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| wrong())?;
     let secret = <[u8; 32]>::try_from(bytes.as_slice()).map(Secret::new);
     bytes.zeroize();
     secret.map_err(|_| wrong())
@@ -118,10 +112,7 @@ mod tests {
     use super::*;
     use crate::{Context, MAX_KEYS, Purpose};
 
-    const CONTEXT: Context<'_> = Context {
-        issuer_uid: "issuer",
-        object_name: None,
-    };
+    const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None };
 
     fn document(ring: &KeyRing) -> Value {
         serde_json::from_slice(&ring.to_json().unwrap()).unwrap()
@@ -139,10 +130,7 @@ mod tests {
         ring.publish(4).unwrap();
         let text = ring.seal(Purpose::Browser, &CONTEXT, 100, b"session");
         let restored = KeyRing::from_json(&ring.to_json().unwrap()).unwrap();
-        assert_eq!(
-            restored.open(Purpose::Browser, &CONTEXT, 5, &text),
-            Ok(b"session".to_vec())
-        );
+        assert_eq!(restored.open(Purpose::Browser, &CONTEXT, 5, &text), Ok(b"session".to_vec()));
         assert_eq!(document(&restored), document(&ring));
         assert_eq!(restored.sealing_key().id(), next);
     }
@@ -175,21 +163,12 @@ mod tests {
             "secret": "HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
         }]});
         let ring = read(&document).unwrap();
-        let context = Context {
-            issuer_uid: "issuer",
-            object_name: Some("object"),
-        };
+        let context = Context { issuer_uid: "issuer", object_name: Some("object") };
         let text = "AWFhYWFhYWFhGk6tsoSEcmSNQka_LXWdmioO-VvvbaF2Ki1_gUAKoU6GwfckZfazjRY";
-        assert_eq!(
-            ring.open(Purpose::Code, &context, 0, text),
-            Ok(b"grant".to_vec())
-        );
+        assert_eq!(ring.open(Purpose::Code, &context, 0, text), Ok(b"grant".to_vec()));
         let mac = "BX7MzIJ8ccXB748lDRupEfe9-DN4UxK_mc5s747muWc";
         let mac = BASE64URL_NOPAD.decode(mac.as_bytes()).unwrap();
-        assert_eq!(
-            ring.verify_mac(Purpose::RefreshMac, "aaaaaaaa", &[b"a", b"b"], &mac),
-            Ok(())
-        );
+        assert_eq!(ring.verify_mac(Purpose::RefreshMac, "aaaaaaaa", &[b"a", b"b"], &mac), Ok(()));
     }
 
     #[test]
@@ -202,10 +181,7 @@ mod tests {
         let edited = read(&document).unwrap();
         assert_eq!(edited.sealing_key().id(), next);
         let text = ring.seal(Purpose::Code, &CONTEXT, 100, b"");
-        assert_eq!(
-            edited.open(Purpose::Code, &CONTEXT, 3, &text),
-            Err(crate::OpenError::Revoked)
-        );
+        assert_eq!(edited.open(Purpose::Code, &CONTEXT, 3, &text), Err(crate::OpenError::Revoked));
     }
 
     #[test]
@@ -232,10 +208,7 @@ mod tests {
             broken(&|d| d["keys"][0]["state"] = json!("Done")),
             RingError::Malformed(_)
         ));
-        assert!(matches!(
-            broken(&|d| d["revoked"] = json!(["x"])),
-            RingError::Malformed(_)
-        ));
+        assert!(matches!(broken(&|d| d["revoked"] = json!(["x"])), RingError::Malformed(_)));
         let twice = |d: &mut Value| d["keys"] = json!([d["keys"][0], d["keys"][0]]);
         assert!(matches!(broken(&twice), RingError::Malformed(_)));
         let two_active = |d: &mut Value| {
@@ -246,10 +219,7 @@ mod tests {
         assert_eq!(broken(&two_active), RingError::SeveralActiveKeys);
         let many = |d: &mut Value| d["keys"] = json!(vec![d["keys"][0].clone(); MAX_KEYS + 1]);
         assert_eq!(broken(&many), RingError::Full);
-        assert!(matches!(
-            KeyRing::from_json(&vec![b' '; 65_537]),
-            Err(RingError::Malformed(_))
-        ));
+        assert!(matches!(KeyRing::from_json(&vec![b' '; 65_537]), Err(RingError::Malformed(_))));
     }
 
     proptest! {

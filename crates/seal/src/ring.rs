@@ -135,11 +135,7 @@ impl KeyRing {
             return Err(RingError::Malformed("two keys have one ID".into()));
         }
         let sealing = sealing_key(&keys)?;
-        Ok(Self {
-            keys,
-            revoked,
-            sealing,
-        })
+        Ok(Self { keys, revoked, sealing })
     }
 
     /// Every key that opens, oldest first.
@@ -236,10 +232,7 @@ impl KeyRing {
         if self.revoked.contains(id) {
             return Err(OpenError::Revoked);
         }
-        self.keys
-            .iter()
-            .find(|key| key.id == id)
-            .ok_or(OpenError::UnknownKey)
+        self.keys.iter().find(|key| key.id == id).ok_or(OpenError::UnknownKey)
     }
 
     fn position(&self, id: &str) -> Result<usize, RingError> {
@@ -266,12 +259,7 @@ impl RingKey {
         let mut secret = Secret::default();
         rand::fill(&mut id).map_err(|_| RingError::Crypto)?;
         rand::fill(secret.as_mut()).map_err(|_| RingError::Crypto)?;
-        Self::new(
-            BASE32_NOPAD.encode(&id).to_ascii_lowercase(),
-            secret,
-            state,
-            now,
-        )
+        Self::new(BASE32_NOPAD.encode(&id).to_ascii_lowercase(), secret, state, now)
     }
 
     pub(crate) fn new(
@@ -286,13 +274,7 @@ impl RingKey {
             ));
         }
         let subkeys = Subkeys::derive(&secret).map_err(|_| RingError::Crypto)?;
-        Ok(Self {
-            id,
-            created_at,
-            state,
-            secret,
-            subkeys: Arc::new(subkeys),
-        })
+        Ok(Self { id, created_at, state, secret, subkeys: Arc::new(subkeys) })
     }
 
     /// The ID that stands in every blob: [`KEY_ID_LENGTH`] lower-case base32 characters.
@@ -311,11 +293,7 @@ impl RingKey {
     }
 
     fn wrong_state(&self, wanted: &'static str) -> RingError {
-        RingError::WrongState {
-            id: self.id.clone(),
-            state: self.state.as_str(),
-            wanted,
-        }
+        RingError::WrongState { id: self.id.clone(), state: self.state.as_str(), wanted }
     }
 }
 
@@ -339,10 +317,7 @@ mod tests {
     use super::*;
     use crate::{Context, Purpose};
 
-    const CONTEXT: Context<'_> = Context {
-        issuer_uid: "issuer",
-        object_name: None,
-    };
+    const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None };
 
     fn states(ring: &KeyRing) -> Vec<&'static str> {
         ring.keys().iter().map(|key| key.state().as_str()).collect()
@@ -368,10 +343,7 @@ mod tests {
         );
         assert!(open(&ring).is_ok(), "a retiring key opens");
         let ahead = ring.seal(Purpose::Code, &CONTEXT, 100, b"grant");
-        assert!(
-            replica.open(Purpose::Code, &CONTEXT, 1, &ahead).is_ok(),
-            "a published key opens"
-        );
+        assert!(replica.open(Purpose::Code, &CONTEXT, 1, &ahead).is_ok(), "a published key opens");
 
         ring.remove(&first).unwrap();
         assert_eq!(open(&ring), Err(OpenError::UnknownKey));
@@ -385,21 +357,11 @@ mod tests {
         let text = ring.seal(Purpose::Code, &CONTEXT, 100, b"grant");
         let next = ring.publish(1).unwrap();
         ring.revoke(&first, 2).unwrap();
-        assert_eq!(
-            ring.open(Purpose::Code, &CONTEXT, 3, &text),
-            Err(OpenError::Revoked)
-        );
+        assert_eq!(ring.open(Purpose::Code, &CONTEXT, 3, &text), Err(OpenError::Revoked));
         assert_eq!(ring.sealing_key().id(), next);
-        assert_eq!(
-            ring.sealing_key().state(),
-            KeyState::Active { activated_at: 2 }
-        );
+        assert_eq!(ring.sealing_key().state(), KeyState::Active { activated_at: 2 });
         ring.revoke(&next, 4).unwrap();
-        assert_eq!(
-            states(&ring),
-            ["Active"],
-            "the last key was revoked: a new one is made"
-        );
+        assert_eq!(states(&ring), ["Active"], "the last key was revoked: a new one is made");
         assert_eq!(ring.revoked().count(), 2);
         assert!(ring.revoked().all(|id| id != ring.sealing_key().id()));
     }
@@ -408,17 +370,10 @@ mod tests {
     fn changes_that_do_not_fit_leave_the_ring_as_it_was() {
         let mut ring = KeyRing::generate(0).unwrap();
         let active = ring.sealing_key().id().to_owned();
-        let wrong = |wanted| RingError::WrongState {
-            id: active.clone(),
-            state: "Active",
-            wanted,
-        };
+        let wrong = |wanted| RingError::WrongState { id: active.clone(), state: "Active", wanted };
         assert_eq!(ring.activate(&active, 1), Err(wrong("Published")));
         assert_eq!(ring.remove(&active), Err(wrong("Retiring")));
-        assert_eq!(
-            ring.revoke("aaaaaaaa", 1),
-            Err(RingError::NoSuchKey("aaaaaaaa".into()))
-        );
+        assert_eq!(ring.revoke("aaaaaaaa", 1), Err(RingError::NoSuchKey("aaaaaaaa".into())));
         while ring.keys().len() < MAX_KEYS {
             ring.publish(1).unwrap();
         }

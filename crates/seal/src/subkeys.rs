@@ -48,9 +48,7 @@ impl Subkey {
     fn derive(extracted: &hkdf::Prk, purpose: Purpose) -> Result<Self, Unspecified> {
         let info = format!("claviger/v1/{purpose}");
         let mut material = Zeroizing::new([0; MATERIAL_LENGTH]);
-        extracted
-            .expand(&[info.as_bytes()], MaterialLength)?
-            .fill(material.as_mut())?;
+        extracted.expand(&[info.as_bytes()], MaterialLength)?.fill(material.as_mut())?;
         let (aead, mac) = material.split_at(AEAD_KEY_LENGTH);
         Ok(Self {
             aead: RandomizedNonceKey::new(&AES_256_GCM_SIV, aead)?,

@@ -58,12 +58,7 @@ pub struct AuditedRequest {
 impl AuditedRequest {
     /// `create sessions`, `patch oidcissuers/status`, `get /readyz`: what [`counts`] counts by.
     pub fn what(&self) -> String {
-        let Self {
-            verb,
-            resource,
-            subresource,
-            ..
-        } = self;
+        let Self { verb, resource, subresource, .. } = self;
         match (resource.as_str(), subresource.as_str()) {
             ("", _) => format!("{verb} {}", self.uri.split('?').next().unwrap_or_default()),
             (_, "") => format!("{verb} {resource}"),
@@ -89,9 +84,7 @@ impl AuditLog {
     /// The end of the log as it is now.
     pub fn mark(&self) -> Result<AuditMark> {
         match std::fs::metadata(&self.path) {
-            Ok(metadata) => Ok(AuditMark {
-                offset: metadata.len(),
-            }),
+            Ok(metadata) => Ok(AuditMark { offset: metadata.len() }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(AuditMark { offset: 0 }),
             Err(error) => Err(error).context("failed to look at the audit log"),
         }
@@ -113,8 +106,7 @@ impl AuditLog {
     pub fn all_requests_since(&self, mark: AuditMark) -> Result<Vec<AuditedRequest>> {
         let described = || format!("failed to read {}", self.path.display());
         let mut file = File::open(&self.path).with_context(described)?;
-        file.seek(SeekFrom::Start(mark.offset))
-            .with_context(described)?;
+        file.seek(SeekFrom::Start(mark.offset)).with_context(described)?;
         let mut text = String::new();
         file.read_to_string(&mut text).with_context(described)?;
         parse(&text)
@@ -223,10 +215,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_watch_that_began_before_the_mark_counts_for_nothing() {
-        assert_eq!(
-            parse(&line("1", "ResponseComplete", "watch", 200)).unwrap(),
-            []
-        );
+        assert_eq!(parse(&line("1", "ResponseComplete", "watch", 200)).unwrap(), []);
     }
 
     #[test]

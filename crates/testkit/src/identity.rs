@@ -41,9 +41,7 @@ impl TestNamespace {
             .create(&PostParams::default(), &namespace)
             .await
             .with_context(|| format!("failed to create a namespace {prefix}-…"))?;
-        Ok(Self {
-            name: created.metadata.name.unwrap_or_default(),
-        })
+        Ok(Self { name: created.metadata.name.unwrap_or_default() })
     }
 
     /// The namespace's name.
@@ -116,10 +114,7 @@ pub(crate) fn kubeconfig(
     namespace: &str,
 ) -> Value {
     let user = match credentials {
-        Credentials::Certificate(CertifiedKey {
-            certificate_pem,
-            key_pem,
-        }) => json!({
+        Credentials::Certificate(CertifiedKey { certificate_pem, key_pem }) => json!({
             "client-certificate-data": BASE64.encode(certificate_pem.as_bytes()),
             "client-key-data": BASE64.encode(key_pem.as_bytes()),
         }),

@@ -1,4 +1,4 @@
-//! Claviger in a namespace of its own, as the chart installs it: its CRDs, and the operator run as a
+//! Claviger in a namespace of its own, as the chart installs it: the definitions of its resources, and the operator run as a
 //! process under exactly the ServiceAccount and roles the chart makes. So RBAC is proven by every test.
 
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Installs CRDs and the chart's roles into a fresh namespace.
+    /// Installs the definitions of its resources and the chart's roles into a fresh namespace.
     ///
     /// # Errors
     /// When helm or the API server refuses.
@@ -47,6 +47,18 @@ impl Installation {
         for prefix in prefixes {
             tenants.push(TestNamespace::create(&admin, prefix).await?.name().to_owned());
         }
+        Self::in_namespaces(plane, namespace, tenants)
+    }
+
+    /// The same in namespaces that are there already.
+    ///
+    /// # Errors
+    /// When helm or the API server refuses.
+    pub fn in_namespaces(
+        plane: &ControlPlane,
+        namespace: String,
+        tenants: Vec<String>,
+    ) -> Result<Self> {
         let installation = Self {
             plane: plane.clone(),
             namespace,
@@ -90,7 +102,8 @@ impl Installation {
     /// When it cannot be written.
     pub fn authority_file(&self) -> Result<PathBuf> {
         let path = self.folder.path().join("issuer-ca.crt");
-        std::fs::write(&path, self.authority.certificate_pem()).context("failed to write the CA")?;
+        std::fs::write(&path, self.authority.certificate_pem())
+            .context("failed to write the CA")?;
         Ok(path)
     }
 
@@ -186,9 +199,7 @@ impl Installation {
         kubectl.args(["apply", "--server-side", "--force-conflicts", "-f"]).arg(&folder);
         run_with_input(kubectl, "")?;
         let mut kubectl = self.plane.kubectl();
-        kubectl
-            .args(["wait", "--for=condition=Established", "--timeout=20s", "-f"])
-            .arg(&folder);
+        kubectl.args(["wait", "--for=condition=Established", "--timeout=20s", "-f"]).arg(&folder);
         run_with_input(kubectl, "").map(drop)
     }
 

@@ -34,8 +34,8 @@ pub mod relying_party;
 pub mod scene;
 pub mod slapd;
 
-pub use browser::{Browser, Login};
 pub use audit::{AuditLog, AuditMark, AuditedRequest};
+pub use browser::{Browser, Login};
 pub use control_plane::{Authentication, ControlPlane, ControlPlaneBuilder, RunningControlPlane};
 pub use eventually::eventually;
 pub use identity::TestNamespace;

@@ -143,7 +143,10 @@ pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(BINARY_ENV) {
         return Ok(path.into());
     }
-    BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
+    BUILT
+        .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(anyhow::Error::msg)
 }
 
 #[derive(Deserialize)]

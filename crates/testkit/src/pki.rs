@@ -48,20 +48,14 @@ impl CertificateAuthority {
             .self_signed(&key)
             .context("failed to sign a CA certificate")?
             .pem();
-        Ok(Self {
-            issuer: Issuer::new(parameters(common_name), key),
-            certificate_pem,
-        })
+        Ok(Self { issuer: Issuer::new(parameters(common_name), key), certificate_pem })
     }
 
     /// Reads the authority that [`save`](Self::save) wrote. `common_name` is what it was created with.
     pub fn load(certificate: &Path, key: &Path, common_name: &str) -> Result<Self> {
         let key = KeyPair::from_pem(&read(key)?).context("failed to parse the CA key")?;
         let certificate_pem = read(certificate)?;
-        Ok(Self {
-            issuer: Issuer::new(parameters(common_name), key),
-            certificate_pem,
-        })
+        Ok(Self { issuer: Issuer::new(parameters(common_name), key), certificate_pem })
     }
 
     /// Writes certificate and key as PEM.
@@ -83,12 +77,8 @@ impl CertificateAuthority {
             CertificateParams::new(all).context("failed to use a name in a certificate")?;
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let addresses = std::iter::once(loopback).chain(addresses.iter().copied());
-        parameters
-            .subject_alt_names
-            .extend(addresses.map(SanType::IpAddress));
-        parameters
-            .distinguished_name
-            .push(DnType::CommonName, "server");
+        parameters.subject_alt_names.extend(addresses.map(SanType::IpAddress));
+        parameters.distinguished_name.push(DnType::CommonName, "server");
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(parameters)
     }
@@ -101,36 +91,12 @@ impl CertificateAuthority {
         let file = |name: &str| folder.path().join(name);
         self.save(&file("ca.crt"), &file("ca.key"))?;
         write(&file("request.conf"), CLIENT_REQUEST)?;
-        let subject: String = groups
-            .iter()
-            .map(|group| relative_name("O", group))
-            .collect();
+        let subject: String = groups.iter().map(|group| relative_name("O", group)).collect();
         let output = Command::new("openssl")
             .current_dir(folder.path())
-            .args([
-                "req",
-                "-x509",
-                "-CA",
-                "ca.crt",
-                "-CAkey",
-                "ca.key",
-                "-config",
-                "request.conf",
-            ])
-            .args([
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-            ])
-            .args([
-                "-days",
-                "3650",
-                "-utf8",
-                "-subj",
-                &(subject + &relative_name("CN", user)),
-            ])
+            .args(["req", "-x509", "-CA", "ca.crt", "-CAkey", "ca.key", "-config", "request.conf"])
+            .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+            .args(["-days", "3650", "-utf8", "-subj", &(subject + &relative_name("CN", user))])
             .args(["-keyout", "client.key", "-out", "client.crt"])
             .output()
             .context("failed to run openssl (scripts/setup installs it)")?;
@@ -149,13 +115,9 @@ impl CertificateAuthority {
         parameters.use_authority_key_identifier_extension = true;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let key = KeyPair::generate().context("failed to make a key")?;
-        let certificate = parameters
-            .signed_by(&key, &self.issuer)
-            .context("failed to sign a certificate")?;
-        Ok(CertifiedKey {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        let certificate =
+            parameters.signed_by(&key, &self.issuer).context("failed to sign a certificate")?;
+        Ok(CertifiedKey { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
 }
 
@@ -170,9 +132,7 @@ impl CertifiedKey {
 fn parameters(common_name: &str) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    parameters.distinguished_name.push(DnType::CommonName, common_name);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     parameters

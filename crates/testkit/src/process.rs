@@ -48,21 +48,12 @@ impl Supervised {
         command
             .process_group(0)
             .stdin(Stdio::null())
-            .stdout(
-                output
-                    .try_clone()
-                    .context("failed to duplicate a log file")?,
-            )
+            .stdout(output.try_clone().context("failed to duplicate a log file")?)
             .stderr(output);
         let child = spawn_on_lasting_thread(command)
             .with_context(|| format!("failed to start {name} by setpriv (util-linux)"))?;
         let group = Pid::from_child(&child);
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            group,
-            log: log.to_owned(),
-        })
+        Ok(Self { name: name.to_owned(), child, group, log: log.to_owned() })
     }
 
     /// The process id; it is also the id of the process group.
@@ -77,9 +68,7 @@ impl Supervised {
 
     /// `None` while it runs.
     pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
-        self.child
-            .try_wait()
-            .with_context(|| format!("failed to wait for {}", self.name))
+        self.child.try_wait().with_context(|| format!("failed to wait for {}", self.name))
     }
 
     /// An error with the end of the log if it has ended.
@@ -135,11 +124,7 @@ fn spawn_on_lasting_thread(command: Command) -> Result<Child> {
     let orders = ORDERS.get_or_init(|| {
         let (sender, receiver) = mpsc::channel::<Order>();
         thread::spawn(move || {
-            for Order {
-                mut command,
-                answer,
-            } in receiver
-            {
+            for Order { mut command, answer } in receiver {
                 // Nobody waits for the answer any more: the child dropped here is nobody's, so it ends.
                 if let Err(mpsc::SendError(Ok(mut child))) = answer.send(command.spawn()) {
                     let _ = child.kill();
@@ -155,9 +140,7 @@ fn spawn_on_lasting_thread(command: Command) -> Result<Child> {
         .unwrap_or_else(PoisonError::into_inner)
         .send(Order { command, answer })
         .map_err(|_| anyhow!("the thread that starts children has ended"))?;
-    Ok(answered
-        .recv()
-        .context("the thread that starts children has ended")??)
+    Ok(answered.recv().context("the thread that starts children has ended")??)
 }
 
 #[cfg(test)]
@@ -179,10 +162,7 @@ mod tests {
         let child = Supervised::spawn("sh", command, &folder.path().join("log")).unwrap();
         let group = child.group;
         eventually(Duration::from_secs(5), async || {
-            ensure!(
-                child.log_tail() == "started",
-                "the shell has not started its child"
-            );
+            ensure!(child.log_tail() == "started", "the shell has not started its child");
             Ok(())
         })
         .await
@@ -190,10 +170,7 @@ mod tests {
         drop(child);
         // The orphaned sleep is dead, but PID 1 has yet to reap it.
         eventually(Duration::from_secs(5), async || {
-            ensure!(
-                group_is_gone(group),
-                "process group {group:?} is still there"
-            );
+            ensure!(group_is_gone(group), "process group {group:?} is still there");
             Ok(())
         })
         .await
@@ -233,9 +210,6 @@ mod tests {
         .await
         .unwrap();
         let message = child.check_alive().unwrap_err().to_string();
-        assert!(
-            message.contains("exit status: 3") && message.ends_with("alas"),
-            "{message}"
-        );
+        assert!(message.contains("exit status: 3") && message.ends_with("alas"), "{message}");
     }
 }

@@ -87,7 +87,8 @@ impl RelyingParty {
     /// # Errors
     /// When the metadata does not name it.
     pub fn endpoint(&self, name: &str) -> Result<Url> {
-        let url = self.metadata[name].as_str().with_context(|| format!("no {name} in the metadata"))?;
+        let url =
+            self.metadata[name].as_str().with_context(|| format!("no {name} in the metadata"))?;
         Ok(url.parse()?)
     }
 

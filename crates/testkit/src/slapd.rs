@@ -33,16 +33,9 @@ pub const ADMIN_PASSWORD: &str = "admin-password";
 
 const START: Duration = Duration::from_secs(20);
 
-const PROGRAMS: [&str; 3] = [
-    "/usr/sbin/slapd",
-    "/usr/libexec/slapd",
-    "/usr/local/libexec/slapd",
-];
-const SCHEMAS: [&str; 3] = [
-    "/etc/ldap/schema",
-    "/etc/openldap/schema",
-    "/usr/local/etc/openldap/schema",
-];
+const PROGRAMS: [&str; 3] = ["/usr/sbin/slapd", "/usr/libexec/slapd", "/usr/local/libexec/slapd"];
+const SCHEMAS: [&str; 3] =
+    ["/etc/ldap/schema", "/etc/openldap/schema", "/usr/local/etc/openldap/schema"];
 
 const BASE: &str = "dn: dc=example,dc=org
 objectClass: dcObject
@@ -163,18 +156,12 @@ impl Slapd {
 
     /// Freezes it: connections are accepted by the kernel, but nothing is answered.
     pub fn freeze(&self) -> Result<()> {
-        self.process
-            .as_ref()
-            .context("slapd is stopped")?
-            .signal(Signal::STOP)
+        self.process.as_ref().context("slapd is stopped")?.signal(Signal::STOP)
     }
 
     /// Ends [`freeze`](Self::freeze).
     pub fn thaw(&self) -> Result<()> {
-        self.process
-            .as_ref()
-            .context("slapd is stopped")?
-            .signal(Signal::CONT)
+        self.process.as_ref().context("slapd is stopped")?.signal(Signal::CONT)
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -191,47 +178,22 @@ impl Slapd {
         std::fs::write(self.ca_file(), self.ca_pem()).context("failed to write the CA")?;
         std::fs::create_dir(self.file("data")).context("failed to create the data folder")?;
         let schemas = first_existing(&SCHEMAS).context("OpenLDAP's schemas are not installed")?;
-        std::fs::write(
-            self.file("slapd.conf"),
-            configuration(schemas, self.folder.path()),
-        )
-        .context("failed to write slapd.conf")
+        std::fs::write(self.file("slapd.conf"), configuration(schemas, self.folder.path()))
+            .context("failed to write slapd.conf")
     }
 
     fn ask_root_entry(&self) -> Result<()> {
         let output = tool("ldapsearch")
-            .args([
-                "-x",
-                "-H",
-                &self.ldap_url(),
-                "-s",
-                "base",
-                "-b",
-                "",
-                "-LLL",
-                "namingContexts",
-            ])
+            .args(["-x", "-H", &self.ldap_url(), "-s", "base", "-b", "", "-LLL", "namingContexts"])
             .output()
             .context("failed to run ldapsearch (Debian: ldap-utils)")?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 
     fn change(&self, program: &str, ldif: &str) -> Result<()> {
         let mut child = tool(program)
-            .args([
-                "-x",
-                "-H",
-                &self.ldap_url(),
-                "-D",
-                ADMIN_DN,
-                "-w",
-                ADMIN_PASSWORD,
-            ])
+            .args(["-x", "-H", &self.ldap_url(), "-D", ADMIN_DN, "-w", ADMIN_PASSWORD])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -241,14 +203,9 @@ impl Slapd {
         // One that has ended already says why on stderr.
         let written = input.write_all(ldif.as_bytes());
         drop(input);
-        let output = child
-            .wait_with_output()
-            .context("failed to wait for the tool")?;
+        let output = child.wait_with_output().context("failed to wait for the tool")?;
         if !output.status.success() {
-            bail!(
-                "{program} failed: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
+            bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr));
         }
         written.with_context(|| format!("failed to hand {program} its input"))
     }
@@ -262,11 +219,7 @@ fn tool(program: &str) -> Command {
 }
 
 fn first_existing(candidates: &[&'static str]) -> Option<&'static Path> {
-    candidates
-        .iter()
-        .copied()
-        .map(Path::new)
-        .find(|path| path.exists())
+    candidates.iter().copied().map(Path::new).find(|path| path.exists())
 }
 
 /// Where it must not depend on the working folder, paths are absolute: slapd changes to `/` at times.

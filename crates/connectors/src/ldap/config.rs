@@ -33,9 +33,8 @@ pub struct Endpoint {
 impl Endpoint {
     /// Settings for one connection attempt.
     pub fn settings(&self, connect: Duration) -> LdapConnSettings {
-        let settings = LdapConnSettings::new()
-            .set_conn_timeout(connect)
-            .set_starttls(self.start_tls);
+        let settings =
+            LdapConnSettings::new().set_conn_timeout(connect).set_starttls(self.start_tls);
         match &self.tls {
             Some(tls) => settings.set_config(Arc::clone(tls)),
             None => settings,
@@ -163,10 +162,7 @@ pub struct Config {
 pub fn secret_refs(spec: &spec::LdapUpstream) -> Vec<SecretRef> {
     let mut refs = Vec::new();
     if let Some(bind) = &spec.bind {
-        refs.push(SecretRef::new(
-            &bind.password_secret_ref,
-            Purpose::BindPassword,
-        ));
+        refs.push(SecretRef::new(&bind.password_secret_ref, Purpose::BindPassword));
     }
     if let Some(ca) = &spec.tls.ca_secret_ref {
         refs.push(SecretRef::new(ca, Purpose::CertificateAuthority));
@@ -221,20 +217,12 @@ fn timeouts(spec: &spec::LdapUpstream) -> Timeouts {
     // Every server may be slow to connect; then bind and search are once as slow as they may be.
     let servers = u32::try_from(spec.urls.len()).unwrap_or(1);
     let whole = (connect * servers + operation * 2).min(LONGEST);
-    Timeouts {
-        connect,
-        operation,
-        whole,
-    }
+    Timeouts { connect, operation, whole }
 }
 
 fn endpoints(spec: &spec::LdapUpstream, resolved: &Resolved) -> Result<Vec<Endpoint>, BuildError> {
     let mode = spec.tls.mode;
-    let scheme = if mode == spec::LdapTlsMode::Ldaps {
-        "ldaps"
-    } else {
-        "ldap"
-    };
+    let scheme = if mode == spec::LdapTlsMode::Ldaps { "ldaps" } else { "ldap" };
     let tls = match mode {
         spec::LdapTlsMode::Plaintext => None,
         spec::LdapTlsMode::Ldaps | spec::LdapTlsMode::StartTls => Some(tls(&spec.tls, resolved)?),
@@ -246,9 +234,7 @@ fn endpoints(spec: &spec::LdapUpstream, resolved: &Resolved) -> Result<Vec<Endpo
         let refused = |why: &str| BuildError::Url(format!("{text:?} {why}"));
         let url = Url::parse(text).map_err(|error| refused(&error.to_string()))?;
         if url.scheme() != scheme {
-            return Err(refused(&format!(
-                "must begin with {scheme}:// in this tls.mode"
-            )));
+            return Err(refused(&format!("must begin with {scheme}:// in this tls.mode")));
         }
         if url.host_str().is_none_or(str::is_empty) {
             return Err(refused("has no host"));
@@ -257,11 +243,7 @@ fn endpoints(spec: &spec::LdapUpstream, resolved: &Resolved) -> Result<Vec<Endpo
             return Err(refused("must not hold a user or password; use bind"));
         }
         let start_tls = mode == spec::LdapTlsMode::StartTls;
-        Ok(Endpoint {
-            url,
-            start_tls,
-            tls: tls.clone(),
-        })
+        Ok(Endpoint { url, start_tls, tls: tls.clone() })
     };
     spec.urls.iter().map(endpoint).collect()
 }
@@ -277,30 +259,18 @@ fn tls(spec: &spec::LdapTls, resolved: &Resolved) -> Result<Arc<rustls::ClientCo
     let client = match &spec.client_certificate_secret_ref {
         None => None,
         Some(secret) => Some((
-            resolved.bytes(
-                &secret.name,
-                TLS_CERTIFICATE_KEY,
-                Purpose::ClientCertificate,
-            )?,
+            resolved.bytes(&secret.name, TLS_CERTIFICATE_KEY, Purpose::ClientCertificate)?,
             resolved.bytes(&secret.name, TLS_PRIVATE_KEY_KEY, Purpose::ClientKey)?,
         )),
     };
     let skip_verification = spec.server_verification == spec::LdapServerVerification::InsecureSkip;
-    tls::client_config(&Material {
-        ca,
-        client,
-        skip_verification,
-    })
-    .map_err(|error| blame_the_secret(spec, error))
+    tls::client_config(&Material { ca, client, skip_verification })
+        .map_err(|error| blame_the_secret(spec, error))
 }
 
 /// What a Secret holds is the Secret's fault, not the Connector's.
 fn blame_the_secret(spec: &spec::LdapTls, error: TlsError) -> BuildError {
-    match (
-        &error,
-        &spec.ca_secret_ref,
-        &spec.client_certificate_secret_ref,
-    ) {
+    match (&error, &spec.ca_secret_ref, &spec.client_certificate_secret_ref) {
         (TlsError::Ca(_), Some(secret), _) if spec.ca_bundle.is_none() => {
             BuildError::unusable(secret, Purpose::CertificateAuthority, &error)
         }
@@ -316,10 +286,7 @@ fn blame_the_secret(spec: &spec::LdapTls, error: TlsError) -> BuildError {
 
 fn account(spec: &spec::LdapUpstream, resolved: &Resolved) -> Result<ServiceAccount, BuildError> {
     let Some(bind) = &spec.bind else {
-        return Ok(ServiceAccount {
-            dn: String::new(),
-            password: SecretString::default(),
-        });
+        return Ok(ServiceAccount { dn: String::new(), password: SecretString::default() });
     };
     let secret = &bind.password_secret_ref;
     let password = resolved.password(&secret.name, &secret.key, Purpose::BindPassword)?;
@@ -331,31 +298,19 @@ fn account(spec: &spec::LdapUpstream, resolved: &Resolved) -> Result<ServiceAcco
             &"name or password is empty",
         ));
     }
-    Ok(ServiceAccount {
-        dn: bind.dn.clone(),
-        password,
-    })
+    Ok(ServiceAccount { dn: bind.dn.clone(), password })
 }
 
 fn users(spec: &spec::LdapUserSearch) -> Result<Users, BuildError> {
     let read = |field, name: &str| named(field, Attribute::parse(name));
     let mut usernames = spec.username_attributes.iter();
     let username = usernames.next().ok_or(BuildError::NoUsernameAttribute)?;
-    let matched = |name: &String| {
-        named(
-            "userSearch.usernameAttributes",
-            Attribute::parse_matched(name),
-        )
-    };
+    let matched =
+        |name: &String| named("userSearch.usernameAttributes", Attribute::parse_matched(name));
     let optional =
         |field, name: &Option<String>| name.as_deref().map(|name| read(field, name)).transpose();
     Ok(Users {
-        place: place(
-            "userSearch",
-            &spec.base_dn,
-            spec.filter.as_deref(),
-            spec.scope,
-        )?,
+        place: place("userSearch", &spec.base_dn, spec.filter.as_deref(), spec.scope)?,
         username: matched(username)?,
         other_usernames: usernames.map(matched).collect::<Result<_, _>>()?,
         id: read("userSearch.idAttribute", &spec.id_attribute)?,
@@ -372,10 +327,7 @@ fn users(spec: &spec::LdapUserSearch) -> Result<Users, BuildError> {
 fn groups(spec: &spec::LdapGroupSearch) -> Result<Groups, BuildError> {
     let matcher = |spec: &spec::LdapUserMatcher| {
         let field = "groupSearch.userMatchers";
-        let recursion = spec
-            .recursion_group_attribute
-            .as_deref()
-            .map(Attribute::parse_matched);
+        let recursion = spec.recursion_group_attribute.as_deref().map(Attribute::parse_matched);
         Ok(Matcher {
             user: named(field, Attribute::parse(&spec.user_attribute))?,
             group: named(field, Attribute::parse_matched(&spec.group_attribute))?,
@@ -383,21 +335,9 @@ fn groups(spec: &spec::LdapGroupSearch) -> Result<Groups, BuildError> {
         })
     };
     Ok(Groups {
-        place: place(
-            "groupSearch",
-            &spec.base_dn,
-            spec.filter.as_deref(),
-            spec.scope,
-        )?,
-        matchers: spec
-            .user_matchers
-            .iter()
-            .map(matcher)
-            .collect::<Result<_, BuildError>>()?,
-        name: named(
-            "groupSearch.nameAttribute",
-            Attribute::parse(&spec.name_attribute),
-        )?,
+        place: place("groupSearch", &spec.base_dn, spec.filter.as_deref(), spec.scope)?,
+        matchers: spec.user_matchers.iter().map(matcher).collect::<Result<_, BuildError>>()?,
+        name: named("groupSearch.nameAttribute", Attribute::parse(&spec.name_attribute))?,
         nested_depth: usize::try_from(spec.nested_depth).unwrap_or(0),
     })
 }
@@ -406,10 +346,7 @@ fn groups_from_attribute(
     spec: &spec::LdapGroupsFromAttribute,
 ) -> Result<GroupsFromAttribute, BuildError> {
     Ok(GroupsFromAttribute {
-        attribute: named(
-            "groupsFromAttribute.attribute",
-            Attribute::parse(&spec.attribute),
-        )?,
+        attribute: named("groupsFromAttribute.attribute", Attribute::parse(&spec.attribute))?,
         first_rdn: spec.name_format == spec::LdapGroupNameFormat::FirstRdn,
         nested_depth: usize::try_from(spec.nested_depth).unwrap_or(0),
     })
@@ -421,10 +358,8 @@ fn place(
     filter: Option<&str>,
     scope: spec::LdapSearchScope,
 ) -> Result<Place, BuildError> {
-    let base_dn = Dn::parse(base).ok_or_else(|| BuildError::BaseDn {
-        field,
-        value: base.to_owned(),
-    })?;
+    let base_dn =
+        Dn::parse(base).ok_or_else(|| BuildError::BaseDn { field, value: base.to_owned() })?;
     Ok(Place {
         base: base.to_owned(),
         base_dn,
@@ -432,10 +367,7 @@ fn place(
             spec::LdapSearchScope::Subtree => Scope::Subtree,
             spec::LdapSearchScope::OneLevel => Scope::OneLevel,
         },
-        filter: named(
-            field,
-            filter.map_or_else(|| Ok(Filter::anything()), Filter::parse),
-        )?,
+        filter: named(field, filter.map_or_else(|| Ok(Filter::anything()), Filter::parse))?,
     })
 }
 

@@ -178,22 +178,13 @@ impl Error {
 
     /// The base of a search does not exist, or the service account may not see it.
     pub fn is_no_such_object(&self) -> bool {
-        matches!(
-            self,
-            Self::Search {
-                code: code::NO_SUCH_OBJECT,
-                ..
-            }
-        )
+        matches!(self, Self::Search { code: code::NO_SUCH_OBJECT, .. })
     }
 }
 
 /// Codes by which a server says that it cannot now, whoever asks.
 pub fn is_server_trouble(code: u32) -> bool {
-    matches!(
-        code,
-        code::OPERATIONS_ERROR | code::BUSY | code::UNAVAILABLE
-    )
+    matches!(code, code::OPERATIONS_ERROR | code::BUSY | code::UNAVAILABLE)
 }
 
 /// What a directory said to a user's password.
@@ -265,22 +256,11 @@ impl Connection {
         match timeout_at(until, caught(dialled)).await {
             Ok(Some(Ok((driver, ldap)))) => {
                 let driver = tokio::spawn(driver.drive());
-                Ok(Self {
-                    ldap,
-                    driver,
-                    url,
-                    endpoint: index,
-                })
+                Ok(Self { ldap, driver, url, endpoint: index })
             }
             Ok(Some(Err(error))) => Err(dial_error(url, &error)),
-            Ok(None) => Err(Error::Connect {
-                url,
-                cause: NOT_LDAP.to_owned(),
-            }),
-            Err(_) => Err(Error::Timeout {
-                url,
-                step: Step::Connect,
-            }),
+            Ok(None) => Err(Error::Connect { url, cause: NOT_LDAP.to_owned() }),
+            Err(_) => Err(Error::Timeout { url, step: Step::Connect }),
         }
     }
 
@@ -351,10 +331,7 @@ impl Connection {
     /// # Errors
     /// [`Error::Search`] and those of the connection.
     pub async fn search(&mut self, query: Query<'_>, until: Instant) -> Result<Found, Error> {
-        let mut found = Found {
-            entries: Vec::new(),
-            more: false,
-        };
+        let mut found = Found { entries: Vec::new(), more: false };
         let mut cookie = Vec::new();
         loop {
             let result = self.search_page(query, cookie, &mut found, until).await?;
@@ -380,10 +357,7 @@ impl Connection {
         found: &mut Found,
         until: Instant,
     ) -> Result<LdapResult, Error> {
-        let seconds = until
-            .saturating_duration_since(Instant::now())
-            .as_secs()
-            .saturating_add(1);
+        let seconds = until.saturating_duration_since(Instant::now()).as_secs().saturating_add(1);
         let mut options =
             SearchOptions::new().timelimit(i32::try_from(seconds).unwrap_or(i32::MAX));
         match query.page {
@@ -395,9 +369,7 @@ impl Connection {
         self.ldap.with_search_options(options);
         let answer = {
             let (base, filter) = (query.base, query.filter.as_str());
-            let call = self
-                .ldap
-                .streaming_search(base, query.scope, filter, query.attributes);
+            let call = self.ldap.streaming_search(base, query.scope, filter, query.attributes);
             timeout_at(until, caught(call)).await
         };
         let mut stream = self.settle(Step::Search, answer).await?;
@@ -442,21 +414,14 @@ impl Connection {
     }
 
     fn lost(&self, step: Step, cause: &str) -> Error {
-        Error::Lost {
-            url: self.url.clone(),
-            step,
-            cause: cause.to_owned(),
-        }
+        Error::Lost { url: self.url.clone(), step, cause: cause.to_owned() }
     }
 
     /// Turns the library's answer into ours; where the connection broke, with the driver's reason.
     async fn settle<T>(&mut self, step: Step, answer: Answer<T>) -> Result<T, Error> {
         match answer {
             Ok(Some(Ok(value))) => Ok(value),
-            Err(_) => Err(Error::Timeout {
-                url: self.url.clone(),
-                step,
-            }),
+            Err(_) => Err(Error::Timeout { url: self.url.clone(), step }),
             Ok(None) => Err(self.lost(step, NOT_LDAP)),
             Ok(Some(Err(error))) => {
                 let cause = self.last_words().await.unwrap_or_else(|| error.to_string());
@@ -492,15 +457,9 @@ fn dial_error(url: String, error: &LdapError) -> Error {
     match error {
         LdapError::Io { source } => match tls::explain_io(source) {
             Some(cause) => Error::Tls { url, cause },
-            None => Error::Connect {
-                url,
-                cause: source.to_string(),
-            },
+            None => Error::Connect { url, cause: source.to_string() },
         },
-        LdapError::Rustls { source } => Error::Tls {
-            url,
-            cause: tls::explain(source),
-        },
+        LdapError::Rustls { source } => Error::Tls { url, cause: tls::explain(source) },
         LdapError::DNSName { .. } => Error::Tls {
             url,
             cause: "certificates name hosts; use a host name or an IPv4 address in the URL"
@@ -513,14 +472,8 @@ fn dial_error(url: String, error: &LdapError) -> Error {
                 describe(result)
             ),
         },
-        LdapError::Timeout { .. } => Error::Timeout {
-            url,
-            step: Step::Connect,
-        },
-        other => Error::Connect {
-            url,
-            cause: other.to_string(),
-        },
+        LdapError::Timeout { .. } => Error::Timeout { url, step: Step::Connect },
+        other => Error::Connect { url, cause: other.to_string() },
     }
 }
 
@@ -613,29 +566,17 @@ mod tests {
 
     fn result(rc: u32, text: &str) -> LdapResult {
         let text = text.to_owned();
-        LdapResult {
-            rc,
-            matched: String::new(),
-            text,
-            refs: vec![],
-            ctrls: vec![],
-        }
+        LdapResult { rc, matched: String::new(), text, refs: vec![], ctrls: vec![] }
     }
 
     #[test]
     fn only_answers_about_the_user_refuse_the_user() {
         assert_eq!(verdict(&result(0, "")), Verdict::Accepted);
         for code in [49, 19, 53, 48, 32] {
-            assert!(
-                matches!(verdict(&result(code, "")), Verdict::Refused(_)),
-                "{code}"
-            );
+            assert!(matches!(verdict(&result(code, "")), Verdict::Refused(_)), "{code}");
         }
         for code in [1, 2, 3, 7, 8, 10, 11, 13, 14, 34, 50, 51, 52, 80] {
-            assert!(
-                matches!(verdict(&result(code, "")), Verdict::Undecided(_)),
-                "{code}"
-            );
+            assert!(matches!(verdict(&result(code, "")), Verdict::Undecided(_)), "{code}");
         }
     }
 
@@ -651,28 +592,15 @@ mod tests {
     #[test]
     fn bind_with_an_expired_password_is_refused() {
         let mut accepted = result(0, "");
-        let raw = RawControl {
-            ctype: PASSWORD_EXPIRED.to_owned(),
-            crit: false,
-            val: None,
-        };
+        let raw = RawControl { ctype: PASSWORD_EXPIRED.to_owned(), crit: false, val: None };
         accepted.ctrls.push(Control(None, raw));
-        assert_eq!(
-            verdict(&accepted),
-            Verdict::Refused("the password has expired".to_owned())
-        );
+        assert_eq!(verdict(&accepted), Verdict::Refused("the password has expired".to_owned()));
     }
 
     #[test]
     fn errors_that_another_server_might_not_have_are_known() {
         let (url, cause) = (String::new(), String::new());
-        assert!(
-            Error::Connect {
-                url: url.clone(),
-                cause
-            }
-            .is_of_this_connection()
-        );
+        assert!(Error::Connect { url: url.clone(), cause }.is_of_this_connection());
         let bind = |code| Error::ServiceBind {
             url: url.clone(),
             dn: String::new(),

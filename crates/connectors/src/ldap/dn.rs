@@ -36,9 +36,7 @@ impl Dn {
     /// The value of an attribute in the leaf's name, as written there.
     pub fn leaf(&self, attribute: &str) -> Option<&str> {
         let leaf = self.0.first()?;
-        let found = leaf
-            .iter()
-            .find(|part| part.kind.eq_ignore_ascii_case(attribute))?;
+        let found = leaf.iter().find(|part| part.kind.eq_ignore_ascii_case(attribute))?;
         Some(&found.value)
     }
 
@@ -51,20 +49,15 @@ impl Dn {
     /// How many levels this lies below `base`; `None` when it does not, 0 when it is the base.
     pub fn levels_below(&self, base: &Dn) -> Option<usize> {
         let levels = self.0.len().checked_sub(base.0.len())?;
-        let same = self.0[levels..]
-            .iter()
-            .zip(&base.0)
-            .all(|(a, b)| folded(a) == folded(b));
+        let same = self.0[levels..].iter().zip(&base.0).all(|(a, b)| folded(a) == folded(b));
         same.then_some(levels)
     }
 
     /// One text for all spellings of the same DN.
     pub fn key(&self) -> String {
         let rdn = |parts: &Vec<Assertion>| {
-            let parts: Vec<String> = folded(parts)
-                .iter()
-                .map(|p| format!("{:?}={:?}", p.kind, p.value))
-                .collect();
+            let parts: Vec<String> =
+                folded(parts).iter().map(|p| format!("{:?}={:?}", p.kind, p.value)).collect();
             parts.join("+")
         };
         self.0.iter().map(rdn).collect::<Vec<_>>().join(",")
@@ -74,12 +67,7 @@ impl Dn {
 fn folded(rdn: &[Assertion]) -> Vec<Assertion> {
     let fold = |part: &Assertion| Assertion {
         kind: part.kind.clone(),
-        value: part
-            .value
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .to_lowercase(),
+        value: part.value.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase(),
     };
     let mut parts: Vec<_> = rdn.iter().map(fold).collect();
     parts.sort();
@@ -200,17 +188,9 @@ mod tests {
 
     #[test]
     fn what_is_no_dn_is_not_read() {
-        for text in [
-            "cn",
-            "=a",
-            "cn=a,",
-            "cn=a,b",
-            "c n=a",
-            "cn=a\\",
-            "cn=\\f",
-            "cn=\"open",
-            "cn=\\ff",
-        ] {
+        for text in
+            ["cn", "=a", "cn=a,", "cn=a,b", "c n=a", "cn=a\\", "cn=\\f", "cn=\"open", "cn=\\ff"]
+        {
             assert_eq!(Dn::parse(text), None, "{text}");
         }
     }

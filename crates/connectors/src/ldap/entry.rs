@@ -56,25 +56,14 @@ impl Entry {
 
     /// Every value that is text and not blank.
     pub fn texts(&self, attribute: &Attribute) -> Vec<String> {
-        let texts = self
-            .values(attribute)
-            .into_iter()
-            .filter_map(|v| std::str::from_utf8(v).ok());
-        texts
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-            .collect()
+        let texts = self.values(attribute).into_iter().filter_map(|v| std::str::from_utf8(v).ok());
+        texts.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
     }
 
     /// Why the directory calls this account disabled, if it does. Attributes that a directory does
     /// not have are never sent, so asking for all of them costs nothing.
     pub fn disabled(&self) -> Option<&'static str> {
-        let first = |name| {
-            self.named(name)
-                .first()
-                .and_then(|v| std::str::from_utf8(v).ok())
-        };
+        let first = |name| self.named(name).first().and_then(|v| std::str::from_utf8(v).ok());
         let flags = first(USER_ACCOUNT_CONTROL).and_then(|text| text.trim().parse::<i64>().ok());
         if flags.is_some_and(|flags| flags & ACCOUNT_DISABLE != 0) {
             Some("userAccountControl says the account is disabled")
@@ -99,11 +88,8 @@ const PWD_ACCOUNT_LOCKED_TIME: &str = "pwdAccountLockedTime";
 const LOCKED_BY_ADMINISTRATOR: &str = "000001010000Z";
 
 /// What to ask for beside the configured attributes, so that [`Entry::disabled`] can tell.
-pub const ACCOUNT_STATE: [&str; 3] = [
-    USER_ACCOUNT_CONTROL,
-    NS_ACCOUNT_LOCK,
-    PWD_ACCOUNT_LOCKED_TIME,
-];
+pub const ACCOUNT_STATE: [&str; 3] =
+    [USER_ACCOUNT_CONTROL, NS_ACCOUNT_LOCK, PWD_ACCOUNT_LOCKED_TIME];
 
 fn read_attribute(attribute: StructureTag) -> Option<(String, Vec<Vec<u8>>)> {
     let mut parts = attribute.expect_constructed()?.into_iter();
@@ -118,10 +104,7 @@ fn read_attribute(attribute: StructureTag) -> Option<(String, Vec<Vec<u8>>)> {
         name = whole.to_owned();
     }
     let values = parts.next()?.expect_constructed()?;
-    let values = values
-        .into_iter()
-        .map(StructureTag::expect_primitive)
-        .collect::<Option<_>>()?;
+    let values = values.into_iter().map(StructureTag::expect_primitive).collect::<Option<_>>()?;
     Some((name, values))
 }
 
@@ -135,9 +118,7 @@ pub fn identifier(attribute: &Attribute, value: &[u8]) -> String {
     } else {
         None
     };
-    known
-        .or_else(|| String::from_utf8(value.to_vec()).ok())
-        .unwrap_or_else(|| hexadecimal(value))
+    known.or_else(|| String::from_utf8(value.to_vec()).ok()).unwrap_or_else(|| hexadecimal(value))
 }
 
 /// The bytes an identifier was written from, to search for it.
@@ -172,11 +153,8 @@ fn guid(value: &[u8]) -> Option<String> {
 }
 
 fn guid_bytes(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u32> = text
-        .chars()
-        .filter(|c| *c != '-')
-        .map(|c| c.to_digit(16))
-        .collect::<Option<_>>()?;
+    let digits: Vec<u32> =
+        text.chars().filter(|c| *c != '-').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
     if digits.len() != 32 {
         return None;
     }
@@ -194,9 +172,7 @@ fn sid(value: &[u8]) -> Option<String> {
     if parts.len() != usize::from(count) * 4 {
         return None;
     }
-    let authority = authority
-        .iter()
-        .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let authority = authority.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
     let mut text = format!("S-{revision}-{authority}");
     for part in parts.chunks_exact(4) {
         let part = u32::from_le_bytes(part.try_into().ok()?);
@@ -224,28 +200,17 @@ mod tests {
     use super::*;
 
     fn primitive(bytes: &[u8]) -> StructureTag {
-        StructureTag {
-            class: TagClass::Universal,
-            id: 4,
-            payload: PL::P(bytes.to_vec()),
-        }
+        StructureTag { class: TagClass::Universal, id: 4, payload: PL::P(bytes.to_vec()) }
     }
 
     fn constructed(id: u64, parts: Vec<StructureTag>) -> StructureTag {
-        StructureTag {
-            class: TagClass::Universal,
-            id,
-            payload: PL::C(parts),
-        }
+        StructureTag { class: TagClass::Universal, id, payload: PL::C(parts) }
     }
 
     fn message(dn: &[u8], attributes: &[(&str, &[&[u8]])]) -> ResultEntry {
         let attributes = attributes.iter().map(|(name, values)| {
             let values = values.iter().map(|value| primitive(value)).collect();
-            constructed(
-                16,
-                vec![primitive(name.as_bytes()), constructed(17, values)],
-            )
+            constructed(16, vec![primitive(name.as_bytes()), constructed(17, values)])
         });
         let list = constructed(16, attributes.collect());
         ResultEntry::new(constructed(SEARCH_RESULT_ENTRY, vec![primitive(dn), list]))
@@ -261,10 +226,7 @@ mod tests {
 
     #[test]
     fn attributes_are_found_in_any_case_and_blank_values_skipped() {
-        let entry = entry(&[
-            ("Mail", &[b" ", b"a@b", b"c@d"]),
-            ("jpegPhoto", &[&[0xff, 0xd8]]),
-        ]);
+        let entry = entry(&[("Mail", &[b" ", b"a@b", b"c@d"]), ("jpegPhoto", &[&[0xff, 0xd8]])]);
         assert_eq!(entry.text(&attribute("mail")).as_deref(), Some("a@b"));
         assert_eq!(entry.texts(&attribute("MAIL")), ["a@b", "c@d"]);
         assert_eq!(entry.text(&attribute("jpegphoto")), None);
@@ -289,14 +251,8 @@ mod tests {
     fn malformed_messages_are_no_entries() {
         assert_eq!(Entry::read(message(&[0xff, 0xfe], &[])), None);
         assert_eq!(Entry::read(ResultEntry::new(constructed(19, vec![]))), None);
-        assert_eq!(
-            Entry::read(ResultEntry::new(constructed(4, vec![primitive(b"cn=x")]))),
-            None
-        );
-        let bad = constructed(
-            4,
-            vec![primitive(b"cn=x"), constructed(16, vec![primitive(b"?")])],
-        );
+        assert_eq!(Entry::read(ResultEntry::new(constructed(4, vec![primitive(b"cn=x")]))), None);
+        let bad = constructed(4, vec![primitive(b"cn=x"), constructed(16, vec![primitive(b"?")])]);
         assert_eq!(Entry::read(ResultEntry::new(bad)), None);
     }
 
@@ -324,10 +280,7 @@ mod tests {
         assert_eq!(text, "03020100-0504-0706-0809-0a0b0c0d0e0f");
         assert_eq!(identifier_bytes(&guid, &text), bytes);
         // Sixteen bytes that happen to be text are still a GUID.
-        assert_eq!(
-            identifier(&guid, b"abcdefghijklmnop"),
-            "64636261-6665-6867-696a-6b6c6d6e6f70"
-        );
+        assert_eq!(identifier(&guid, b"abcdefghijklmnop"), "64636261-6665-6867-696a-6b6c6d6e6f70");
     }
 
     #[test]
@@ -339,11 +292,7 @@ mod tests {
         let text = identifier(&sid, &bytes);
         assert_eq!(text, "S-1-5-21-1-2-3-1104");
         assert_eq!(identifier_bytes(&sid, &text), bytes);
-        assert_eq!(
-            identifier(&sid, &[1, 5, 0]),
-            "\u{1}\u{5}\0",
-            "too short to be one"
-        );
+        assert_eq!(identifier(&sid, &[1, 5, 0]), "\u{1}\u{5}\0", "too short to be one");
     }
 
     #[test]

@@ -68,14 +68,9 @@ impl Groups {
         names: &mut Names,
     ) -> Result<(), Failure> {
         let mut seen = HashSet::new();
-        let of_user: Vec<Vec<u8>> = user
-            .values(&matcher.user)
-            .into_iter()
-            .map(<[u8]>::to_vec)
-            .collect();
-        let mut level = self
-            .new_groups(&matcher.group, &of_user, lease, &mut seen)
-            .await?;
+        let of_user: Vec<Vec<u8>> =
+            user.values(&matcher.user).into_iter().map(<[u8]>::to_vec).collect();
+        let mut level = self.new_groups(&matcher.group, &of_user, lease, &mut seen).await?;
         for depth in 0.. {
             for name in level.iter().filter_map(|group| self.name_of(group)) {
                 names.add(name);
@@ -87,9 +82,7 @@ impl Groups {
                 break;
             }
             let within: Vec<Vec<u8>> = level.iter().map(|g| g.dn.clone().into_bytes()).collect();
-            level = self
-                .new_groups(recursion, &within, lease, &mut seen)
-                .await?;
+            level = self.new_groups(recursion, &within, lease, &mut seen).await?;
         }
         Ok(())
     }
@@ -103,11 +96,7 @@ impl Groups {
         seen: &mut HashSet<String>,
     ) -> Result<Vec<Entry>, Failure> {
         limit(values.len())?;
-        let wanted = if self.name.is_dn() {
-            NO_ATTRIBUTES
-        } else {
-            self.name.as_str()
-        };
+        let wanted = if self.name.is_dn() { NO_ATTRIBUTES } else { self.name.as_str() };
         let wanted = [wanted.to_owned()];
         let mut groups = Vec::new();
         for values in values.chunks(VALUES_PER_SEARCH) {
@@ -127,12 +116,7 @@ impl Groups {
             if found.more {
                 return Err(too_many());
             }
-            groups.extend(
-                found
-                    .entries
-                    .into_iter()
-                    .filter(|group| seen.insert(key(&group.dn))),
-            );
+            groups.extend(found.entries.into_iter().filter(|group| seen.insert(key(&group.dn))));
             limit(seen.len())?;
         }
         Ok(groups)
@@ -195,11 +179,9 @@ impl GroupsFromAttribute {
             page: None,
         };
         match lease.search(query).await {
-            Ok(found) => Ok(found
-                .entries
-                .iter()
-                .flat_map(|group| group.texts(&self.attribute))
-                .collect()),
+            Ok(found) => {
+                Ok(found.entries.iter().flat_map(|group| group.texts(&self.attribute)).collect())
+            }
             // A name that leads nowhere leads to no further group.
             Err(error) if error.is_no_such_object() => Ok(Vec::new()),
             Err(error) => Err(error.into()),
@@ -227,11 +209,7 @@ fn key(dn: &str) -> String {
 }
 
 fn limit(count: usize) -> Result<(), Failure> {
-    if count > MAX_GROUPS {
-        Err(too_many())
-    } else {
-        Ok(())
-    }
+    if count > MAX_GROUPS { Err(too_many()) } else { Ok(()) }
 }
 
 fn too_many() -> Failure {

@@ -128,12 +128,7 @@ impl Directory {
             groups_from_attribute: config.groups_from_attribute,
             wanted,
             timeouts: config.timeouts,
-            pool: Pool::new(
-                config.endpoints,
-                config.account,
-                config.timeouts,
-                config.pool_size,
-            ),
+            pool: Pool::new(config.endpoints, config.account, config.timeouts, config.pool_size),
         })
     }
 
@@ -145,14 +140,7 @@ impl Directory {
     fn below_base<'a>(&'a self, filter: &'a Filter) -> Query<'a> {
         let place = &self.users.place;
         let (base, scope) = (place.base.as_str(), place.scope);
-        Query {
-            base,
-            scope,
-            filter,
-            attributes: &self.wanted,
-            limit: 2,
-            page: None,
-        }
+        Query { base, scope, filter, attributes: &self.wanted, limit: 2, page: None }
     }
 
     async fn sign_in(
@@ -177,18 +165,13 @@ impl Directory {
                 .into());
             }
         };
-        let verdict = lease
-            .check_password(&user.dn, password)
-            .await
-            .map_err(Failure::from)?;
+        let verdict = lease.check_password(&user.dn, password).await.map_err(Failure::from)?;
         let refusal = match verdict {
             Verdict::Accepted => user.disabled().map(str::to_owned),
             Verdict::Refused(why) => Some(why),
             Verdict::Undecided(why) => {
                 lease.give_back();
-                return Err(LoginError::Unavailable(format!(
-                    "the user's bind failed: {why}"
-                )));
+                return Err(LoginError::Unavailable(format!("the user's bind failed: {why}")));
             }
         };
         if let Some(why) = refusal {
@@ -212,9 +195,7 @@ impl Directory {
         // Whatever it answers, it answers nothing about a user.
         let _ = lease.check_password(&nobody, &decoy).await;
         lease.give_back();
-        Err(LoginError::InvalidCredentials(
-            "no entry matches the user name".to_owned(),
-        ))
+        Err(LoginError::InvalidCredentials("no entry matches the user name".to_owned()))
     }
 
     async fn authenticated(
@@ -225,15 +206,10 @@ impl Directory {
         let mut identity = self.users.identity(user).map_err(Failure::Unusable)?;
         let from_attribute = self.groups_from_attribute.as_ref();
         identity.groups = groups::of(user, self.groups.as_ref(), from_attribute, lease).await?;
-        let known = Known {
-            dn: user.dn.clone(),
-        };
+        let known = Known { dn: user.dn.clone() };
         let data = serde_json::to_vec(&known)
             .map_err(|error| Failure::Unusable(format!("failed to note the DN: {error}")))?;
-        Ok(Authenticated {
-            identity,
-            data: Some(ConnectorData(data)),
-        })
+        Ok(Authenticated { identity, data: Some(ConnectorData(data)) })
     }
 
     /// The entry of a user we know: where it was, or, if it is not there any more, wherever its
@@ -309,10 +285,7 @@ impl Directory {
             limit: 1,
             page: None,
         };
-        let found = lease
-            .search(query)
-            .await
-            .map_err(|error| probe_error(&error))?;
+        let found = lease.search(query).await.map_err(|error| probe_error(&error))?;
         if found.entries.is_empty() {
             return Err(ProbeError {
                 reason: Reason::UpstreamUnusable.as_str(),
@@ -327,10 +300,7 @@ impl Directory {
 }
 
 fn probe_error(error: &Error) -> ProbeError {
-    ProbeError {
-        reason: error.reason().as_str(),
-        message: error.to_string(),
-    }
+    ProbeError { reason: error.reason().as_str(), message: error.to_string() }
 }
 
 #[async_trait]
@@ -392,11 +362,7 @@ impl Recheck for Directory {
 impl Probe for Directory {
     async fn probe(&self) -> Result<(), ProbeError> {
         let until = self.deadline().min(Instant::now() + LONGEST_PROBE);
-        let mut lease = self
-            .pool
-            .fresh(until)
-            .await
-            .map_err(|error| probe_error(&error))?;
+        let mut lease = self.pool.fresh(until).await.map_err(|error| probe_error(&error))?;
         self.read_base(&self.users.place.base, &mut lease).await?;
         if let Some(groups) = &self.groups {
             self.read_base(&groups.place.base, &mut lease).await?;

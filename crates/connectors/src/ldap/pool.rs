@@ -75,9 +75,7 @@ impl Lease<'_> {
         dn: &str,
         password: &SecretString,
     ) -> Result<Verdict, Error> {
-        self.pool
-            .check_password(self.connection.endpoint(), dn, password, self.until)
-            .await
+        self.pool.check_password(self.connection.endpoint(), dn, password, self.until).await
     }
 
     /// Returns the connection for the next request.
@@ -126,9 +124,7 @@ impl Pool {
             Err(error) if lease.reused && error.is_of_this_connection() => {
                 // Its siblings are as old. If the server is gone, the new connection says so.
                 self.idle().clear();
-                let Lease {
-                    _permit: permit, ..
-                } = lease;
+                let Lease { _permit: permit, .. } = lease;
                 let mut lease = self.open_lease(permit, until).await?;
                 let found = lease.search(query).await?;
                 Ok((lease, found))
@@ -150,16 +146,9 @@ impl Pool {
         let permit = self.permit(until).await?;
         let kept = self.take_kept();
         match kept {
-            Some(Idle {
-                connection, opened, ..
-            }) => Ok(Lease {
-                pool: self,
-                connection,
-                opened,
-                reused: true,
-                until,
-                _permit: permit,
-            }),
+            Some(Idle { connection, opened, .. }) => {
+                Ok(Lease { pool: self, connection, opened, reused: true, until, _permit: permit })
+            }
             None => self.open_lease(permit, until).await,
         }
     }
@@ -189,14 +178,7 @@ impl Pool {
     ) -> Result<Lease<'a>, Error> {
         let connection = self.open(until).await?;
         let opened = Instant::now();
-        Ok(Lease {
-            pool: self,
-            connection,
-            opened,
-            reused: false,
-            until,
-            _permit: permit,
-        })
+        Ok(Lease { pool: self, connection, opened, reused: false, until, _permit: permit })
     }
 
     /// Dials and binds as the service account at the first server that is there.
@@ -223,9 +205,7 @@ impl Pool {
     async fn open_at(&self, index: usize, until: Instant) -> Result<Connection, Error> {
         let mut connection = self.dial(index, until).await?;
         let account = &self.account;
-        connection
-            .bind_service(&account.dn, &account.password, self.by(until))
-            .await?;
+        connection.bind_service(&account.dn, &account.password, self.by(until)).await?;
         Ok(connection)
     }
 
@@ -297,10 +277,7 @@ fn everywhere(failures: Vec<Error>) -> Error {
         (Some(only), None) => only,
         (first, _) => {
             let reason = first.map_or(Reason::UpstreamUnreachable, |error| error.reason());
-            Error::Everywhere {
-                causes: causes.join("; "),
-                reason,
-            }
+            Error::Everywhere { causes: causes.join("; "), reason }
         }
     }
 }

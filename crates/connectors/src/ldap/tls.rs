@@ -51,9 +51,7 @@ pub fn client_config(material: &Material<'_>) -> Result<Arc<ClientConfig>, TlsEr
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Setup(error.to_string()))?;
     let builder = if material.skip_verification {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(TrustAnything(provider)))
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnything(provider)))
     } else {
         builder.with_root_certificates(roots(material.ca)?)
     };
@@ -65,9 +63,7 @@ pub fn client_config(material: &Material<'_>) -> Result<Arc<ClientConfig>, TlsEr
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|error| unusable(&error))?;
             let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(&error))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| unusable(&error))?
+            builder.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
         }
     };
     Ok(Arc::new(config))
@@ -79,17 +75,11 @@ fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, TlsError> {
         // One unreadable file among the system's must not cost us the others.
         let native = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(native.certs);
-        return if roots.is_empty() {
-            Err(TlsError::NoSystemRoots)
-        } else {
-            Ok(roots)
-        };
+        return if roots.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(roots) };
     };
     for certificate in CertificateDer::pem_slice_iter(ca) {
         let certificate = certificate.map_err(|error| TlsError::Ca(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| TlsError::Ca(error.to_string()))?;
+        roots.add(certificate).map_err(|error| TlsError::Ca(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(TlsError::Ca("it is empty".to_owned()));
@@ -214,21 +204,12 @@ mod tests {
     #[test]
     fn unusable_material_is_refused_by_name() {
         let ca = CertificateAuthority::create("test").unwrap();
-        let (one, other) = (
-            ca.client("one", &[]).unwrap(),
-            ca.client("other", &[]).unwrap(),
-        );
-        let empty = Material {
-            ca: Some(b"not PEM"),
-            ..Material::default()
-        };
+        let (one, other) = (ca.client("one", &[]).unwrap(), ca.client("other", &[]).unwrap());
+        let empty = Material { ca: Some(b"not PEM"), ..Material::default() };
         assert_eq!(error(&empty), TlsError::Ca("it is empty".to_owned()));
         let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(matches!(
-            error(&Material {
-                ca: Some(broken),
-                ..Material::default()
-            }),
+            error(&Material { ca: Some(broken), ..Material::default() }),
             TlsError::Ca(_)
         ));
         let mixed = Material {
@@ -237,11 +218,7 @@ mod tests {
             skip_verification: false,
         };
         assert!(matches!(error(&mixed), TlsError::Client(_)));
-        let keyless = Material {
-            client: Some((b"", b"")),
-            skip_verification: true,
-            ca: None,
-        };
+        let keyless = Material { client: Some((b"", b"")), skip_verification: true, ca: None };
         assert!(matches!(error(&keyless), TlsError::Client(_)));
     }
 
@@ -250,11 +227,7 @@ mod tests {
         let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         assert!(explain(&unknown).contains("issuing CA"));
         let io = io::Error::new(io::ErrorKind::InvalidData, unknown);
-        assert!(
-            explain_io(&io)
-                .unwrap()
-                .starts_with("invalid peer certificate: UnknownIssuer")
-        );
+        assert!(explain_io(&io).unwrap().starts_with("invalid peer certificate: UnknownIssuer"));
         assert_eq!(explain_io(&io::Error::other("something else")), None);
     }
 }

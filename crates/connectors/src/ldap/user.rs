@@ -13,10 +13,7 @@ impl Users {
     pub fn named(&self, username: &str) -> Filter {
         let equals = |attribute: &Attribute| Filter::equals(attribute, username.as_bytes());
         let others: Vec<Filter> = self.other_usernames.iter().map(equals).collect();
-        Filter::all(&[
-            self.place.filter.clone(),
-            Filter::any(equals(&self.username), &others),
-        ])
+        Filter::all(&[self.place.filter.clone(), Filter::any(equals(&self.username), &others)])
     }
 
     /// Which entry has this identifier.
@@ -53,9 +50,7 @@ impl Users {
         let values = entry.values(id);
         let user_id = match values.as_slice() {
             [] => {
-                return Err(format!(
-                    "entry {dn:?} has no {id}: choose another idAttribute"
-                ));
+                return Err(format!("entry {dn:?} has no {id}: choose another idAttribute"));
             }
             [one] => entry::identifier(id, one),
             // The order of several values means nothing, so only the one in the name will do.
@@ -67,9 +62,7 @@ impl Users {
                 })?,
         };
         if user_id.trim().is_empty() {
-            return Err(format!(
-                "entry {dn:?} has an empty {id}: choose another idAttribute"
-            ));
+            return Err(format!("entry {dn:?} has an empty {id}: choose another idAttribute"));
         }
         Ok(user_id)
     }
@@ -98,19 +91,11 @@ pub fn wanted_attributes(
     }
     wanted.extend(&users.name);
     wanted.extend(&users.preferred_username);
-    wanted.extend(
-        groups
-            .iter()
-            .flat_map(|g| &g.matchers)
-            .map(|matcher| &matcher.user),
-    );
+    wanted.extend(groups.iter().flat_map(|g| &g.matchers).map(|matcher| &matcher.user));
     wanted.extend(from_attribute.map(|from| &from.attribute));
     let real = wanted.into_iter().filter(|attribute| !attribute.is_dn());
-    let mut names: Vec<String> = real
-        .map(Attribute::as_str)
-        .chain(ACCOUNT_STATE)
-        .map(str::to_owned)
-        .collect();
+    let mut names: Vec<String> =
+        real.map(Attribute::as_str).chain(ACCOUNT_STATE).map(str::to_owned).collect();
     names.sort_by_key(|name| name.to_ascii_lowercase());
     names.dedup_by(|a, b| a.eq_ignore_ascii_case(b));
     names

@@ -44,11 +44,7 @@ pub async fn directory() -> Slapd {
 
 /// An `inetOrgPerson`; `more` are further lines of LDIF.
 pub fn person(uid: &str, more: &str) -> String {
-    let more = if more.is_empty() {
-        String::new()
-    } else {
-        format!("{}\n", more.trim_end())
-    };
+    let more = if more.is_empty() { String::new() } else { format!("{}\n", more.trim_end()) };
     format!(
         "dn: {}\nobjectClass: inetOrgPerson\ncn: Name of {uid}\nsn: {uid}\nuid: {uid}\n\
          mail: {uid}@example.org\nemployeeType: staff\nuserPassword: {PASSWORD}\n{more}",
@@ -63,10 +59,7 @@ pub fn person_dn(uid: &str) -> String {
 /// A `groupOfNames`.
 pub fn group(name: &str, members: &[String]) -> String {
     let members = members.join("\nmember: ");
-    format!(
-        "dn: {}\nobjectClass: groupOfNames\ncn: {name}\nmember: {members}\n",
-        group_dn(name)
-    )
+    format!("dn: {}\nobjectClass: groupOfNames\ncn: {name}\nmember: {members}\n", group_dn(name))
 }
 
 pub fn group_dn(name: &str) -> String {
@@ -128,24 +121,12 @@ pub struct Service {
 impl Service {
     pub fn new(spec: &Value, resolved: &Resolved) -> Self {
         let spec = serde_json::from_value(spec.clone()).unwrap();
-        let Upstream {
-            login,
-            refresh,
-            probe,
-        } = build("directory", &spec, resolved).unwrap();
+        let Upstream { login, refresh, probe } = build("directory", &spec, resolved).unwrap();
         let Login::Password(login) = login;
-        let Refresh::Upstream {
-            recheck,
-            interval_seconds: 300,
-        } = refresh
-        else {
+        let Refresh::Upstream { recheck, interval_seconds: 300 } = refresh else {
             panic!("{refresh:?}")
         };
-        Self {
-            login,
-            recheck,
-            probe: probe.unwrap(),
-        }
+        Self { login, recheck, probe: probe.unwrap() }
     }
 
     pub fn of(spec: &Value, slapd: &Slapd) -> Self {
@@ -153,9 +134,7 @@ impl Service {
     }
 
     pub async fn login(&self, name: &str, password: &str) -> Result<Authenticated, LoginError> {
-        self.login
-            .authenticate(name, &SecretString::from(password))
-            .await
+        self.login.authenticate(name, &SecretString::from(password)).await
     }
 
     /// Signs in with the right password.
@@ -180,9 +159,7 @@ impl Service {
     }
 
     pub async fn recheck(&self, known: &Authenticated) -> Result<Authenticated, RecheckError> {
-        self.recheck
-            .recheck(&known.identity, known.data.as_ref())
-            .await
+        self.recheck.recheck(&known.identity, known.data.as_ref()).await
     }
 
     pub async fn recheck_with(
@@ -194,10 +171,7 @@ impl Service {
     }
 
     pub async fn probe(&self) -> Result<(), (&'static str, String)> {
-        self.probe
-            .probe()
-            .await
-            .map_err(|error| (error.reason, error.message))
+        self.probe.probe().await.map_err(|error| (error.reason, error.message))
     }
 
     pub fn username_label(&self) -> &str {
@@ -213,10 +187,7 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub fn on(slapd: &'a Slapd) -> Self {
-        Self {
-            slapd,
-            from: slapd.log().unwrap().len(),
-        }
+        Self { slapd, from: slapd.log().unwrap().len() }
     }
 
     pub fn text(&self) -> String {
@@ -232,9 +203,7 @@ impl<'a> Watch<'a> {
     }
 
     pub fn binds_as(&self, dn: &str) -> usize {
-        self.text()
-            .matches(&format!(" BIND dn=\"{dn}\" method="))
-            .count()
+        self.text().matches(&format!(" BIND dn=\"{dn}\" method=")).count()
     }
 
     pub fn searches(&self) -> usize {
@@ -245,16 +214,10 @@ impl<'a> Watch<'a> {
     pub fn names_by_connection(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for line in self.text().lines().filter(|line| line.contains(" method=")) {
-            let connection = line
-                .split(' ')
-                .find(|word| word.starts_with("conn="))
-                .unwrap();
+            let connection = line.split(' ').find(|word| word.starts_with("conn=")).unwrap();
             let (_, dn) = line.split_once("BIND dn=\"").unwrap();
             let (dn, _) = dn.split_once('"').unwrap();
-            names
-                .entry(connection.to_owned())
-                .or_default()
-                .insert(dn.to_owned());
+            names.entry(connection.to_owned()).or_default().insert(dn.to_owned());
         }
         names
     }

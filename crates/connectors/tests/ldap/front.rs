@@ -33,11 +33,7 @@ impl Front {
                 tokio::spawn(pass_on(client, to.clone(), tls.clone()));
             }
         });
-        Self {
-            address,
-            task,
-            _lease: lease,
-        }
+        Self { address, task, _lease: lease }
     }
 
     pub fn url(&self, scheme: &str) -> String {
@@ -81,14 +77,10 @@ pub fn acceptor(server: &CertifiedKey, clients: Option<&CertificateAuthority>) -
         }
     };
     let key = PrivateKeyDer::from_pem_slice(server.key_pem.as_bytes()).unwrap();
-    let config = builder
-        .with_single_cert(certificates(&server.certificate_pem), key)
-        .unwrap();
+    let config = builder.with_single_cert(certificates(&server.certificate_pem), key).unwrap();
     TlsAcceptor::from(Arc::new(config))
 }
 
 fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .unwrap()
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap()
 }

@@ -24,9 +24,7 @@ async fn nested() -> Slapd {
     slapd.add(&entries.join("\n")).unwrap();
     let (engineers, level3) = (group_dn("engineers"), group_dn("level3"));
     slapd
-        .modify(&format!(
-            "dn: {engineers}\nchangetype: modify\nadd: member\nmember: {level3}\n"
-        ))
+        .modify(&format!("dn: {engineers}\nchangetype: modify\nadd: member\nmember: {level3}\n"))
         .unwrap();
     slapd
 }
@@ -61,10 +59,7 @@ async fn groups_of_ada(spec: &Value, slapd: &Slapd) -> Vec<String> {
 #[tokio::test]
 async fn groups_are_found_by_search_nested_as_deep_as_said_and_loops_end() {
     let slapd = nested().await;
-    assert_eq!(
-        groups_of_ada(&by_search(&slapd, 0), &slapd).await,
-        ["engineers", "staff"]
-    );
+    assert_eq!(groups_of_ada(&by_search(&slapd, 0), &slapd).await, ["engineers", "staff"]);
     let one = groups_of_ada(&by_search(&slapd, 1), &slapd).await;
     assert_eq!(one, ["engineers", "level1", "staff"]);
     let three = groups_of_ada(&by_search(&slapd, 3), &slapd).await;
@@ -80,10 +75,7 @@ async fn groups_are_found_by_search_nested_as_deep_as_said_and_loops_end() {
 #[tokio::test]
 async fn groups_are_read_from_member_of_nested_as_deep_as_said_and_loops_end() {
     let slapd = nested().await;
-    assert_eq!(
-        groups_of_ada(&by_attribute(&slapd, 0), &slapd).await,
-        ["engineers", "staff"]
-    );
+    assert_eq!(groups_of_ada(&by_attribute(&slapd, 0), &slapd).await, ["engineers", "staff"]);
     let one = groups_of_ada(&by_attribute(&slapd, 1), &slapd).await;
     assert_eq!(one, ["engineers", "level1", "staff"]);
     let three = groups_of_ada(&by_attribute(&slapd, 3), &slapd).await;
@@ -99,19 +91,11 @@ async fn groups_are_read_from_member_of_nested_as_deep_as_said_and_loops_end() {
 #[tokio::test]
 async fn attribute_value_may_be_the_name_itself() {
     let slapd = directory().await;
-    slapd
-        .add(&person(
-            "ada",
-            "businessCategory: chess, and go\nbusinessCategory: math",
-        ))
-        .unwrap();
+    slapd.add(&person("ada", "businessCategory: chess, and go\nbusinessCategory: math")).unwrap();
     let mut spec = connector(&slapd);
     ldap(&mut spec)["groupsFromAttribute"] =
         json!({ "attribute": "businessCategory", "nameFormat": "Value" });
-    assert_eq!(
-        groups_of_ada(&spec, &slapd).await,
-        ["chess, and go", "math"]
-    );
+    assert_eq!(groups_of_ada(&spec, &slapd).await, ["chess, and go", "math"]);
 }
 
 #[tokio::test]
@@ -132,25 +116,16 @@ async fn all_matchers_and_the_attribute_are_joined_without_duplicates() {
         ],
         "nestedDepth": 0,
     });
-    assert_eq!(
-        groups_of_ada(&spec, &slapd).await,
-        ["engineers", "staff", "unix"]
-    );
+    assert_eq!(groups_of_ada(&spec, &slapd).await, ["engineers", "staff", "unix"]);
 }
 
 #[tokio::test]
 async fn name_of_a_group_with_several_names_is_the_one_in_its_dn() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
-    let several = format!(
-        "{}cn: admins\ncn: zebras\n",
-        group("staff", &[person_dn("ada")])
-    );
+    let several = format!("{}cn: admins\ncn: zebras\n", group("staff", &[person_dn("ada")]));
     slapd.add(&several).unwrap();
-    assert_eq!(
-        groups_of_ada(&by_search(&slapd, 0), &slapd).await,
-        ["staff"]
-    );
+    assert_eq!(groups_of_ada(&by_search(&slapd, 0), &slapd).await, ["staff"]);
     let mut by_dn = by_search(&slapd, 0);
     ldap(&mut by_dn)["groupSearch"]["nameAttribute"] = json!("DN");
     assert_eq!(groups_of_ada(&by_dn, &slapd).await, [group_dn("staff")]);
@@ -160,9 +135,8 @@ async fn name_of_a_group_with_several_names_is_the_one_in_its_dn() {
 async fn more_groups_than_a_page_are_all_found() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
-    let many: Vec<String> = (0..1200)
-        .map(|n| group(&format!("group{n:04}"), &[person_dn("ada")]))
-        .collect();
+    let many: Vec<String> =
+        (0..1200).map(|n| group(&format!("group{n:04}"), &[person_dn("ada")])).collect();
     slapd.add(&many.join("\n")).unwrap();
     // slapd lets nobody but the admin page past 500 entries.
     let mut spec = by_search(&slapd, 0);
@@ -173,13 +147,8 @@ async fn more_groups_than_a_page_are_all_found() {
     let groups = Service::new(&spec, &resolved).identity("ada").await.groups;
     assert_eq!(groups.len(), 1200);
     // The reader is told so, and is not left with a part of the groups.
-    let why = Service::of(&by_search(&slapd, 0), &slapd)
-        .outage("ada")
-        .await;
-    assert!(
-        why.contains("sizeLimitExceeded") && why.contains("narrow the filter"),
-        "{why}"
-    );
+    let why = Service::of(&by_search(&slapd, 0), &slapd).outage("ada").await;
+    assert!(why.contains("sizeLimitExceeded") && why.contains("narrow the filter"), "{why}");
 }
 
 #[tokio::test]
@@ -189,17 +158,9 @@ async fn missing_group_base_is_a_fault_of_the_connector() {
     ldap(&mut spec)["groupSearch"]["baseDN"] = json!("ou=nowhere,dc=example,dc=org");
     let service = Service::of(&spec, &slapd);
     let error = service.login("ada", PASSWORD).await.unwrap_err();
-    let LoginError::Unavailable(why) = error else {
-        panic!("{error:?}")
-    };
-    assert!(
-        why.contains("ou=nowhere") && why.contains("check baseDN"),
-        "{why}"
-    );
+    let LoginError::Unavailable(why) = error else { panic!("{error:?}") };
+    assert!(why.contains("ou=nowhere") && why.contains("check baseDN"), "{why}");
     let (reason, message) = service.probe().await.unwrap_err();
     assert_eq!(reason, "UpstreamUnusable");
-    assert!(
-        message.contains("ou=nowhere") && message.contains("check baseDN"),
-        "{message}"
-    );
+    assert!(message.contains("ou=nowhere") && message.contains("check baseDN"), "{message}");
 }

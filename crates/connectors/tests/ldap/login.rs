@@ -8,18 +8,11 @@ use crate::fixture::*;
 #[tokio::test]
 async fn user_signs_in_by_any_of_the_attributes() {
     let slapd = directory().await;
-    slapd
-        .add(&person("ada", "mail: second@example.org"))
-        .unwrap();
+    slapd.add(&person("ada", "mail: second@example.org")).unwrap();
     let service = Service::of(&connector(&slapd), &slapd);
     for name in ["ada", "ADA", "ada@example.org", "second@example.org"] {
         let identity = service.identity(name).await;
-        assert_eq!(
-            identity.user_id.len(),
-            36,
-            "entryUUID: {}",
-            identity.user_id
-        );
+        assert_eq!(identity.user_id.len(), 36, "entryUUID: {}", identity.user_id);
         assert_eq!(identity.email.as_deref(), Some("ada@example.org"));
         assert!(identity.email_verified);
         assert_eq!(identity.name.as_deref(), Some("Name of ada"));
@@ -36,21 +29,11 @@ async fn wrong_password_and_unknown_user_are_the_users_fault_and_look_alike_to_t
     let service = Service::of(&plain_connector(&slapd), &slapd);
     service.identity("ada").await;
     let wrong = Watch::on(&slapd);
-    assert!(
-        service
-            .refusal("ada", "wrong")
-            .await
-            .contains("invalidCredentials")
-    );
+    assert!(service.refusal("ada", "wrong").await.contains("invalidCredentials"));
     let counts = (wrong.connections(), wrong.binds(), wrong.searches());
     assert_eq!(counts, (1, 1, 1), "{}", wrong.text());
     let unknown = Watch::on(&slapd);
-    assert!(
-        service
-            .refusal("nobody", PASSWORD)
-            .await
-            .contains("no entry")
-    );
+    assert!(service.refusal("nobody", PASSWORD).await.contains("no entry"));
     let counts = (unknown.connections(), unknown.binds(), unknown.searches());
     assert_eq!(counts, (1, 1, 1), "{}", unknown.text());
 }
@@ -62,64 +45,31 @@ async fn empty_or_overlong_input_never_reaches_the_directory() {
     let service = Service::of(&plain_connector(&slapd), &slapd);
     let watch = Watch::on(&slapd);
     let long = "x".repeat(2000);
-    for (name, password) in [
-        ("ada", ""),
-        ("", PASSWORD),
-        ("ada", &*long),
-        (&*long, PASSWORD),
-    ] {
+    for (name, password) in [("ada", ""), ("", PASSWORD), ("ada", &*long), (&*long, PASSWORD)] {
         service.refusal(name, password).await;
     }
-    assert_eq!(
-        (watch.connections(), watch.binds()),
-        (0, 0),
-        "{}",
-        watch.text()
-    );
+    assert_eq!((watch.connections(), watch.binds()), (0, 0), "{}", watch.text());
 }
 
 #[tokio::test]
 async fn special_characters_in_names_are_characters_and_not_filters() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
-    let odd_names = [
-        "we(ir)d",
-        "st*r",
-        r"back\slash",
-        r"\2a",
-        "Jürgen Müller",
-        "a&b|c!d",
-        "x)(uid=*",
-    ];
+    let odd_names =
+        ["we(ir)d", "st*r", r"back\slash", r"\2a", "Jürgen Müller", "a&b|c!d", "x)(uid=*"];
     for (number, odd) in odd_names.iter().enumerate() {
-        slapd
-            .add(&person(&format!("odd{number}"), &format!("uid: {odd}")))
-            .unwrap();
+        slapd.add(&person(&format!("odd{number}"), &format!("uid: {odd}"))).unwrap();
     }
     let mut spec = connector(&slapd);
     ldap(&mut spec)["userSearch"]["preferredUsernameAttribute"] = json!("sn");
     let service = Service::of(&spec, &slapd);
     for (number, odd) in odd_names.iter().enumerate() {
         let identity = service.identity(odd).await;
-        assert_eq!(
-            identity.preferred_username,
-            Some(format!("odd{number}")),
-            "{odd}"
-        );
+        assert_eq!(identity.preferred_username, Some(format!("odd{number}")), "{odd}");
     }
-    for name in [
-        "*",
-        "a*",
-        "ad?",
-        "*)(uid=ada",
-        "ada)(|(uid=*",
-        "ada\0",
-        "nobody)(employeeType=*)",
-    ] {
-        assert!(
-            service.refusal(name, PASSWORD).await.contains("no entry"),
-            "{name:?}"
-        );
+    for name in ["*", "a*", "ad?", "*)(uid=ada", "ada)(|(uid=*", "ada\0", "nobody)(employeeType=*)"]
+    {
+        assert!(service.refusal(name, PASSWORD).await.contains("no entry"), "{name:?}");
     }
 }
 
@@ -154,23 +104,10 @@ async fn name_that_two_entries_answer_to_signs_in_neither() {
     }
     let service = Service::of(&plain_connector(&slapd), &slapd);
     let watch = Watch::on(&slapd);
-    let error = service
-        .login("twins@example.org", PASSWORD)
-        .await
-        .unwrap_err();
-    let LoginError::Unusable(why) = error else {
-        panic!("{error:?}")
-    };
-    assert!(
-        why.contains("more than one entry") && why.contains("narrow"),
-        "{why}"
-    );
-    assert_eq!(
-        watch.binds(),
-        watch.binds_as(READER_DN),
-        "no user's bind: {}",
-        watch.text()
-    );
+    let error = service.login("twins@example.org", PASSWORD).await.unwrap_err();
+    let LoginError::Unusable(why) = error else { panic!("{error:?}") };
+    assert!(why.contains("more than one entry") && why.contains("narrow"), "{why}");
+    assert_eq!(watch.binds(), watch.binds_as(READER_DN), "no user's bind: {}", watch.text());
     service.identity("castor").await;
 }
 
@@ -178,15 +115,11 @@ async fn name_that_two_entries_answer_to_signs_in_neither() {
 async fn only_entries_that_match_filter_base_and_scope_are_users() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
-    slapd
-        .add(&person("bot", "").replace("employeeType: staff", "employeeType: bot"))
-        .unwrap();
+    slapd.add(&person("bot", "").replace("employeeType: staff", "employeeType: bot")).unwrap();
     slapd
         .add("dn: ou=deep,ou=people,dc=example,dc=org\nobjectClass: organizationalUnit\nou: deep\n")
         .unwrap();
-    slapd
-        .add(&person("below", "").replace(",ou=people", ",ou=deep,ou=people"))
-        .unwrap();
+    slapd.add(&person("below", "").replace(",ou=people", ",ou=deep,ou=people")).unwrap();
     let mut spec = connector(&slapd);
     let service = Service::of(&spec, &slapd);
     service.identity("below").await;
@@ -203,43 +136,24 @@ async fn identifier_may_be_any_attribute_or_the_dn() {
     let slapd = directory().await;
     slapd.add(&person("ada", "employeeNumber: 42")).unwrap();
     slapd.add(&person("numberless", "")).unwrap();
-    slapd
-        .add(&person("numerous", "uid: also-numerous"))
-        .unwrap();
+    slapd.add(&person("numerous", "uid: also-numerous")).unwrap();
     let mut spec = connector(&slapd);
-    for (attribute, id) in [
-        ("DN", person_dn("ada")),
-        ("employeeNumber", "42".to_owned()),
-    ] {
+    for (attribute, id) in [("DN", person_dn("ada")), ("employeeNumber", "42".to_owned())] {
         ldap(&mut spec)["userSearch"]["idAttribute"] = json!(attribute);
         assert_eq!(Service::of(&spec, &slapd).identity("ada").await.user_id, id);
     }
-    let error = Service::of(&spec, &slapd)
-        .login("numberless", PASSWORD)
-        .await
-        .unwrap_err();
-    let LoginError::Unusable(why) = error else {
-        panic!("{error:?}")
-    };
-    assert!(
-        why.contains("no employeeNumber: choose another idAttribute"),
-        "{why}"
-    );
+    let error = Service::of(&spec, &slapd).login("numberless", PASSWORD).await.unwrap_err();
+    let LoginError::Unusable(why) = error else { panic!("{error:?}") };
+    assert!(why.contains("no employeeNumber: choose another idAttribute"), "{why}");
     ldap(&mut spec)["userSearch"]["idAttribute"] = json!("uid");
     let service = Service::of(&spec, &slapd);
-    assert_eq!(
-        service.identity("also-numerous").await.user_id,
-        "numerous",
-        "the one in the DN"
-    );
+    assert_eq!(service.identity("also-numerous").await.user_id, "numerous", "the one in the DN");
 }
 
 #[tokio::test]
 async fn mail_address_may_be_made_of_identifier_and_suffix() {
     let slapd = directory().await;
-    slapd
-        .add(&person("ada", "employeeNumber: x@other.org"))
-        .unwrap();
+    slapd.add(&person("ada", "employeeNumber: x@other.org")).unwrap();
     let mut spec = connector(&slapd);
     ldap(&mut spec)["userSearch"]["idAttribute"] = json!("uid");
     ldap(&mut spec)["userSearch"]["emailSuffix"] = json!("corp.example");
@@ -253,12 +167,8 @@ async fn mail_address_may_be_made_of_identifier_and_suffix() {
 #[tokio::test]
 async fn without_mail_no_address_is_vouched_for() {
     let slapd = directory().await;
-    slapd
-        .add(&person("ada", "").replace("mail: ada@example.org\n", ""))
-        .unwrap();
-    let identity = Service::of(&connector(&slapd), &slapd)
-        .identity("ada")
-        .await;
+    slapd.add(&person("ada", "").replace("mail: ada@example.org\n", "")).unwrap();
+    let identity = Service::of(&connector(&slapd), &slapd).identity("ada").await;
     assert_eq!((identity.email, identity.email_verified), (None, false));
 }
 
@@ -272,18 +182,8 @@ async fn connections_are_reused_and_never_belong_to_a_user() {
         service.identity("ada").await;
         service.refusal("ada", "wrong").await;
     }
-    assert_eq!(
-        watch.binds_as(READER_DN),
-        1,
-        "one connection serves all: {}",
-        watch.text()
-    );
-    assert_eq!(
-        watch.binds_as(&person_dn("ada")),
-        10 * 2 - 10,
-        "{}",
-        watch.text()
-    );
+    assert_eq!(watch.binds_as(READER_DN), 1, "one connection serves all: {}", watch.text());
+    assert_eq!(watch.binds_as(&person_dn("ada")), 10 * 2 - 10, "{}", watch.text());
     for (connection, names) in watch.names_by_connection() {
         assert_eq!(names.len(), 1, "{connection} was bound as {names:?}");
     }
@@ -304,18 +204,8 @@ async fn many_logins_at_once_share_a_small_pool() {
         tokio::spawn(async move { service.login("ada", password).await.is_ok() })
     });
     let answers = futures::future::join_all(logins).await;
-    assert_eq!(
-        answers
-            .into_iter()
-            .filter(|ok| *ok.as_ref().unwrap())
-            .count(),
-        16
-    );
-    assert!(
-        (1..=2).contains(&watch.binds_as(READER_DN)),
-        "{}",
-        watch.text()
-    );
+    assert_eq!(answers.into_iter().filter(|ok| *ok.as_ref().unwrap()).count(), 16);
+    assert!((1..=2).contains(&watch.binds_as(READER_DN)), "{}", watch.text());
 }
 
 #[tokio::test]
@@ -327,9 +217,6 @@ async fn anonymous_search_works_where_the_directory_allows_it_and_is_no_verdict_
     let service = Service::of(&spec, &slapd);
     // This directory hides everything from nobody: the base itself cannot be found.
     let why = service.outage("ada").await;
-    assert!(
-        why.contains("noSuchObject") && why.contains("may read it"),
-        "{why}"
-    );
+    assert!(why.contains("noSuchObject") && why.contains("may read it"), "{why}");
     assert_eq!(service.probe().await.unwrap_err().0, "UpstreamUnusable");
 }

@@ -23,9 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn outage_in_time(service: &Service) -> String {
     let begin = Instant::now();
-    let why = tokio::time::timeout(PATIENCE, service.outage("ada"))
-        .await
-        .unwrap();
+    let why = tokio::time::timeout(PATIENCE, service.outage("ada")).await.unwrap();
     assert!(begin.elapsed() < PATIENCE);
     why
 }
@@ -40,16 +38,10 @@ async fn wrong_service_password_is_never_the_users_fault() {
     for (name, password) in [("ada", PASSWORD), ("ada", "wrong"), ("nobody", PASSWORD)] {
         let why = service.login(name, password).await.unwrap_err().to_string();
         assert!(why.starts_with("upstream unavailable"), "{why}");
-        assert!(
-            why.contains("check bindDN and the password in its Secret"),
-            "{why}"
-        );
+        assert!(why.contains("check bindDN and the password in its Secret"), "{why}");
         assert!(!why.contains("wrong\""), "no password in an error: {why}");
     }
-    assert_eq!(
-        service.probe().await.unwrap_err().0,
-        "UpstreamRefusedCredentials"
-    );
+    assert_eq!(service.probe().await.unwrap_err().0, "UpstreamRefusedCredentials");
 }
 
 #[tokio::test]
@@ -86,9 +78,7 @@ async fn silent_server_is_unavailable_within_the_timeouts() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
     let lease = PortLease::take().unwrap();
-    let _silent = TcpListener::bind(("127.0.0.1", lease.port()))
-        .await
-        .unwrap();
+    let _silent = TcpListener::bind(("127.0.0.1", lease.port())).await.unwrap();
     for (scheme, mode, step) in [
         ("ldaps", "LDAPS", "the connection attempt"),
         ("ldap", "StartTLS", "the connection attempt"),
@@ -103,15 +93,8 @@ async fn silent_server_is_unavailable_within_the_timeouts() {
         }
         let service = Service::of(&spec, &slapd);
         let why = outage_in_time(&service).await;
-        assert!(
-            why.contains(step) && why.contains("in time"),
-            "{mode}: {why}"
-        );
-        assert_eq!(
-            service.probe().await.unwrap_err().0,
-            "UpstreamUnreachable",
-            "{mode}"
-        );
+        assert!(why.contains(step) && why.contains("in time"), "{mode}: {why}");
+        assert_eq!(service.probe().await.unwrap_err().0, "UpstreamUnreachable", "{mode}");
     }
 }
 
@@ -125,30 +108,22 @@ async fn server_that_falls_silent_with_a_kept_connection_is_unavailable_and_heal
     service.identity("ada").await;
     slapd.freeze().unwrap();
     // A thread of the server's may still be on its way to the halt.
-    let why = eventually(PATIENCE, async || {
-        match service.login("ada", PASSWORD).await {
-            Err(LoginError::Unavailable(why)) => Ok(why),
-            other => bail!("not frozen yet: {other:?}"),
-        }
+    let why = eventually(PATIENCE, async || match service.login("ada", PASSWORD).await {
+        Err(LoginError::Unavailable(why)) => Ok(why),
+        other => bail!("not frozen yet: {other:?}"),
     })
     .await
     .unwrap();
     assert!(why.contains("in time"), "{why}");
     slapd.thaw().unwrap();
-    eventually(PATIENCE, async || {
-        Ok(service.login("ada", PASSWORD).await?)
-    })
-    .await
-    .unwrap();
+    eventually(PATIENCE, async || Ok(service.login("ada", PASSWORD).await?)).await.unwrap();
 }
 
 #[tokio::test]
 async fn server_that_speaks_something_else_is_unavailable() {
     let slapd = directory().await;
     let lease = PortLease::take().unwrap();
-    let listener = TcpListener::bind(("127.0.0.1", lease.port()))
-        .await
-        .unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", lease.port())).await.unwrap();
     let babbler = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let answer = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
@@ -156,11 +131,7 @@ async fn server_that_speaks_something_else_is_unavailable() {
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await;
         }
     });
-    for (scheme, mode) in [
-        ("ldaps", "LDAPS"),
-        ("ldap", "StartTLS"),
-        ("ldap", "Plaintext"),
-    ] {
+    for (scheme, mode) in [("ldaps", "LDAPS"), ("ldap", "StartTLS"), ("ldap", "Plaintext")] {
         let mut spec = connector(&slapd);
         impatient(&mut spec);
         ldap(&mut spec)["urls"] = json!([format!("{scheme}://127.0.0.1:{}", lease.port())]);
@@ -175,9 +146,7 @@ async fn next_server_serves_when_the_first_is_down_or_silent() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
     let (down, silent) = (PortLease::take().unwrap(), PortLease::take().unwrap());
-    let listener = TcpListener::bind(("127.0.0.1", silent.port()))
-        .await
-        .unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", silent.port())).await.unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&accepted);
     let listening = tokio::spawn(async move {
@@ -216,10 +185,7 @@ async fn when_no_server_answers_each_is_named() {
     ldap(&mut spec)["urls"] = json!([url(&one), url(&other)]);
     let service = Service::of(&spec, &slapd);
     let why = outage_in_time(&service).await;
-    assert!(
-        why.contains(&url(&one)) && why.contains(&url(&other)),
-        "{why}"
-    );
+    assert!(why.contains(&url(&one)) && why.contains(&url(&other)), "{why}");
     assert_eq!(service.probe().await.unwrap_err().0, "UpstreamUnreachable");
 }
 
@@ -239,16 +205,9 @@ async fn abandoned_login_leaves_no_connection_in_mid_conversation() {
     let service = Service::of(&spec, &slapd);
     service.identity("ada").await;
     let abandoned = service.login("never answered", PASSWORD);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), abandoned)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(200), abandoned).await.is_err());
     assert_eq!(service.identity("ada").await.user_id, "ada");
     let requests = server.requests();
-    let service_binds = requests
-        .iter()
-        .filter(|request| request.is_bind_as(READER_DN))
-        .count();
+    let service_binds = requests.iter().filter(|request| request.is_bind_as(READER_DN)).count();
     assert_eq!(service_binds, 2, "a new connection: {requests:?}");
 }

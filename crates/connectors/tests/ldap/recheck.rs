@@ -53,24 +53,14 @@ async fn recheck_costs_one_search_and_gives_what_the_directory_says_now() {
     assert_eq!(known.identity.groups, ["staff"]);
     replace(&slapd, &person_dn("ada"), "mail", "countess@example.org");
     slapd.add(&group("poets", &[person_dn("ada")])).unwrap();
-    slapd
-        .modify(&format!("dn: {}\nchangetype: delete\n", group_dn("staff")))
-        .unwrap();
+    slapd.modify(&format!("dn: {}\nchangetype: delete\n", group_dn("staff"))).unwrap();
     let watch = Watch::on(&slapd);
     let fresh = service.recheck(&known).await.unwrap();
     assert_eq!(fresh.identity.user_id, known.identity.user_id);
-    assert_eq!(
-        fresh.identity.email.as_deref(),
-        Some("countess@example.org")
-    );
+    assert_eq!(fresh.identity.email.as_deref(), Some("countess@example.org"));
     assert_eq!(fresh.identity.groups, ["poets"]);
     assert_eq!(fresh.data, known.data);
-    assert_eq!(
-        (watch.searches(), watch.binds()),
-        (1, 0),
-        "{}",
-        watch.text()
-    );
+    assert_eq!((watch.searches(), watch.binds()), (1, 0), "{}", watch.text());
 }
 
 #[tokio::test]
@@ -79,9 +69,7 @@ async fn removed_user_is_gone() {
     slapd.add(&person("ada", "")).unwrap();
     let service = Service::of(&connector(&slapd), &slapd);
     let known = signed_in(&service).await;
-    slapd
-        .modify(&format!("dn: {}\nchangetype: delete\n", person_dn("ada")))
-        .unwrap();
+    slapd.modify(&format!("dn: {}\nchangetype: delete\n", person_dn("ada"))).unwrap();
     gone(service.recheck(&known).await);
 }
 
@@ -114,16 +102,26 @@ async fn renamed_user_is_found_by_the_identifier() {
     move_ada(&slapd);
     let fresh = service.recheck(&known).await.unwrap();
     assert_eq!(fresh.identity.user_id, known.identity.user_id);
-    assert_eq!(
-        fresh.identity.preferred_username.as_deref(),
-        Some("ada-king")
-    );
+    assert_eq!(fresh.identity.preferred_username.as_deref(), Some("ada-king"));
     assert_ne!(fresh.data, known.data, "the new DN is kept");
     // A session from before the DN was kept, or with something unreadable, is found as well.
     let unreadable = ConnectorData(b"not JSON".to_vec());
     for data in [None, Some(&unreadable)] {
         service.recheck_with(&known.identity, data).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn renamed_user_is_found_even_if_somebody_else_has_the_old_name() {
+    let slapd = directory().await;
+    slapd.add(&person("ada", "")).unwrap();
+    let service = Service::of(&connector(&slapd), &slapd);
+    let known = signed_in(&service).await;
+    move_ada(&slapd);
+    slapd.add(&person("ada", "")).unwrap();
+    let fresh = service.recheck(&known).await.unwrap();
+    assert_eq!(fresh.identity.user_id, known.identity.user_id);
+    assert_eq!(fresh.identity.preferred_username.as_deref(), Some("ada-king"));
 }
 
 #[tokio::test]
@@ -154,9 +152,7 @@ async fn somebody_else_under_the_same_name_inherits_nothing() {
     slapd.add(&person("ada", "")).unwrap();
     let service = Service::of(&connector(&slapd), &slapd);
     let known = signed_in(&service).await;
-    slapd
-        .modify(&format!("dn: {}\nchangetype: delete\n", person_dn("ada")))
-        .unwrap();
+    slapd.modify(&format!("dn: {}\nchangetype: delete\n", person_dn("ada"))).unwrap();
     slapd.add(&person("ada", "")).unwrap();
     gone(service.recheck(&known).await);
 }

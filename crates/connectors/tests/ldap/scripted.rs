@@ -48,9 +48,7 @@ pub struct Scripted {
 impl Scripted {
     pub async fn start(script: impl Fn(&Request) -> Answers + Send + Sync + 'static) -> Self {
         let lease = PortLease::take().unwrap();
-        let listener = TcpListener::bind(("127.0.0.1", lease.port()))
-            .await
-            .unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", lease.port())).await.unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (script, seen): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&requests));
         let task = tokio::spawn(async move {
@@ -58,11 +56,7 @@ impl Scripted {
                 tokio::spawn(converse(stream, Arc::clone(&script), Arc::clone(&seen)));
             }
         });
-        Self {
-            lease,
-            requests,
-            task,
-        }
+        Self { lease, requests, task }
     }
 
     pub fn url(&self) -> String {
@@ -87,13 +81,10 @@ async fn converse(mut stream: TcpStream, script: Arc<Script>, seen: Arc<Mutex<Ve
         let id = primitive(parts.next().unwrap());
         let operation = parts.next().unwrap();
         let request = match operation.id {
-            0 => Request::Bind {
-                dn: text(constructed(operation).swap_remove(1)),
-            },
-            3 => Request::Search {
-                base: text(constructed(operation).swap_remove(0)),
-                raw: message,
-            },
+            0 => Request::Bind { dn: text(constructed(operation).swap_remove(1)) },
+            3 => {
+                Request::Search { base: text(constructed(operation).swap_remove(0)), raw: message }
+            }
             _ => return,
         };
         seen.lock().unwrap().push(request.clone());
@@ -114,9 +105,7 @@ async fn read_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
     if length & 0x80 != 0 {
         let mut long = vec![0; length & 0x7f];
         stream.read_exact(&mut long).await.ok()?;
-        length = long
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        length = long.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
         message.extend(long);
     }
     let mut rest = vec![0; length];
@@ -126,16 +115,12 @@ async fn read_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
 }
 
 fn constructed(tag: StructureTag) -> Vec<StructureTag> {
-    let PL::C(parts) = tag.payload else {
-        panic!("primitive {tag:?}")
-    };
+    let PL::C(parts) = tag.payload else { panic!("primitive {tag:?}") };
     parts
 }
 
 fn primitive(tag: StructureTag) -> Vec<u8> {
-    let PL::P(bytes) = tag.payload else {
-        panic!("constructed {tag:?}")
-    };
+    let PL::P(bytes) = tag.payload else { panic!("constructed {tag:?}") };
     bytes
 }
 
@@ -158,15 +143,7 @@ pub fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
 }
 
 fn result(tag: u8, code: u8, text: &str) -> Vec<u8> {
-    tlv(
-        tag,
-        &[
-            tlv(0x0a, &[code]),
-            tlv(0x04, b""),
-            tlv(0x04, text.as_bytes()),
-        ]
-        .concat(),
-    )
+    tlv(tag, &[tlv(0x0a, &[code]), tlv(0x04, b""), tlv(0x04, text.as_bytes())].concat())
 }
 
 /// `BindResponse`.

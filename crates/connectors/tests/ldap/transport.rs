@@ -16,11 +16,9 @@ async fn ldaps_start_tls_and_plaintext_serve_where_said() {
     let mut start_tls = connector(&slapd);
     ldap(&mut start_tls)["urls"] = json!([slapd.ldap_url()]);
     ldap(&mut start_tls)["tls"]["mode"] = json!("StartTLS");
-    for (spec, protected) in [
-        (connector(&slapd), true),
-        (start_tls, true),
-        (plain_connector(&slapd), false),
-    ] {
+    for (spec, protected) in
+        [(connector(&slapd), true), (start_tls, true), (plain_connector(&slapd), false)]
+    {
         let watch = Watch::on(&slapd);
         let service = Service::of(&spec, &slapd);
         service.probe().await.unwrap();
@@ -28,12 +26,7 @@ async fn ldaps_start_tls_and_plaintext_serve_where_said() {
         service.refusal("ada", "wrong").await;
         let established = watch.text().matches(" TLS established").count();
         let expected = if protected { watch.connections() } else { 0 };
-        assert_eq!(
-            established,
-            expected,
-            "every connection or none: {}",
-            watch.text()
-        );
+        assert_eq!(established, expected, "every connection or none: {}", watch.text());
         assert!(watch.connections() >= 3);
     }
 }
@@ -44,11 +37,7 @@ async fn certificate_of_another_authority_is_refused_with_the_fix() {
     slapd.add(&person("ada", "")).unwrap();
     let other = CertificateAuthority::create("other").unwrap();
     let mut resolved = resolved(&slapd);
-    resolved.insert(
-        "directory",
-        "ca.crt",
-        other.certificate_pem().as_bytes().to_vec(),
-    );
+    resolved.insert("directory", "ca.crt", other.certificate_pem().as_bytes().to_vec());
     let mut start_tls = connector(&slapd);
     ldap(&mut start_tls)["urls"] = json!([slapd.ldap_url()]);
     ldap(&mut start_tls)["tls"]["mode"] = json!("StartTLS");
@@ -56,17 +45,9 @@ async fn certificate_of_another_authority_is_refused_with_the_fix() {
         let watch = Watch::on(&slapd);
         let service = Service::new(&spec, &resolved);
         let why = service.outage("ada").await;
-        assert!(
-            why.contains("UnknownIssuer") && why.contains("issuing CA"),
-            "{why}"
-        );
+        assert!(why.contains("UnknownIssuer") && why.contains("issuing CA"), "{why}");
         assert_eq!(service.probe().await.unwrap_err().0, "UpstreamUntrusted");
-        assert_eq!(
-            watch.binds(),
-            0,
-            "no password without a checked server: {}",
-            watch.text()
-        );
+        assert_eq!(watch.binds(), 0, "no password without a checked server: {}", watch.text());
     }
     // Without a CA of the connector's, the system's are trusted, and this is none of them.
     let mut system = connector(&slapd);
@@ -74,11 +55,7 @@ async fn certificate_of_another_authority_is_refused_with_the_fix() {
     let spec = serde_json::from_value(system.clone()).unwrap();
     match build("directory", &spec, &resolved) {
         Ok(_) => assert_eq!(
-            Service::new(&system, &resolved)
-                .probe()
-                .await
-                .unwrap_err()
-                .0,
+            Service::new(&system, &resolved).probe().await.unwrap_err().0,
             "UpstreamUntrusted"
         ),
         Err(error) => assert!(error.to_string().contains("system trusts no"), "{error}"),
@@ -103,10 +80,7 @@ async fn certificate_for_another_name_is_refused_with_the_fix() {
     let (reason, message) = Service::of(&spec, &slapd).probe().await.unwrap_err();
     assert_eq!(reason, "UpstreamUntrusted");
     assert!(message.contains("not valid for name"), "{message}");
-    assert!(
-        message.contains("use one of them in the Connector's URL"),
-        "{message}"
-    );
+    assert!(message.contains("use one of them in the Connector's URL"), "{message}");
 }
 
 #[tokio::test]
@@ -126,10 +100,7 @@ async fn authoritys_own_certificate_as_the_servers_is_refused_with_the_fix() {
     ldap(&mut spec)["urls"] = json!([front.url("ldaps")]);
     ldap(&mut spec)["tls"] = json!({ "caBundle": authority.certificate_pem() });
     let (_, message) = Service::of(&spec, &slapd).probe().await.unwrap_err();
-    assert!(
-        message.contains("shows a CA certificate as its own"),
-        "{message}"
-    );
+    assert!(message.contains("shows a CA certificate as its own"), "{message}");
 }
 
 #[tokio::test]
@@ -144,10 +115,7 @@ async fn client_certificate_is_shown_to_a_server_that_asks() {
     ldap(&mut spec)["urls"] = json!([front.url("ldaps")]);
     ldap(&mut spec)["tls"] = json!({ "caBundle": authority.certificate_pem() });
     let why = Service::of(&spec, &slapd).outage("ada").await;
-    assert!(
-        why.contains("does it ask for a client certificate?"),
-        "{why}"
-    );
+    assert!(why.contains("does it ask for a client certificate?"), "{why}");
     ldap(&mut spec)["tls"]["clientCertificateSecretRef"] = json!({ "name": "client" });
     let client = authority.client("claviger", &[]).unwrap();
     let mut resolved = resolved(&slapd);

@@ -71,11 +71,7 @@ pub fn assess(world: &World, issuers: &BTreeMap<String, AssessedIssuer>) -> Vec<
 
 fn issuer_namespace(client: &OAuth2Client) -> String {
     let reference = &client.spec.issuer_ref;
-    reference
-        .namespace
-        .clone()
-        .or_else(|| client.namespace())
-        .unwrap_or_default()
+    reference.namespace.clone().or_else(|| client.namespace()).unwrap_or_default()
 }
 
 /// Gives the ID to the first (oldest) client that may claim it, and refuses the others.
@@ -84,9 +80,7 @@ fn claim(client: &mut AssessedClient, taken: &mut BTreeMap<(String, String), Obj
         return;
     };
     let own = ObjectKey::of(client.object.as_ref());
-    let holder = taken
-        .entry((issuer.clone(), id.clone()))
-        .or_insert_with(|| own.clone());
+    let holder = taken.entry((issuer.clone(), id.clone())).or_insert_with(|| own.clone());
     if *holder == own {
         return;
     }
@@ -116,13 +110,7 @@ impl<'w> Assessor<'w> {
         issuer: Option<&'w AssessedIssuer>,
     ) -> Self {
         let namespace = object.namespace().unwrap_or_default();
-        Self {
-            world,
-            object,
-            issuer,
-            findings: Findings::default(),
-            namespace,
-        }
+        Self { world, object, issuer, findings: Findings::default(), namespace }
     }
 
     fn assess(mut self) -> AssessedClient {
@@ -157,10 +145,7 @@ impl<'w> Assessor<'w> {
         if !issuer.findings.is_in_service() {
             self.findings.unresolved(crate::secret::Unresolved::new(
                 Reason::IssuerNotReady,
-                format!(
-                    "OIDCIssuer {} is out of service: see its conditions",
-                    issuer.name()
-                ),
+                format!("OIDCIssuer {} is out of service: see its conditions", issuer.name()),
             ));
         }
         if !admitted {
@@ -169,12 +154,7 @@ impl<'w> Assessor<'w> {
         let client = authentication.zip(id.clone()).zip(id_token_algorithm).map(
             |((authentication, id), id_token_algorithm)| Client {
                 uid: self.object.uid().unwrap_or_default(),
-                display_name: self
-                    .object
-                    .spec
-                    .display_name
-                    .clone()
-                    .unwrap_or_else(|| id.clone()),
+                display_name: self.object.spec.display_name.clone().unwrap_or_else(|| id.clone()),
                 id,
                 authentication,
                 redirect_uris,
@@ -199,10 +179,7 @@ impl<'w> Assessor<'w> {
         secret: Option<ClientSecret>,
     ) -> AssessedClient {
         let hidden = self.findings.rejections().any(|reason| {
-            matches!(
-                reason,
-                Reason::ClientIDNotAllowed | Reason::NamespaceNotAllowed
-            )
+            matches!(reason, Reason::ClientIDNotAllowed | Reason::NamespaceNotAllowed)
         });
         let entry = match client {
             _ if hidden || id.is_none() || self.issuer.is_none() => None,
@@ -267,9 +244,7 @@ impl<'w> Assessor<'w> {
             NamespacesFrom::Selector => {
                 let labels = self.world.namespaces.get(&self.namespace);
                 let selector = namespaces.selector.as_ref();
-                selector
-                    .zip(labels)
-                    .is_some_and(|(s, labels)| selector::matches(s, labels))
+                selector.zip(labels).is_some_and(|(s, labels)| selector::matches(s, labels))
             }
         };
         let namespace = &self.namespace;
@@ -305,9 +280,8 @@ impl<'w> Assessor<'w> {
             if granted && issuer.spec.grants.contains(grant) {
                 grants.insert(domain_grant(*grant));
             } else {
-                self.findings.note(format!(
-                    "the issuer does not offer grant {word} to this client"
-                ));
+                self.findings
+                    .note(format!("the issuer does not offer grant {word} to this client"));
             }
         }
         if !grants.contains(&Grant::AuthorizationCode) {
@@ -322,13 +296,7 @@ impl<'w> Assessor<'w> {
 
     fn scopes(&mut self, policy: Option<&TenantPolicy>) -> BTreeSet<String> {
         let Some(policy) = policy else {
-            return self
-                .object
-                .spec
-                .scopes
-                .iter()
-                .map(|s| s.as_str().to_owned())
-                .collect();
+            return self.object.spec.scopes.iter().map(|s| s.as_str().to_owned()).collect();
         };
         let mut scopes = BTreeSet::new();
         for scope in self.object.spec.scopes.clone() {
@@ -355,26 +323,12 @@ impl<'w> Assessor<'w> {
         issuer: &AssessedIssuer,
         policy: Option<&TenantPolicy>,
     ) -> Option<BTreeSet<String>> {
-        let wanted: BTreeSet<String> = self
-            .object
-            .spec
-            .allowed_connectors
-            .iter()
-            .cloned()
-            .collect();
-        let offered: BTreeSet<&str> = issuer
-            .object
-            .spec
-            .connectors
-            .iter()
-            .map(|connector| connector.name.as_str())
-            .collect();
-        for name in wanted
-            .iter()
-            .filter(|name| !offered.contains(name.as_str()))
-        {
-            self.findings
-                .note(format!("connector {name} is not offered by the issuer"));
+        let wanted: BTreeSet<String> =
+            self.object.spec.allowed_connectors.iter().cloned().collect();
+        let offered: BTreeSet<&str> =
+            issuer.object.spec.connectors.iter().map(|connector| connector.name.as_str()).collect();
+        for name in wanted.iter().filter(|name| !offered.contains(name.as_str())) {
+            self.findings.note(format!("connector {name} is not offered by the issuer"));
         }
         if !wanted.is_empty() && !wanted.iter().any(|name| offered.contains(name.as_str())) {
             self.findings.unresolved(crate::secret::Unresolved::new(
@@ -407,10 +361,8 @@ impl<'w> Assessor<'w> {
             match RedirectUri::parse(raw) {
                 Ok(uri) => uris.push(uri),
                 Err(error) => {
-                    self.findings.reject(
-                        Reason::InvalidSpec,
-                        format!("redirectURIs: {raw:?}: {error}"),
-                    );
+                    self.findings
+                        .reject(Reason::InvalidSpec, format!("redirectURIs: {raw:?}: {error}"));
                 }
             }
             let Some(policy) = policy else { continue };
@@ -475,17 +427,13 @@ impl<'w> Assessor<'w> {
         let token = policy.map(|policy| policy.max_id_token_lifetime_seconds);
         let session = policy.map(|policy| policy.max_refresh_token_lifetime_seconds);
         let absolute = bound(
-            spec.refresh_token_absolute_seconds
-                .unwrap_or(defaults.refresh_token_absolute_seconds),
+            spec.refresh_token_absolute_seconds.unwrap_or(defaults.refresh_token_absolute_seconds),
             session,
         );
-        let idle = spec
-            .refresh_token_idle_seconds
-            .unwrap_or(defaults.refresh_token_idle_seconds);
+        let idle = spec.refresh_token_idle_seconds.unwrap_or(defaults.refresh_token_idle_seconds);
         Lifetimes {
             id_token: bound(
-                spec.id_token_lifetime_seconds
-                    .unwrap_or(defaults.id_token_lifetime_seconds),
+                spec.id_token_lifetime_seconds.unwrap_or(defaults.id_token_lifetime_seconds),
                 token,
             ),
             access_token: bound(defaults.access_token_lifetime_seconds, token),
@@ -518,31 +466,23 @@ pub fn domain_grant(grant: claviger_api::Grant) -> Grant {
 /// Host of an http(s) URI in lower case, without port. A URI that is written so that a browser
 /// might see another host (user, backslash) has none.
 fn host_of(uri: &str) -> Option<String> {
-    let rest = uri
-        .strip_prefix("https://")
-        .or_else(|| uri.strip_prefix("http://"))?;
+    let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"))?;
     let authority = rest.split(['/', '?', '#']).next()?;
     if authority.is_empty() || authority.contains(['@', '\\', '%']) {
         return None;
     }
     let host = match authority.strip_prefix('[') {
         Some(bracketed) => format!("[{}]", bracketed.split_once(']')?.0),
-        None => authority
-            .split_once(':')
-            .map_or(authority, |(host, _)| host)
-            .to_owned(),
+        None => authority.split_once(':').map_or(authority, |(host, _)| host).to_owned(),
     };
     Some(host.to_ascii_lowercase())
 }
 
 fn admits_host(policy: &TenantPolicy, host: &str) -> bool {
-    policy
-        .allowed_redirect_uri_hosts
-        .iter()
-        .any(|allowed| match allowed.strip_prefix("*.") {
-            Some(parent) => host
-                .strip_suffix(parent)
-                .is_some_and(|sub| sub.len() > 1 && sub.ends_with('.')),
-            None => host == allowed,
-        })
+    policy.allowed_redirect_uri_hosts.iter().any(|allowed| match allowed.strip_prefix("*.") {
+        Some(parent) => {
+            host.strip_suffix(parent).is_some_and(|sub| sub.len() > 1 && sub.ends_with('.'))
+        }
+        None => host == allowed,
+    })
 }

@@ -63,9 +63,8 @@ impl ClientSecret {
     /// `generate` gives a new secret; it is asked only for a first secret or a rotation.
     pub fn wanted(&self, generate: impl FnOnce() -> String) -> Option<WantedSecret> {
         let observed = self.observed.as_deref();
-        let current = observed
-            .and_then(|s| secret::value(s, CLIENT_SECRET))
-            .filter(|v| !v.is_empty());
+        let current =
+            observed.and_then(|s| secret::value(s, CLIENT_SECRET)).filter(|v| !v.is_empty());
         let previous = observed.and_then(|s| secret::value(s, PREVIOUS_SECRET));
         let rotations = current.map_or(1, |_| self.rotation - self.rotated_for());
         let (current, previous) = match (current, rotations) {
@@ -75,23 +74,15 @@ impl ClientSecret {
             _ => (generate().into_bytes(), None),
         };
         let mut data = BTreeMap::from([
-            (
-                CLIENT_ID.to_owned(),
-                ByteString(self.client_id.clone().into_bytes()),
-            ),
-            (
-                ISSUER.to_owned(),
-                ByteString(self.issuer.clone().into_bytes()),
-            ),
+            (CLIENT_ID.to_owned(), ByteString(self.client_id.clone().into_bytes())),
+            (ISSUER.to_owned(), ByteString(self.issuer.clone().into_bytes())),
             (CLIENT_SECRET.to_owned(), ByteString(current)),
         ]);
         if let Some(previous) = previous {
             data.insert(PREVIOUS_SECRET.to_owned(), ByteString(previous));
         }
-        let wanted = WantedSecret {
-            data,
-            rotation: self.rotation.max(self.rotated_for()).to_string(),
-        };
+        let wanted =
+            WantedSecret { data, rotation: self.rotation.max(self.rotated_for()).to_string() };
         let settled = observed.is_some_and(|secret| {
             secret.data.as_ref() == Some(&wanted.data)
                 && secret.annotations().get(labels::ROTATION) == Some(&wanted.rotation)
@@ -143,10 +134,7 @@ pub fn assess(
     match observe(world, &wanted, generated) {
         Ok(observed) => {
             let secrets = findings.resolved(live(&observed, &wanted.key));
-            let wanted = ClientSecret {
-                observed: Some(observed),
-                ..wanted
-            };
+            let wanted = ClientSecret { observed: Some(observed), ..wanted };
             (secrets.map(ClientAuthentication::Secret), Some(wanted))
         }
         Err(unresolved) => {
@@ -244,19 +232,13 @@ mod tests {
     fn secret(rotation: Option<&str>, current: &str, previous: Option<&str>) -> Secret {
         let mut data = BTreeMap::from([
             (CLIENT_ID.to_owned(), ByteString(b"team/app".to_vec())),
-            (
-                ISSUER.to_owned(),
-                ByteString(b"https://id.example".to_vec()),
-            ),
+            (ISSUER.to_owned(), ByteString(b"https://id.example".to_vec())),
             (CLIENT_SECRET.to_owned(), ByteString(current.into())),
         ]);
         if let Some(previous) = previous {
             data.insert(PREVIOUS_SECRET.to_owned(), ByteString(previous.into()));
         }
-        let mut secret = Secret {
-            data: Some(data),
-            ..Secret::default()
-        };
+        let mut secret = Secret { data: Some(data), ..Secret::default() };
         secret.metadata.annotations =
             rotation.map(|value| BTreeMap::from([(labels::ROTATION.to_owned(), value.to_owned())]));
         secret
@@ -276,12 +258,8 @@ mod tests {
     }
 
     fn pair(wanted: &WantedSecret) -> (String, Option<String>) {
-        let text = |key| {
-            wanted
-                .data
-                .get(key)
-                .map(|value| String::from_utf8_lossy(&value.0).into_owned())
-        };
+        let text =
+            |key| wanted.data.get(key).map(|value| String::from_utf8_lossy(&value.0).into_owned());
         (text(CLIENT_SECRET).unwrap(), text(PREVIOUS_SECRET))
     }
 
@@ -304,20 +282,11 @@ mod tests {
     #[test]
     fn what_drifted_is_put_right_without_a_new_secret() {
         let mut drifted = secret(Some("3"), "kept", Some("before"));
-        drifted
-            .data
-            .as_mut()
-            .unwrap()
-            .insert(CLIENT_ID.into(), ByteString(b"kubernetes".to_vec()));
+        drifted.data.as_mut().unwrap().insert(CLIENT_ID.into(), ByteString(b"kubernetes".to_vec()));
         let repaired = wanted(Some(drifted), 3).unwrap();
         assert_eq!(pair(&repaired), ("kept".into(), Some("before".into())));
         assert_eq!(repaired.data[CLIENT_ID].0, b"team/app");
-        assert_eq!(
-            wanted(Some(secret(None, "kept", None)), 3)
-                .unwrap()
-                .rotation,
-            "3"
-        );
+        assert_eq!(wanted(Some(secret(None, "kept", None)), 3).unwrap().rotation, "3");
     }
 
     #[test]

@@ -36,10 +36,8 @@ impl AssessedConnector {
     /// Whether there is something to say. While a new leader asks the upstream for the first time,
     /// what the one before said of this generation stands.
     pub fn is_settled(&self, world: &World) -> bool {
-        let unasked = self
-            .probe
-            .as_ref()
-            .is_some_and(|probe| !world.probes.contains_key(&probe.key));
+        let unasked =
+            self.probe.as_ref().is_some_and(|probe| !world.probes.contains_key(&probe.key));
         let said = self.object.condition(ConditionType::Ready);
         !unasked
             || said.is_none_or(|said| said.observed_generation != self.object.metadata.generation)
@@ -85,10 +83,7 @@ fn assess_one(
         let name = connector.name_any();
         match cache.get(&key, || build(&name, &connector.spec, &resolved)) {
             Ok(upstream) => {
-                probe = upstream
-                    .probe
-                    .clone()
-                    .map(|probe| ProbeTarget { key, probe });
+                probe = upstream.probe.clone().map(|probe| ProbeTarget { key, probe });
                 Some(upstream)
             }
             Err(error) => {
@@ -105,26 +100,20 @@ fn assess_one(
         }
     }
     let spec = &connector.spec;
-    let connector_in_service = upstream
-        .filter(|_| findings.is_in_service())
-        .map(|upstream| {
-            Arc::new(DomainConnector {
-                uid: connector.uid().unwrap_or_default(),
-                name: connector.name_any(),
-                display_name: spec.display_name.clone(),
-                policy: IdentityPolicy {
-                    allowed_groups: spec.allowed_groups.iter().cloned().collect(),
-                    group_prefix: spec.group_prefix.clone().unwrap_or_default(),
-                    email_domains: spec
-                        .email_domains
-                        .iter()
-                        .map(|d| d.to_lowercase())
-                        .collect(),
-                },
-                login: upstream.login,
-                refresh: upstream.refresh,
-            })
-        });
+    let connector_in_service = upstream.filter(|_| findings.is_in_service()).map(|upstream| {
+        Arc::new(DomainConnector {
+            uid: connector.uid().unwrap_or_default(),
+            name: connector.name_any(),
+            display_name: spec.display_name.clone(),
+            policy: IdentityPolicy {
+                allowed_groups: spec.allowed_groups.iter().cloned().collect(),
+                group_prefix: spec.group_prefix.clone().unwrap_or_default(),
+                email_domains: spec.email_domains.iter().map(|d| d.to_lowercase()).collect(),
+            },
+            login: upstream.login,
+            refresh: upstream.refresh,
+        })
+    });
     AssessedConnector {
         object: Arc::clone(connector),
         findings,
@@ -170,10 +159,7 @@ fn secret_version(world: &World, name: &str) -> String {
     let secret = world.secrets.get(&ObjectKey::new(&world.home, name));
     let version = |secret: &Arc<_>| {
         let secret: &k8s_openapi::api::core::v1::Secret = secret;
-        (
-            secret.uid().unwrap_or_default(),
-            secret.resource_version().unwrap_or_default(),
-        )
+        (secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default())
     };
     let (uid, version) = secret.map(version).unwrap_or_default();
     format!("{name}/{uid}@{version}")
@@ -183,10 +169,7 @@ fn secret_version(world: &World, name: &str) -> String {
 fn refuse(findings: &mut Findings, error: &BuildError) {
     match error {
         BuildError::SecretMissing { .. } => {
-            findings.unresolved(Unresolved::new(
-                Reason::SecretKeyNotFound,
-                error.to_string(),
-            ));
+            findings.unresolved(Unresolved::new(Reason::SecretKeyNotFound, error.to_string()));
         }
         BuildError::SecretUnusable { .. } => {
             findings.unresolved(Unresolved::new(Reason::SecretInvalid, error.to_string()));
@@ -200,13 +183,7 @@ fn sharing_an_issuer(issuers: &Objects<OIDCIssuer>) -> BTreeSet<String> {
     issuers
         .values()
         .filter(|issuer| issuer.spec.connectors.len() > 1)
-        .flat_map(|issuer| {
-            issuer
-                .spec
-                .connectors
-                .iter()
-                .map(|connector| connector.name.clone())
-        })
+        .flat_map(|issuer| issuer.spec.connectors.iter().map(|connector| connector.name.clone()))
         .collect()
 }
 
@@ -214,10 +191,7 @@ fn warn_of_impersonation(assessed: &mut AssessedConnector) {
     let spec = &assessed.object.spec;
     let distinct = !spec.email_domains.is_empty()
         || !spec.allowed_groups.is_empty()
-        || spec
-            .group_prefix
-            .as_ref()
-            .is_some_and(|prefix| !prefix.is_empty());
+        || spec.group_prefix.as_ref().is_some_and(|prefix| !prefix.is_empty());
     if !distinct {
         assessed.findings.warn(
             Reason::ImpersonationPossible,

@@ -28,27 +28,22 @@ impl Findings {
 
     /// `ResolvedRefs=False`.
     pub fn unresolved(&mut self, unresolved: Unresolved) {
-        self.unresolved
-            .push((unresolved.reason, unresolved.message));
+        self.unresolved.push((unresolved.reason, unresolved.message));
     }
 
     /// Takes the value, or notes that it is unresolved.
     pub fn resolved<T>(&mut self, result: Result<T, Unresolved>) -> Option<T> {
-        result
-            .map_err(|unresolved| self.unresolved(unresolved))
-            .ok()
+        result.map_err(|unresolved| self.unresolved(unresolved)).ok()
     }
 
     /// `Ready=False`, but in service.
     pub fn unready(&mut self, reason: Reason, message: impl Into<String>) {
-        self.unready
-            .push((ConditionStatus::False, reason, message.into()));
+        self.unready.push((ConditionStatus::False, reason, message.into()));
     }
 
     /// `Ready=Unknown`, but in service.
     pub fn unknown(&mut self, reason: Reason, message: impl Into<String>) {
-        self.unready
-            .push((ConditionStatus::Unknown, reason, message.into()));
+        self.unready.push((ConditionStatus::Unknown, reason, message.into()));
     }
 
     /// `Accepted=True` with this reason instead of the plain one.
@@ -76,7 +71,7 @@ impl Findings {
         self.rejected.iter().map(|(reason, _)| *reason)
     }
 
-    /// Accepted, ResolvedRefs, Ready.
+    /// Accepted, `ResolvedRefs`, Ready.
     pub fn verdicts(&self) -> [Verdict; 3] {
         [self.accepted(), self.resolved_refs(), self.ready()]
     }
@@ -86,16 +81,8 @@ impl Findings {
             let message = join(self.rejected.iter().map(|(_, message)| message));
             return Verdict::fails(ConditionType::Accepted, *reason, message);
         }
-        let said = || {
-            self.warnings
-                .iter()
-                .map(|(_, message)| message)
-                .chain(&self.notes)
-        };
-        let reason = self
-            .warnings
-            .first()
-            .map_or(Reason::Accepted, |(reason, _)| *reason);
+        let said = || self.warnings.iter().map(|(_, message)| message).chain(&self.notes);
+        let reason = self.warnings.first().map_or(Reason::Accepted, |(reason, _)| *reason);
         let message = match said().next() {
             Some(_) => join(said()),
             None => "the spec is valid".to_owned(),
@@ -118,28 +105,16 @@ impl Findings {
     }
 
     fn ready(&self) -> Verdict {
-        let of_service = self
-            .rejected
-            .iter()
-            .chain(&self.unresolved)
-            .map(|(_, message)| message);
-        let all = || {
-            join(
-                of_service
-                    .clone()
-                    .chain(self.unready.iter().map(|(_, _, message)| message)),
-            )
-        };
+        let of_service = self.rejected.iter().chain(&self.unresolved).map(|(_, message)| message);
+        let all =
+            || join(of_service.clone().chain(self.unready.iter().map(|(_, _, message)| message)));
         if !self.rejected.is_empty() {
             return Verdict::fails(ConditionType::Ready, Reason::NotAccepted, all());
         }
         if !self.unresolved.is_empty() {
             return Verdict::fails(ConditionType::Ready, Reason::RefsNotResolved, all());
         }
-        let worst = self
-            .unready
-            .iter()
-            .find(|(status, ..)| *status == ConditionStatus::False);
+        let worst = self.unready.iter().find(|(status, ..)| *status == ConditionStatus::False);
         match worst.or(self.unready.first()) {
             Some((ConditionStatus::False, reason, _)) => {
                 Verdict::fails(ConditionType::Ready, *reason, all())
@@ -169,24 +144,15 @@ pub struct Settled {
 pub fn settle(observed: &[Condition], findings: &Findings, generation: i64, now: i64) -> Settled {
     let verdicts = findings.verdicts();
     let find = |verdict: &Verdict| {
-        observed
-            .iter()
-            .find(|condition| condition.type_ == verdict.type_.as_str())
+        observed.iter().find(|condition| condition.type_ == verdict.type_.as_str())
     };
     let before: Vec<Condition> = verdicts.iter().filter_map(find).cloned().collect();
     let mut after = before.clone();
     for verdict in &verdicts {
         set_condition(&mut after, verdict, generation, now);
     }
-    let flips = verdicts
-        .iter()
-        .filter_map(|verdict| flip(find(verdict), verdict))
-        .collect();
-    Settled {
-        before,
-        after,
-        flips,
-    }
+    let flips = verdicts.iter().filter_map(|verdict| flip(find(verdict), verdict)).collect();
+    Settled { before, after, flips }
 }
 
 /// Every change of sides is told; a first look only where something is wrong or all is well.
@@ -248,20 +214,14 @@ mod tests {
         let mut findings = Findings::default();
         findings.unready(Reason::UpstreamUnreachable, "no route to host");
         assert!(findings.is_in_service());
-        assert_eq!(
-            words(&findings)[2],
-            ("Ready", "False", "UpstreamUnreachable")
-        );
+        assert_eq!(words(&findings)[2], ("Ready", "False", "UpstreamUnreachable"));
     }
 
     #[test]
     fn false_weighs_more_than_unknown() {
         let mut findings = Findings::default();
         findings.unknown(Reason::NotProbed, "not asked yet");
-        findings.unready(
-            Reason::ConnectorNotReady,
-            "connector ldap is out of service",
-        );
+        findings.unready(Reason::ConnectorNotReady, "connector ldap is out of service");
         let [_, _, ready] = findings.verdicts();
         assert_eq!(
             (ready.status, ready.reason),
@@ -273,10 +233,7 @@ mod tests {
     fn a_warning_is_the_reason_of_accepted_and_nothing_else() {
         let mut findings = Findings::default();
         findings.warn(Reason::ImpersonationPossible, "add emailDomains");
-        assert_eq!(
-            words(&findings)[0],
-            ("Accepted", "True", "ImpersonationPossible")
-        );
+        assert_eq!(words(&findings)[0], ("Accepted", "True", "ImpersonationPossible"));
         assert_eq!(words(&findings)[2], ("Ready", "True", "Ready"));
     }
 
@@ -290,23 +247,13 @@ mod tests {
         assert!(second.flips.is_empty());
         findings.unready(Reason::UpstreamUnreachable, "down");
         let third = settle(&second.after, &findings, 1, 300);
-        assert_eq!(
-            third
-                .flips
-                .iter()
-                .map(|f| f.condition.as_str())
-                .collect::<Vec<_>>(),
-            ["Ready"]
-        );
+        assert_eq!(third.flips.iter().map(|f| f.condition.as_str()).collect::<Vec<_>>(), ["Ready"]);
     }
 
     #[test]
     fn conditions_of_others_are_not_taken_over() {
         let mut others = settle(&[], &Findings::default(), 1, 100).after;
-        others.push(Condition {
-            type_: "Synced".into(),
-            ..others[0].clone()
-        });
+        others.push(Condition { type_: "Synced".into(), ..others[0].clone() });
         let settled = settle(&others, &Findings::default(), 1, 200);
         assert_eq!(settled.before.len(), 3);
         assert_eq!(settled.before, settled.after);

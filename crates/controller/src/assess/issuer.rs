@@ -92,10 +92,7 @@ pub fn assess(world: &World, parts: &Parts<'_>) -> BTreeMap<String, AssessedIssu
 fn bare_authority(url: &IssuerUrl) -> String {
     let authority = url.authority();
     let default = if url.is_https() { ":443" } else { ":80" };
-    authority
-        .strip_suffix(default)
-        .map(ToOwned::to_owned)
-        .unwrap_or(authority)
+    authority.strip_suffix(default).map(ToOwned::to_owned).unwrap_or(authority)
 }
 
 fn assess_one(world: &World, object: &Arc<OIDCIssuer>, parts: &Parts<'_>) -> AssessedIssuer {
@@ -106,18 +103,11 @@ fn assess_one(world: &World, object: &Arc<OIDCIssuer>, parts: &Parts<'_>) -> Ass
     }
     let keys = issuer_keys(object, parts, &mut findings);
     check_connectors(object, parts, &mut findings);
-    let tls = object.spec.tls.as_ref().and_then(|tls| {
-        findings
-            .resolved(tls_identity(world, &tls.secret_ref.name))
-            .map(Arc::new)
-    });
-    AssessedIssuer {
-        object: Arc::clone(object),
-        findings,
-        keys,
-        url,
-        tls,
-    }
+    let tls =
+        object.spec.tls.as_ref().and_then(|tls| {
+            findings.resolved(tls_identity(world, &tls.secret_ref.name)).map(Arc::new)
+        });
+    AssessedIssuer { object: Arc::clone(object), findings, keys, url, tls }
 }
 
 fn issuer_url(object: &OIDCIssuer, findings: &mut Findings) -> Option<IssuerUrl> {
@@ -139,7 +129,7 @@ fn issuer_url(object: &OIDCIssuer, findings: &mut Findings) -> Option<IssuerUrl>
     }
 }
 
-/// All keys are published; the first SigningKey must be able to sign.
+/// All keys are published; the first `SigningKey` must be able to sign.
 fn issuer_keys(
     object: &OIDCIssuer,
     parts: &Parts<'_>,
@@ -155,11 +145,7 @@ fn issuer_keys(
                 Reason::SigningKeyNotFound,
                 format!("SigningKey {name} not found: create it, or correct signingKeys"),
             )),
-            Some(key) => key
-                .ring
-                .as_ref()
-                .map(|ring| (key, ring))
-                .ok_or_else(|| not_ready(name)),
+            Some(key) => key.ring.as_ref().map(|ring| (key, ring)).ok_or_else(|| not_ready(name)),
         };
         let signing = usable.and_then(|(key, ring)| {
             public.extend(ring.public(&key.revoked, parts.now));
@@ -168,9 +154,7 @@ fn issuer_keys(
         match signing {
             Ok(signer) => {
                 default_algorithm = default_algorithm.or(Some(signer.algorithm()));
-                signers
-                    .entry(signer.algorithm())
-                    .or_insert_with(|| Arc::clone(signer));
+                signers.entry(signer.algorithm()).or_insert_with(|| Arc::clone(signer));
             }
             Err(unresolved) if index == 0 => findings.unresolved(unresolved),
             Err(unresolved) => findings.unready(unresolved.reason, unresolved.message),
@@ -211,16 +195,11 @@ fn check_connectors(object: &OIDCIssuer, parts: &Parts<'_>, findings: &mut Findi
 fn tls_identity(world: &World, name: &str) -> Result<TlsIdentity, Unresolved> {
     let pem = |key: &str, marker: &str| {
         let bytes = secret::resolve_value(world, &world.home, (name, key), Use::Tls)?;
-        let text = std::str::from_utf8(bytes)
-            .ok()
-            .filter(|text| text.contains(marker));
+        let text = std::str::from_utf8(bytes).ok().filter(|text| text.contains(marker));
         text.map(ToOwned::to_owned).ok_or_else(|| {
             Unresolved::new(
                 Reason::SecretInvalid,
-                format!(
-                    "Secret {}/{name}: {key} is no PEM with {marker}",
-                    world.home
-                ),
+                format!("Secret {}/{name}: {key} is no PEM with {marker}", world.home),
             )
         })
     };
@@ -258,19 +237,11 @@ impl AssessedIssuer {
         }
         let spec = &self.object.spec;
         let keys = self.keys.as_ref()?;
-        let named = || {
-            spec.connectors
-                .iter()
-                .filter_map(|c| parts.connectors.get(&c.name))
-        };
+        let named = || spec.connectors.iter().filter_map(|c| parts.connectors.get(&c.name));
         let signing = SigningKeys {
             jwks: Arc::from(keys.key_set.to_json()),
             key_set: Arc::new(keys.key_set.clone()),
-            signers: if stale {
-                BTreeMap::new()
-            } else {
-                keys.signers.clone()
-            },
+            signers: if stale { BTreeMap::new() } else { keys.signers.clone() },
             default_algorithm: keys.default_algorithm,
             max_age_seconds: if stale { 0 } else { JWKS_MAX_AGE_SECONDS },
         };

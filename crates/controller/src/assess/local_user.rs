@@ -1,4 +1,4 @@
-//! LocalUser → conditions, and a row of the table the `local` connectors look users up in.
+//! `LocalUser` → conditions, and a row of the table the `local` connectors look users up in.
 //!
 //! What always holds: of two users with one mail address or one ID the oldest has it, disabled or
 //! not; a user out of service is in no table.
@@ -33,9 +33,7 @@ pub struct AssessedUser {
 /// Assesses all users, oldest first.
 pub fn assess(world: &World) -> Vec<AssessedUser> {
     let mut taken = BTreeMap::new();
-    by_age(&world.local_users)
-        .map(|user| assess_one(world, user, &mut taken))
-        .collect()
+    by_age(&world.local_users).map(|user| assess_one(world, user, &mut taken)).collect()
 }
 
 fn assess_one(
@@ -45,15 +43,8 @@ fn assess_one(
 ) -> AssessedUser {
     let mut findings = Findings::default();
     let spec = &user.spec;
-    let user_id = spec
-        .user_id
-        .clone()
-        .or_else(|| user.uid())
-        .unwrap_or_default();
-    let claims = [
-        ("email", spec.email.to_lowercase()),
-        ("userID", user_id.clone()),
-    ];
+    let user_id = spec.user_id.clone().or_else(|| user.uid()).unwrap_or_default();
+    let claims = [("email", spec.email.to_lowercase()), ("userID", user_id.clone())];
     for (field, value) in claims {
         let name = user.name_any();
         let holder = taken.entry((field, value)).or_insert_with(|| name.clone());
@@ -66,30 +57,21 @@ fn assess_one(
     }
     let hash = findings.resolved(password_hash(world, user));
     if spec.state == LocalUserState::Disabled {
-        findings.unready(
-            Reason::Disabled,
-            "the user is disabled: set state to Active to let them in",
-        );
+        findings
+            .unready(Reason::Disabled, "the user is disabled: set state to Active to let them in");
     }
-    let row = hash
-        .filter(|_| findings.is_in_service())
-        .map(|password_hash| local::LocalUser {
-            user_id,
-            email: Some(spec.email.clone()),
-            email_verified: spec.email_verified,
-            name: spec.name.clone(),
-            preferred_username: spec.preferred_username.clone(),
-            groups: spec.groups.clone(),
-            password_hash,
-            active: spec.state == LocalUserState::Active,
-        });
+    let row = hash.filter(|_| findings.is_in_service()).map(|password_hash| local::LocalUser {
+        user_id,
+        email: Some(spec.email.clone()),
+        email_verified: spec.email_verified,
+        name: spec.name.clone(),
+        preferred_username: spec.preferred_username.clone(),
+        groups: spec.groups.clone(),
+        password_hash,
+        active: spec.state == LocalUserState::Active,
+    });
     let version = version(world, user);
-    AssessedUser {
-        object: Arc::clone(user),
-        findings,
-        row,
-        version,
-    }
+    AssessedUser { object: Arc::clone(user), findings, row, version }
 }
 
 fn password_hash(world: &World, user: &LocalUser) -> Result<SecretString, Unresolved> {
@@ -113,10 +95,7 @@ fn password_hash(world: &World, user: &LocalUser) -> Result<SecretString, Unreso
 fn version(world: &World, user: &LocalUser) -> String {
     let reference = &user.spec.password_hash.secret_ref;
     let key = crate::world::ObjectKey::new(&world.home, &reference.name);
-    let secret = world
-        .secrets
-        .get(&key)
-        .and_then(|secret| secret.resource_version());
+    let secret = world.secrets.get(&key).and_then(|secret| secret.resource_version());
     format!(
         "{}.{}@{}",
         user.uid().unwrap_or_default(),

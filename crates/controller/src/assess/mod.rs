@@ -36,7 +36,7 @@ use claviger_seal::KeyRing;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
-use crate::keyring::STALENESS_SECONDS;
+use crate::keyring::{Policy, STALENESS_SECONDS};
 use crate::probe::ProbeTarget;
 use crate::readiness::Readiness;
 use crate::reconcile::sealing_ring;
@@ -46,10 +46,12 @@ use crate::world::World;
 
 use self::client::AssessedClient;
 use self::client_secret::ClientSecret;
+use self::connector::AssessedConnector;
 use self::findings::{Findings, settle};
 use self::issuer::{AssessedIssuer, Parts};
+use self::local_user::AssessedUser;
 use self::sealing::Sealing;
-use self::signing_key::{Cached, RingCache, SigningKeyPlan};
+use self::signing_key::{AssessedSigningKey, Cached, RingCache, SigningKeyPlan};
 
 /// What one assessment came to.
 #[derive(Debug, Default)]
@@ -84,92 +86,116 @@ pub struct Memo {
     sealing: Cached<KeyRing>,
 }
 
+/// Every object with what was found about it.
+struct Assessed {
+    users: Vec<AssessedUser>,
+    connectors: BTreeMap<String, AssessedConnector>,
+    signing_keys: BTreeMap<String, AssessedSigningKey>,
+    sealing: Sealing,
+    issuers: BTreeMap<String, AssessedIssuer>,
+    clients: Vec<AssessedClient>,
+}
+
 /// Assesses everything.
 pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
-    let users = local_user::assess(&world);
-    let connectors = connector::assess(&world, &users, &mut memo.upstreams);
-    let signing_keys = signing_key::assess(&world, &mut memo.rings);
-    let sealing = sealing::assess(&world, &mut memo.sealing);
-    let parts = Parts {
-        connectors: &connectors,
-        signing_keys: &signing_keys,
-        sealing: &sealing,
-        now,
-    };
-    let issuers = issuer::assess(&world, &parts);
-    let clients = client::assess(&world, &issuers);
+    let assessed = Assessed::of(&world, memo, now);
     let stale = world.is_stale(now);
-    let snapshot = Arc::new(snapshot(&issuers, &clients, &parts, stale));
-    let longest = longest_tokens(&issuers, &clients);
-
-    let mut updates = Updates {
-        all: Vec::new(),
-        now,
-    };
-    let mut plans = Vec::new();
-    let mut due = vec![
-        world
-            .confirmed_at()
-            .filter(|_| !stale)
-            .map(|at| at + STALENESS_SECONDS),
-    ];
-    for (name, key) in &signing_keys {
-        let policy = key.policy(longest.get(name).copied().unwrap_or_default());
-        due.push(
-            key.ring
-                .as_ref()
-                .and_then(|loaded| loaded.ring.due(&policy)),
-        );
-        updates.add(key.object.as_ref(), &key.findings, key.status(&policy));
-        plans.extend(key.plan(policy));
-    }
-    for user in &users {
-        let observed_generation = user.object.metadata.generation;
-        let status = LocalUserStatus {
-            observed_generation,
-            conditions: Vec::new(),
-        };
-        updates.add(user.object.as_ref(), &user.findings, status);
-    }
-    for connector in connectors
-        .values()
-        .filter(|connector| connector.is_settled(&world))
-    {
-        updates.add(
-            connector.object.as_ref(),
-            &connector.findings,
-            connector.status(),
-        );
-    }
-    for issuer in issuers.values() {
-        updates.add(issuer.object.as_ref(), &issuer.findings, issuer.status());
-    }
-    for client in &clients {
-        updates.add(client.object.as_ref(), &client.findings, client.status());
-    }
+    let snapshot = Arc::new(assessed.snapshot(now, stale));
     let longest_session = longest_session(&snapshot);
-    due.push(
-        sealing
-            .ring()
-            .map(|ring| sealing_ring::due(ring, longest_session)),
-    );
+    let policies = assessed.policies();
+    let probes = assessed.connectors.values().filter_map(|connector| connector.probe.clone());
     Assessment {
-        readiness: readiness(&sealing, stale),
-        next: due.into_iter().flatten().filter(|at| *at > now).min(),
-        updates: updates.all,
-        probes: connectors
-            .values()
-            .filter_map(|connector| connector.probe.clone())
-            .collect(),
-        signing_keys: plans,
-        client_secrets: clients
+        readiness: readiness(&assessed.sealing, stale),
+        next: assessed.next(&world, &policies, longest_session).filter(|at| *at > now).min(),
+        updates: assessed.updates(&world, &policies, now),
+        probes: probes.collect(),
+        signing_keys: policies
             .into_iter()
-            .filter_map(|client| client.secret)
+            .filter_map(|(name, policy)| assessed.signing_keys.get(&name)?.plan(policy))
             .collect(),
+        client_secrets: assessed.clients.into_iter().filter_map(|client| client.secret).collect(),
+        sealing: assessed.sealing,
         longest_session,
         snapshot,
-        sealing,
         world,
+    }
+}
+
+impl Assessed {
+    fn of(world: &World, memo: &mut Memo, now: i64) -> Self {
+        let users = local_user::assess(world);
+        let connectors = connector::assess(world, &users, &mut memo.upstreams);
+        let signing_keys = signing_key::assess(world, &mut memo.rings);
+        let sealing = sealing::assess(world, &mut memo.sealing);
+        let parts =
+            Parts { connectors: &connectors, signing_keys: &signing_keys, sealing: &sealing, now };
+        let issuers = issuer::assess(world, &parts);
+        let clients = client::assess(world, &issuers);
+        Self { users, connectors, signing_keys, sealing, issuers, clients }
+    }
+
+    fn snapshot(&self, now: i64, stale: bool) -> Snapshot {
+        let parts = Parts {
+            connectors: &self.connectors,
+            signing_keys: &self.signing_keys,
+            sealing: &self.sealing,
+            now,
+        };
+        snapshot(&self.issuers, &self.clients, &parts, stale)
+    }
+
+    /// By signing key: what is asked of its ring.
+    fn policies(&self) -> BTreeMap<String, Policy> {
+        let longest = longest_tokens(&self.issuers, &self.clients);
+        let policy = |(name, key): (&String, &AssessedSigningKey)| {
+            (name.clone(), key.policy(longest.get(name).copied().unwrap_or_default()))
+        };
+        self.signing_keys.iter().map(policy).collect()
+    }
+
+    /// Times at which time alone changes the answer.
+    fn next(
+        &self,
+        world: &World,
+        policies: &BTreeMap<String, Policy>,
+        longest_session: i64,
+    ) -> impl Iterator<Item = i64> {
+        let stale = world.confirmed_at().map(|at| at + STALENESS_SECONDS);
+        let sealing = self.sealing.ring().map(|ring| sealing_ring::due(ring, longest_session));
+        let rings = self.signing_keys.iter().filter_map(|(name, key)| {
+            key.ring.as_ref().and_then(|loaded| loaded.ring.due(policies.get(name)?))
+        });
+        rings.chain(stale).chain(sealing)
+    }
+
+    /// The statuses that must be written.
+    fn updates(
+        &self,
+        world: &World,
+        policies: &BTreeMap<String, Policy>,
+        now: i64,
+    ) -> Vec<StatusUpdate> {
+        let mut updates = Updates { all: Vec::new(), now };
+        for (key, policy) in
+            self.signing_keys.iter().filter_map(|(name, key)| Some((key, policies.get(name)?)))
+        {
+            updates.add(key.object.as_ref(), &key.findings, key.status(policy));
+        }
+        for user in &self.users {
+            let observed_generation = user.object.metadata.generation;
+            let status = LocalUserStatus { observed_generation, conditions: Vec::new() };
+            updates.add(user.object.as_ref(), &user.findings, status);
+        }
+        for connector in self.connectors.values().filter(|one| one.is_settled(world)) {
+            updates.add(connector.object.as_ref(), &connector.findings, connector.status());
+        }
+        for issuer in self.issuers.values() {
+            updates.add(issuer.object.as_ref(), &issuer.findings, issuer.status());
+        }
+        for client in &self.clients {
+            updates.add(client.object.as_ref(), &client.findings, client.status());
+        }
+        updates.all
     }
 }
 
@@ -182,22 +208,13 @@ fn snapshot(
     let mut entries: HashMap<&str, HashMap<String, ClientEntry>> = HashMap::new();
     for client in clients {
         if let (Some(issuer), Some(id), Some(entry)) = (&client.issuer, &client.id, &client.entry) {
-            entries
-                .entry(issuer)
-                .or_default()
-                .insert(id.clone(), entry.clone());
+            entries.entry(issuer).or_default().insert(id.clone(), entry.clone());
         }
     }
     let served = issuers.values().filter_map(|issuer| {
-        issuer.serve(
-            parts,
-            entries.remove(issuer.name()).unwrap_or_default(),
-            stale,
-        )
+        issuer.serve(parts, entries.remove(issuer.name()).unwrap_or_default(), stale)
     });
-    Snapshot {
-        issuers: served.collect(),
-    }
+    Snapshot { issuers: served.collect() }
 }
 
 /// By signing key: the longest lifetime of an ID token that an issuer using it may make.
@@ -243,10 +260,7 @@ fn readiness(sealing: &Sealing, stale: bool) -> Readiness {
             "the API server has confirmed nothing for {STALENESS_SECONDS} s: is it there?"
         ));
     }
-    Readiness {
-        missing,
-        published: true,
-    }
+    Readiness { missing, published: true }
 }
 
 /// Gathers the statuses that must be written.
@@ -264,16 +278,8 @@ impl Updates {
         let generation = object.meta().generation.unwrap_or_default();
         let settled = settle(object.conditions(), findings, generation, self.now);
         let wanted = wanted.with(settled.after);
-        let current = object
-            .status()
-            .cloned()
-            .map(|status| status.with(settled.before));
-        self.all.extend(StatusUpdate::of(
-            object,
-            current.as_ref(),
-            &wanted,
-            settled.flips,
-        ));
+        let current = object.status().cloned().map(|status| status.with(settled.before));
+        self.all.extend(StatusUpdate::of(object, current.as_ref(), &wanted, settled.flips));
     }
 }
 

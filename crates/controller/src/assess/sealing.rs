@@ -71,17 +71,15 @@ pub fn assess(world: &World, cache: &mut Cached<KeyRing>) -> Sealing {
     let key = secret_key(&world.home);
     let live = world.secrets.get(&key);
     if live.is_some_and(|secret| !Use::SealingRing.admits(secret)) {
-        return Sealing::Blocked(format!(
-            "Secret {key} exists and is not Claviger's: remove it"
-        ));
+        return Sealing::Blocked(format!("Secret {key} exists and is not Claviger's: remove it"));
     }
     let Some(own) = world.own_secret(SECRET_NAME) else {
         return match world.obstacles.get(&key) {
             None => Sealing::Missing,
             Some(Obstacle::SessionsWithoutRing) => Sealing::Lost,
-            Some(Obstacle::Foreign) => Sealing::Blocked(format!(
-                "Secret {key} exists and is not Claviger's: remove it"
-            )),
+            Some(Obstacle::Foreign) => {
+                Sealing::Blocked(format!("Secret {key} exists and is not Claviger's: remove it"))
+            }
             Some(Obstacle::Denied) => Sealing::Blocked(format!(
                 "Claviger may not write Secret {key}: grant its ServiceAccount create and update on secrets in its own namespace"
             )),
@@ -92,19 +90,11 @@ pub fn assess(world: &World, cache: &mut Cached<KeyRing>) -> Sealing {
         KeyRing::from_json(json).map_err(|error| error.to_string())
     });
     match (read, cache.last_good()) {
-        (Ok(ring), _) => Sealing::Ready {
-            ring,
-            observed: live.cloned(),
-            intact: true,
-        },
+        (Ok(ring), _) => Sealing::Ready { ring, observed: live.cloned(), intact: true },
         (Err(error), good) => {
             tracing::error!(secret = %key, error, "sealing ring cannot be read");
             match good {
-                Some(ring) => Sealing::Ready {
-                    ring,
-                    observed: live.cloned(),
-                    intact: false,
-                },
+                Some(ring) => Sealing::Ready { ring, observed: live.cloned(), intact: false },
                 None => Sealing::Unreadable(format!(
                     "Secret {key} cannot be read: {error}; restore it from a backup"
                 )),

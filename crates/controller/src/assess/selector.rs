@@ -9,12 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector.match_labels.iter().flatten();
     let expressions = selector.match_expressions.iter().flatten();
-    equal
-        .clone()
-        .all(|(key, value)| labels.get(key) == Some(value))
-        && expressions
-            .clone()
-            .all(|expression| holds(expression, labels))
+    equal.clone().all(|(key, value)| labels.get(key) == Some(value))
+        && expressions.clone().all(|expression| holds(expression, labels))
 }
 
 fn holds(expression: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
@@ -56,10 +52,7 @@ mod tests {
             (expression("DoesNotExist", &[]), false, true),
             (expression("Sounds", &["blue"]), false, false),
             (
-                LabelSelector {
-                    match_labels: Some(blue.clone()),
-                    match_expressions: None,
-                },
+                LabelSelector { match_labels: Some(blue.clone()), match_expressions: None },
                 true,
                 false,
             ),

@@ -1,4 +1,4 @@
-//! SigningKey and its Secret → conditions, signers, and what the Secret must become.
+//! `SigningKey` and its Secret → conditions, signers, and what the Secret must become.
 //!
 //! What always holds: keys and their states come from the Secret alone, never from status; a signer
 //! is built once per key and kept; a key whose ID is not its own thumbprint is refused.
@@ -20,7 +20,7 @@ use crate::ring_secret;
 use crate::secret::{Unresolved, Use};
 use crate::world::{ObjectKey, Obstacle, World};
 
-/// Longest name of a SigningKey: it must fit into a label.
+/// Longest name of a `SigningKey`: it must fit into a label.
 const LONGEST_NAME: usize = 63;
 /// Most keys status reports; the newest ones.
 const MOST_REPORTED: usize = 128;
@@ -75,17 +75,10 @@ fn load_key(key: &RingKey) -> Result<LoadedKey, String> {
     let private = PrivateKey::from_pkcs8_pem(key.algorithm, key.pem.expose_secret())
         .map_err(|error| format!("key {}: {error}", key.kid))?;
     if private.kid() != key.kid {
-        return Err(format!(
-            "key {} is another key: its thumbprint is {}",
-            key.kid,
-            private.kid()
-        ));
+        return Err(format!("key {} is another key: its thumbprint is {}", key.kid, private.kid()));
     }
     let signer = Signer::new(&private).map_err(|error| format!("key {}: {error}", key.kid))?;
-    Ok(LoadedKey {
-        signer: Arc::new(signer),
-        public: private.public_key().clone(),
-    })
+    Ok(LoadedKey { signer: Arc::new(signer), public: private.public_key().clone() })
 }
 
 /// What was read of one Secret, kept until the Secret changes.
@@ -98,11 +91,7 @@ pub struct Cached<T> {
 
 impl<T> Default for Cached<T> {
     fn default() -> Self {
-        Self {
-            version: Default::default(),
-            loaded: Err("not read yet".into()),
-            good: None,
-        }
+        Self { version: Default::default(), loaded: Err("not read yet".into()), good: None }
     }
 }
 
@@ -113,10 +102,8 @@ impl<T> Cached<T> {
         secret: &Secret,
         load: impl FnOnce(&Secret, Option<&T>) -> Result<T, String>,
     ) -> Result<Arc<T>, String> {
-        let version = (
-            secret.uid().unwrap_or_default(),
-            secret.resource_version().unwrap_or_default(),
-        );
+        let version =
+            (secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
         if self.version != version {
             self.loaded = load(secret, self.good.as_deref()).map(Arc::new);
             self.version = version;
@@ -133,10 +120,10 @@ impl<T> Cached<T> {
     }
 }
 
-/// Rings by the name of their SigningKey.
+/// Rings by the name of their `SigningKey`.
 pub type RingCache = BTreeMap<String, Cached<LoadedRing>>;
 
-/// What the reconciler must see to about one SigningKey.
+/// What the reconciler must see to about one `SigningKey`.
 #[derive(Debug, Clone)]
 pub struct SigningKeyPlan {
     /// Its Secret.
@@ -155,7 +142,7 @@ pub struct SigningKeyPlan {
     pub rsa_bits: u32,
 }
 
-/// What came of one SigningKey.
+/// What came of one `SigningKey`.
 #[derive(Debug)]
 pub struct AssessedSigningKey {
     /// The object.
@@ -170,18 +157,15 @@ pub struct AssessedSigningKey {
     writable: bool,
 }
 
-/// Name of a SigningKey's Secret.
+/// Name of a `SigningKey`'s Secret.
 pub fn secret_name(signing_key: &str) -> String {
     format!("claviger-signing-key-{signing_key}")
 }
 
 /// Assesses all signing keys, by name.
 pub fn assess(world: &World, cache: &mut RingCache) -> BTreeMap<String, AssessedSigningKey> {
-    let names: BTreeSet<String> = world
-        .signing_keys
-        .values()
-        .map(|object| object.name_any())
-        .collect();
+    let names: BTreeSet<String> =
+        world.signing_keys.values().map(|object| object.name_any()).collect();
     cache.retain(|name, _| names.contains(name));
     world
         .signing_keys
@@ -210,9 +194,7 @@ fn assess_one(
     let key = ObjectKey::new(&world.home, &secret_name(&name));
     let live = world.secrets.get(&key);
     let squatted = live.is_some_and(|secret| !Use::SigningKey.admits(secret));
-    let own = world
-        .own_secret(&key.name)
-        .filter(|secret| Use::SigningKey.admits(secret));
+    let own = world.own_secret(&key.name).filter(|secret| Use::SigningKey.admits(secret));
     let mut writable = findings.is_accepted() && !squatted;
     let ring = match own.map(|secret| cached.read(secret, LoadedRing::load)) {
         Some(Ok(ring)) => {
@@ -237,14 +219,7 @@ fn assess_one(
     {
         findings.unready(Reason::Progressing, "Claviger is making a new key");
     }
-    AssessedSigningKey {
-        object: Arc::clone(object),
-        findings,
-        ring,
-        revoked,
-        observed,
-        writable,
-    }
+    AssessedSigningKey { object: Arc::clone(object), findings, ring, revoked, observed, writable }
 }
 
 fn unreadable(
@@ -296,10 +271,7 @@ impl AssessedSigningKey {
         let keys = self.ring.iter().flat_map(|loaded| {
             let ring = &loaded.ring;
             let surplus = ring.keys.len().saturating_sub(MOST_REPORTED);
-            ring.keys
-                .iter()
-                .skip(surplus)
-                .map(|key| self.report(ring, key, policy))
+            ring.keys.iter().skip(surplus).map(|key| self.report(ring, key, policy))
         });
         SigningKeyStatus {
             observed_generation: self.object.metadata.generation,
@@ -358,11 +330,7 @@ impl AssessedSigningKey {
             secret: ObjectKey::new(&namespace, &secret_name(&name)),
             uid: self.object.uid().unwrap_or_default(),
             observed: self.observed.clone(),
-            ring: self
-                .ring
-                .as_ref()
-                .map(|loaded| loaded.ring.clone())
-                .unwrap_or_default(),
+            ring: self.ring.as_ref().map(|loaded| loaded.ring.clone()).unwrap_or_default(),
             policy,
             rsa_bits: self.object.spec.rsa_key_bits.unsigned_abs(),
             name,

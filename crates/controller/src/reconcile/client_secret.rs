@@ -35,11 +35,9 @@ pub async fn reconcile(
         return Ok(Done::Again);
     }
     let mut body = secret_for(&secret.key, observed, Use::Client, wanted.data);
-    body.annotations_mut()
-        .insert(labels::ROTATION.to_owned(), wanted.rotation);
+    body.annotations_mut().insert(labels::ROTATION.to_owned(), wanted.rotation);
     if secret.client.len() <= LONGEST_LABEL {
-        body.labels_mut()
-            .insert(labels::CLIENT.to_owned(), secret.client.clone());
+        body.labels_mut().insert(labels::CLIENT.to_owned(), secret.client.clone());
     }
     if observed.is_none() {
         body.metadata.owner_references = Some(vec![owner(secret)]);

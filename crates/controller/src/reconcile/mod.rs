@@ -102,10 +102,7 @@ impl Written {
     }
 
     fn remember(&mut self, key: &ObjectKey, observed: Option<&Secret>) {
-        self.0.insert(
-            key.clone(),
-            observed.and_then(ResourceExt::resource_version),
-        );
+        self.0.insert(key.clone(), observed.and_then(ResourceExt::resource_version));
     }
 }
 
@@ -133,12 +130,7 @@ pub async fn run(
 impl Reconciler {
     /// A reconciler that writes by this client.
     pub fn new(client: Client, observations: Arc<Observations>, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            client,
-            observations,
-            clock,
-            written: Written::default(),
-        }
+        Self { client, observations, clock, written: Written::default() }
     }
 
     /// One look at every Secret of ours.
@@ -147,11 +139,7 @@ impl Reconciler {
             return Done::Settled;
         }
         let versions = &assessment.world.secrets;
-        self.written.retain(|key| {
-            versions
-                .get(key)
-                .and_then(|secret| secret.resource_version())
-        });
+        self.written.retain(|key| versions.get(key).and_then(|secret| secret.resource_version()));
         let mut outcomes = vec![sealing_ring::reconcile(self, assessment).await];
         for key in &assessment.signing_keys {
             outcomes.push(signing_key::reconcile(self, key).await);
@@ -160,15 +148,13 @@ impl Reconciler {
             outcomes.push(client_secret::reconcile(self, secret).await);
         }
         self.forget_obstacles(assessment);
-        let again = outcomes
-            .into_iter()
-            .fold(false, |again, outcome| match outcome {
-                Ok(done) => again || done == Done::Again,
-                Err(error) => {
-                    tracing::warn!(%error, "failed to reconcile; trying again");
-                    true
-                }
-            });
+        let again = outcomes.into_iter().fold(false, |again, outcome| match outcome {
+            Ok(done) => again || done == Done::Again,
+            Err(error) => {
+                tracing::warn!(%error, "failed to reconcile; trying again");
+                true
+            }
+        });
         if again { Done::Again } else { Done::Settled }
     }
 
@@ -211,10 +197,8 @@ impl Reconciler {
             return Ok(Done::Again);
         }
         let api = self.secrets(&key.namespace);
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PostParams::default()
-        };
+        let params =
+            PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let result = match observed {
             None => api.create(&params, wanted).await,
             Some(_) => api.replace(&key.name, &params, wanted).await,
@@ -235,10 +219,7 @@ impl Reconciler {
                 if matches!(&error, kube::Error::Api(status) if status.is_forbidden()) {
                     self.obstruct(key, Obstacle::Denied);
                 }
-                Err(ReconcileError::Write {
-                    key: key.clone(),
-                    source: Box::new(error),
-                })
+                Err(ReconcileError::Write { key: key.clone(), source: Box::new(error) })
             }
         }
     }
@@ -270,10 +251,7 @@ impl Reconciler {
         self.secrets(&key.namespace)
             .get_opt(&key.name)
             .await
-            .map_err(|source| ReconcileError::Read {
-                key: key.clone(),
-                source: Box::new(source),
-            })
+            .map_err(|source| ReconcileError::Read { key: key.clone(), source: Box::new(source) })
     }
 
     fn obstruct(&self, key: &ObjectKey, obstacle: Obstacle) {

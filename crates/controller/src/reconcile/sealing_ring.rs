@@ -66,9 +66,7 @@ pub async fn reconcile(
 }
 
 fn json(ring: &KeyRing) -> Result<Vec<u8>, ReconcileError> {
-    let json = ring
-        .to_json()
-        .map_err(|error| ReconcileError::Key(error.to_string()))?;
+    let json = ring.to_json().map_err(|error| ReconcileError::Key(error.to_string()))?;
     Ok(json.to_vec())
 }
 
@@ -78,9 +76,7 @@ async fn sessions_exist(reconciler: &Reconciler, home: &str) -> Result<bool, Rec
     let sessions = api
         .list_metadata(&one)
         .await
-        .map_err(|source| ReconcileError::Sessions {
-            source: Box::new(source),
-        })?;
+        .map_err(|source| ReconcileError::Sessions { source: Box::new(source) })?;
     Ok(!sessions.items.is_empty())
 }
 
@@ -109,10 +105,7 @@ fn step(ring: &KeyRing, now: i64, longest_session: i64) -> Result<Option<KeyRing
 
 /// When time alone changes the ring.
 pub(crate) fn due(ring: &KeyRing, longest_session: i64) -> i64 {
-    let gone = ring
-        .keys()
-        .iter()
-        .filter_map(|key| gone_at(key, longest_session));
+    let gone = ring.keys().iter().filter_map(|key| gone_at(key, longest_session));
     gone.chain([rotation_due(ring)]).min().unwrap_or(i64::MAX)
 }
 
@@ -130,9 +123,7 @@ fn rotation_due(ring: &KeyRing) -> i64 {
 }
 
 fn next(ring: &KeyRing) -> Option<&RingKey> {
-    ring.keys()
-        .iter()
-        .find(|key| key.state() == KeyState::Published)
+    ring.keys().iter().find(|key| key.state() == KeyState::Published)
 }
 
 /// When a retiring key can have no session left that it sealed.
@@ -168,11 +159,7 @@ mod tests {
     fn the_next_key_is_published_before_it_seals() {
         let ring = stepped(&KeyRing::generate(0).unwrap(), ROTATION_PERIOD);
         assert_eq!(states(&ring), ["Active", "Published"]);
-        assert!(
-            step(&ring, ROTATION_PERIOD + LEAD - 1, SESSION)
-                .unwrap()
-                .is_none()
-        );
+        assert!(step(&ring, ROTATION_PERIOD + LEAD - 1, SESSION).unwrap().is_none());
         let ring = stepped(&ring, ROTATION_PERIOD + LEAD);
         assert_eq!(states(&ring), ["Retiring", "Active"]);
     }
@@ -184,9 +171,7 @@ mod tests {
         let ring = stepped(&published, retired_at);
         let gone = retired_at + SESSION + LEAD;
         assert!(gone_at(&ring.keys()[0], SESSION).is_some_and(|at| at == gone));
-        let before = step(&ring, gone - 1, SESSION)
-            .unwrap()
-            .unwrap_or_else(|| ring.clone());
+        let before = step(&ring, gone - 1, SESSION).unwrap().unwrap_or_else(|| ring.clone());
         assert!(states(&before).contains(&"Retiring"));
         assert!(!states(&stepped(&before, gone)).contains(&"Retiring"));
     }

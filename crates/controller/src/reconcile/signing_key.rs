@@ -1,6 +1,6 @@
-//! SigningKey → its Secret: makes keys, moves them through their life, restores what was deleted.
+//! `SigningKey` → its Secret: makes keys, moves them through their life, restores what was deleted.
 //!
-//! What always holds: the Secret has no ownerReference, so a restored SigningKey finds its keys; it
+//! What always holds: the Secret has no ownerReference, so a restored `SigningKey` finds its keys; it
 //! is changed by compare-and-swap alone.
 
 use claviger_api::labels;
@@ -42,27 +42,18 @@ pub async fn reconcile(
         if !outcome.needs_key {
             break;
         }
-        ring.keys
-            .push(generate(plan.policy.algorithm, plan.rsa_bits, now).await?);
+        ring.keys.push(generate(plan.policy.algorithm, plan.rsa_bits, now).await?);
         outcome = ring.step(now, &plan.policy);
     }
-    let mut secret = secret_for(
-        &plan.secret,
-        observed,
-        Use::SigningKey,
-        ring_secret::encode(&ring),
-    );
-    secret
-        .labels_mut()
-        .insert(labels::SIGNING_KEY.to_owned(), plan.name.clone());
-    secret
-        .annotations_mut()
-        .insert(SIGNING_KEY_UID.to_owned(), plan.uid.clone());
+    let mut secret =
+        secret_for(&plan.secret, observed, Use::SigningKey, ring_secret::encode(&ring));
+    secret.labels_mut().insert(labels::SIGNING_KEY.to_owned(), plan.name.clone());
+    secret.annotations_mut().insert(SIGNING_KEY_UID.to_owned(), plan.uid.clone());
     secret.metadata.owner_references = None;
     reconciler.write(&plan.secret, observed, &secret).await
 }
 
-/// Whether the Secret holds this ring and is marked as this SigningKey's.
+/// Whether the Secret holds this ring and is marked as this `SigningKey`'s.
 fn is_settled(plan: &SigningKeyPlan, ring: &Ring) -> bool {
     let Some(observed) = plan.observed.as_deref() else {
         return false;
@@ -73,20 +64,12 @@ fn is_settled(plan: &SigningKeyPlan, ring: &Ring) -> bool {
 fn is_adopted(observed: &Secret, plan: &SigningKeyPlan) -> bool {
     observed.annotations().get(SIGNING_KEY_UID) == Some(&plan.uid)
         && observed.labels().get(labels::SIGNING_KEY) == Some(&plan.name)
-        && observed
-            .metadata
-            .owner_references
-            .as_deref()
-            .unwrap_or_default()
-            .is_empty()
+        && observed.metadata.owner_references.as_deref().unwrap_or_default().is_empty()
 }
 
 fn same(before: &Ring, after: &Ring) -> bool {
     let stages = |ring: &Ring| -> Vec<(String, Stage)> {
-        ring.keys
-            .iter()
-            .map(|key| (key.kid.clone(), key.stage.clone()))
-            .collect()
+        ring.keys.iter().map(|key| (key.kid.clone(), key.stage.clone())).collect()
     };
     before.rotation_request == after.rotation_request && stages(before) == stages(after)
 }
@@ -102,8 +85,6 @@ async fn generate(
         .await
         .map_err(|error| ReconcileError::Key(error.to_string()))?
         .map_err(|error| ReconcileError::Key(error.to_string()))?;
-    let pem = key
-        .to_pkcs8_pem()
-        .map_err(|error| ReconcileError::Key(error.to_string()))?;
+    let pem = key.to_pkcs8_pem().map_err(|error| ReconcileError::Key(error.to_string()))?;
     Ok(RingKey::pending(key.kid().to_owned(), algorithm, pem, now))
 }

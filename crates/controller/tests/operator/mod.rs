@@ -1,4 +1,4 @@
-//! An operator of one's own on a real API server: namespaces, a ServiceAccount with the least it
+//! An operator of one's own on a real API server: namespaces, a `ServiceAccount` with the least it
 //! needs, and the control plane running in this process.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use claviger_domain::Snapshot;
 use claviger_domain::client::Client as DomainClient;
 use claviger_domain::issuer::{ClientEntry, Issuer};
 use claviger_domain::ports::Clock;
-use claviger_testkit::{AuditMark, ControlPlane, TestNamespace, eventually};
+use claviger_testkit::{AuditMark, AuditedRequest, ControlPlane, TestNamespace, eventually};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
@@ -57,7 +57,7 @@ pub struct Operator {
 }
 
 impl Stage {
-    /// Definitions, two namespaces, and a ServiceAccount that may work in both.
+    /// Definitions, two namespaces, and a `ServiceAccount` that may work in both.
     pub async fn set() -> Result<Self> {
         let stage = Self::set_without_tenant_rights().await?;
         stage.grant_secrets(&stage.tenant).await?;
@@ -66,33 +66,25 @@ impl Stage {
 
     /// The same, but the tenant namespace has not granted its Secrets.
     pub async fn set_without_tenant_rights() -> Result<Self> {
-        let plane = ControlPlane::from_env()?;
+        Self::set_on(ControlPlane::from_env()?).await
+    }
+
+    /// The same on a control plane of one's own.
+    pub async fn set_on(plane: ControlPlane) -> Result<Self> {
         let admin = plane.admin().await?;
         for crd in crds() {
             define(&admin, &crd).await?;
         }
-        let home = TestNamespace::create(&admin, "home")
-            .await?
-            .name()
-            .to_owned();
-        let tenant = TestNamespace::create(&admin, "team")
-            .await?
-            .name()
-            .to_owned();
-        let stage = Self {
-            plane,
-            admin,
-            home,
-            tenant,
-        };
+        let home = TestNamespace::create(&admin, "home").await?.name().to_owned();
+        let tenant = TestNamespace::create(&admin, "team").await?.name().to_owned();
+        let stage = Self { plane, admin, home, tenant };
         stage.grant_home().await?;
         Ok(stage)
     }
 
     async fn grant_home(&self) -> Result<()> {
         let home = self.home.as_str();
-        self.make("v1/ServiceAccount", home, "claviger", json!({}))
-            .await?;
+        self.make("v1/ServiceAccount", home, "claviger", json!({})).await?;
         let kinds = ["oidcissuers", "connectors", "signingkeys", "localusers"];
         let statuses = kinds.map(|kind| format!("{kind}/status"));
         let rules = json!({"rules": [
@@ -100,8 +92,7 @@ impl Stage {
             {"apiGroups": ["claviger.dev"], "resources": statuses, "verbs": ["patch"]},
             {"apiGroups": ["claviger.dev"], "resources": ["sessions"], "verbs": ["list"]},
         ]});
-        self.make("rbac.authorization.k8s.io/v1/Role", home, "claviger", rules)
-            .await?;
+        self.make("rbac.authorization.k8s.io/v1/Role", home, "claviger", rules).await?;
         self.bind("RoleBinding", home, "claviger", "Role").await?;
         self.grant_secrets(home).await?;
         let rules = json!({"rules": [
@@ -110,10 +101,8 @@ impl Stage {
             {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]},
             {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
         ]});
-        self.make("rbac.authorization.k8s.io/v1/ClusterRole", "", home, rules)
-            .await?;
-        self.bind("ClusterRoleBinding", "", home, "ClusterRole")
-            .await
+        self.make("rbac.authorization.k8s.io/v1/ClusterRole", "", home, rules).await?;
+        self.bind("ClusterRoleBinding", "", home, "ClusterRole").await
     }
 
     /// Lets the operator see to Secrets in a namespace.
@@ -122,10 +111,8 @@ impl Stage {
         let rules =
             json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}]});
         let role = "rbac.authorization.k8s.io/v1/Role";
-        self.make(role, namespace, "claviger-secrets", rules)
-            .await?;
-        self.bind("RoleBinding", namespace, "claviger-secrets", "Role")
-            .await
+        self.make(role, namespace, "claviger-secrets", rules).await?;
+        self.bind("RoleBinding", namespace, "claviger-secrets", "Role").await
     }
 
     async fn bind(&self, kind: &str, namespace: &str, name: &str, role: &str) -> Result<()> {
@@ -166,8 +153,7 @@ impl Stage {
         spec: Value,
     ) -> Result<DynamicObject> {
         let kind = format!("claviger.dev/v1alpha1/{kind}");
-        self.make(&kind, namespace, name, json!({"spec": spec}))
-            .await
+        self.make(&kind, namespace, name, json!({"spec": spec})).await
     }
 
     /// Reads a custom resource of ours.
@@ -179,9 +165,7 @@ impl Stage {
     /// Deletes a custom resource of ours.
     pub async fn delete(&self, kind: &str, namespace: &str, name: &str) -> Result<()> {
         let resource = resource(&format!("claviger.dev/v1alpha1/{kind}"));
-        api(&self.admin, namespace, &resource)
-            .delete(name, &DeleteParams::default())
-            .await?;
+        api(&self.admin, namespace, &resource).delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
 
@@ -205,17 +189,13 @@ impl Stage {
             "metadata": {"name": name, "labels": labels},
             "stringData": data,
         }))?;
-        Ok(self
-            .secrets(namespace)
-            .create(&PostParams::default(), &secret)
-            .await?)
+        Ok(self.secrets(namespace).create(&PostParams::default(), &secret).await?)
     }
 
     /// A signing key, a local connector and an issuer that admits the tenant.
     pub async fn issuer(&self) -> Result<()> {
         let home = self.home.as_str();
-        self.apply("SigningKey", home, "main", json!({"algorithm": "ES256"}))
-            .await?;
+        self.apply("SigningKey", home, "main", json!({"algorithm": "ES256"})).await?;
         let local = json!({"displayName": "Local", "upstream": {"local": {}}});
         self.apply("Connector", home, "local", local).await?;
         let issuer = json!({
@@ -228,9 +208,7 @@ impl Stage {
                 "allowedRedirectURIHosts": ["app.example.com"],
             },
         });
-        self.apply("OIDCIssuer", home, "main", issuer)
-            .await
-            .map(drop)
+        self.apply("OIDCIssuer", home, "main", issuer).await.map(drop)
     }
 
     /// A public client with these fields besides.
@@ -248,10 +226,7 @@ impl Stage {
 
     /// Starts an operator that leads or follows.
     pub async fn start(&self, leads: bool) -> Result<Operator> {
-        let client = self
-            .plane
-            .service_account_client(&self.home, "claviger")
-            .await?;
+        let client = self.plane.service_account_client(&self.home, "claviger").await?;
         let config = Config {
             home: self.home.clone(),
             tenant_namespaces: BTreeSet::from([self.tenant.clone()]),
@@ -264,13 +239,7 @@ impl Stage {
         let running = tokio::spawn(controller.run(async {
             let _ = stopped.await;
         }));
-        Ok(Operator {
-            snapshot,
-            readiness,
-            leadership,
-            stop,
-            running,
-        })
+        Ok(Operator { snapshot, readiness, leadership, stop, running })
     }
 
     /// The user the operator is in the audit log.
@@ -285,7 +254,7 @@ impl Stage {
         Ok(requests
             .iter()
             .filter(|r| !reads.contains(&r.verb.as_str()))
-            .map(|r| r.what())
+            .map(AuditedRequest::what)
             .collect())
     }
 
@@ -299,16 +268,10 @@ impl Stage {
     ) -> Result<(String, String)> {
         let object = self.get(kind, namespace, name).await?;
         let conditions = object.data["status"]["conditions"].as_array().cloned();
-        let found = conditions
-            .unwrap_or_default()
-            .into_iter()
-            .find(|one| one["type"] == type_);
+        let found = conditions.unwrap_or_default().into_iter().find(|one| one["type"] == type_);
         let found = found.with_context(|| format!("{kind} {name} has no condition {type_}"))?;
         let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
-        Ok((
-            format!("{}/{}", text("status"), text("reason")),
-            text("message"),
-        ))
+        Ok((format!("{}/{}", text("status"), text("reason")), text("message")))
     }
 
     /// Waits until a condition says this, and returns its message.
@@ -321,10 +284,7 @@ impl Stage {
         let (kind, namespace, name) = object;
         eventually(PATIENCE, async || {
             let (word, message) = self.condition(kind, namespace, name, type_).await?;
-            ensure!(
-                word == wanted,
-                "{kind} {name}: {type_} is {word}, not {wanted}: {message}"
-            );
+            ensure!(word == wanted, "{kind} {name}: {type_} is {word}, not {wanted}: {message}");
             Ok(message)
         })
         .await
@@ -336,18 +296,9 @@ impl Stage {
         let before = Arc::as_ptr(&operator.snapshot.load_full());
         let labels = json!({"metadata": {"labels": {"round": round.to_string()}}});
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());
-        namespaces
-            .patch(
-                &self.tenant,
-                &PatchParams::default(),
-                &Patch::Merge(&labels),
-            )
-            .await?;
+        namespaces.patch(&self.tenant, &PatchParams::default(), &Patch::Merge(&labels)).await?;
         eventually(PATIENCE, async || {
-            ensure!(
-                Arc::as_ptr(&operator.snapshot.load_full()) != before,
-                "not assessed again"
-            );
+            ensure!(Arc::as_ptr(&operator.snapshot.load_full()) != before, "not assessed again");
             Ok(())
         })
         .await
@@ -425,11 +376,7 @@ async fn define(client: &Client, crd: &CustomResourceDefinition) -> Result<()> {
     body["kind"] = json!("CustomResourceDefinition");
     api.patch(&name, &params, &Patch::Apply(&body)).await?;
     eventually(PATIENCE, async || {
-        let conditions = api
-            .get(&name)
-            .await?
-            .status
-            .and_then(|status| status.conditions);
+        let conditions = api.get(&name).await?.status.and_then(|status| status.conditions);
         let established = conditions
             .iter()
             .flatten()

@@ -4,11 +4,13 @@
 //! connector · claims · **create**. The create is the single use: the session is named by the flow,
 //! so a second redemption meets the first one's object.
 
+use std::sync::Arc;
+
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::pkce::{CodeChallenge, CodeVerifier};
 use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::token::{AuthorizationCodeRequest, TokenResponse};
-use std::sync::Arc;
+use secrecy::ExposeSecret;
 
 use super::{Proven, may_refresh, refresh_expiry, respond};
 use crate::client::Client;
@@ -36,7 +38,8 @@ pub async fn redeem(
     request: &AuthorizationCodeRequest,
 ) -> Result<TokenResponse, TokenError> {
     let now = provider.clock.now();
-    let code = Code::open(issuer, &request.code, now).map_err(|_| invalid())?;
+    let text = request.code.expose_secret();
+    let code = Code::open(issuer, text, now).map_err(|_| invalid())?;
     if code.client_uid != client.uid {
         return Err(invalid());
     }
@@ -51,7 +54,7 @@ pub async fn redeem(
         issuer,
         client,
         name: session::name_for_flow(&issuer.uid, &code.flow_id),
-        digest: digest_of(&request.code),
+        digest: digest_of(text),
         id: provider.random_id(),
         now,
     };

@@ -40,11 +40,7 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     authentication_config: Option<PathBuf>,
     /// One more flag for kube-apiserver; may be repeated
-    #[arg(
-        long = "api-server-flag",
-        value_name = "FLAG",
-        allow_hyphen_values = true
-    )]
+    #[arg(long = "api-server-flag", value_name = "FLAG", allow_hyphen_values = true)]
     api_server_flags: Vec<String>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -68,9 +64,7 @@ async fn run(args: Args) -> Result<u8> {
         plane = start(&args) => plane?,
         signal = signals.next() => return Ok(code_of(signal)),
     };
-    let status = Companion::spawn(&args.command, &plane)?
-        .wait(&mut signals)
-        .await?;
+    let status = Companion::spawn(&args.command, &plane)?.wait(&mut signals).await?;
     Ok(match (status.code(), status.signal()) {
         (Some(code), _) => u8::try_from(code).unwrap_or(u8::MAX),
         (None, signal) => u8::try_from(128 + signal.unwrap_or_default()).unwrap_or(u8::MAX),
@@ -117,9 +111,7 @@ impl Companion {
         if stdin().is_terminal() {
             command.stdin(Stdio::null());
         }
-        let command = command
-            .spawn()
-            .context("failed to run setpriv (util-linux)")?;
+        let command = command.spawn().context("failed to run setpriv (util-linux)")?;
         let group = command.id().context("the command has no process id")?;
         let watchdog = Command::new("sh")
             .args(["-c", WATCHDOG, &group.to_string()])
@@ -127,15 +119,8 @@ impl Companion {
             .process_group(0)
             .spawn()
             .context("failed to start the watchdog")?;
-        let group = i32::try_from(group)
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("no process id")?;
-        Ok(Self {
-            command,
-            group,
-            watchdog,
-        })
+        let group = i32::try_from(group).ok().and_then(Pid::from_raw).context("no process id")?;
+        Ok(Self { command, group, watchdog })
     }
 
     /// Waits for the command to end; hands signals on to its whole group.
@@ -152,10 +137,7 @@ impl Companion {
             _ = signals.next() => {}
         }
         let _ = kill_process_group(self.group, Signal::KILL);
-        self.command
-            .wait()
-            .await
-            .context("failed to wait for the command")
+        self.command.wait().await.context("failed to wait for the command")
     }
 }
 

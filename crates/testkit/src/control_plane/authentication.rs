@@ -34,16 +34,12 @@ impl ControlPlane {
     pub async fn set_authentication_config(&self, yaml: &str) -> Result<()> {
         let path = self.state.join(state::AUTHENTICATION);
         let former = std::fs::read_to_string(&path).with_context(|| {
-            format!(
-                "failed to read {}: was it started with --oidc flags?",
-                path.display()
-            )
+            format!("failed to read {}: was it started with --oidc flags?", path.display())
         })?;
         let lock = File::create(self.state.join("authentication.lock"))
             .context("failed to open the lock of the authentication configuration")?;
         eventually(RELOAD, async || {
-            lock.try_lock()
-                .context("somebody else is changing the authentication configuration")
+            lock.try_lock().context("somebody else is changing the authentication configuration")
         })
         .await?;
         let client = self.admin().await?;
@@ -80,11 +76,7 @@ impl ControlPlane {
         let log =
             std::fs::read_to_string(self.state.join("kube-apiserver.log")).unwrap_or_default();
         let of_reload = |line: &&str| line.contains("authentication config");
-        log.lines()
-            .rev()
-            .find(of_reload)
-            .unwrap_or_default()
-            .to_owned()
+        log.lines().rev().find(of_reload).unwrap_or_default().to_owned()
     }
 }
 
@@ -97,10 +89,7 @@ struct Reloads {
 impl Reloads {
     async fn read(client: &Client) -> Result<Self> {
         let request = http::Request::get("/metrics").body(Vec::new())?;
-        let metrics = client
-            .request_text(request)
-            .await
-            .context("failed to read /metrics")?;
+        let metrics = client.request_text(request).await.context("failed to read /metrics")?;
         Ok(Self::parse(&metrics))
     }
 
@@ -112,16 +101,9 @@ impl Reloads {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum();
         let hash = ours()
-            .find_map(|line| {
-                line.strip_prefix("last_config_info")?
-                    .split(r#",hash=""#)
-                    .nth(1)
-            })
+            .find_map(|line| line.strip_prefix("last_config_info")?.split(r#",hash=""#).nth(1))
             .and_then(|rest| rest.split('"').next());
-        Self {
-            failures,
-            hash: hash.unwrap_or_default().to_owned(),
-        }
+        Self { failures, hash: hash.unwrap_or_default().to_owned() }
     }
 
     fn holds(&self, yaml: &str) -> bool {

@@ -37,12 +37,7 @@ async fn build() -> Result<PathBuf> {
         .output()
         .await
         .with_context(|| format!("failed to run {}", script.display()))?;
-    ensure!(
-        output.status.success(),
-        "{} failed: {}",
-        script.display(),
-        output.status
-    );
+    ensure!(output.status.success(), "{} failed: {}", script.display(), output.status);
     let folder = String::from_utf8(output.stdout).context("the folder's name is not UTF-8")?;
     Ok(PathBuf::from(folder.trim_end()))
 }

@@ -123,14 +123,8 @@ pub fn api_server_flags(
             ("--tls-cert-file", state::SERVER_CERTIFICATE),
             ("--tls-private-key-file", state::SERVER_KEY),
             ("--client-ca-file", state::CA_CERTIFICATE),
-            (
-                "--service-account-signing-key-file",
-                state::SERVICE_ACCOUNT_KEY,
-            ),
-            (
-                "--service-account-key-file",
-                state::SERVICE_ACCOUNT_PUBLIC_KEY,
-            ),
+            ("--service-account-signing-key-file", state::SERVICE_ACCOUNT_KEY),
+            ("--service-account-key-file", state::SERVICE_ACCOUNT_PUBLIC_KEY),
             ("--audit-policy-file", state::AUDIT_POLICY),
             ("--audit-log-path", state::AUDIT_LOG),
         ]
@@ -138,10 +132,7 @@ pub fn api_server_flags(
     );
     match authentication {
         Authentication::Configuration(_) => {
-            flags.push(flag(
-                "--authentication-config",
-                &state.file(state::AUTHENTICATION),
-            ));
+            flags.push(flag("--authentication-config", &state.file(state::AUTHENTICATION)));
         }
         Authentication::LegacyOidc(oidc) => flags.extend(oidc.iter().map(OsString::from)),
     }

@@ -59,10 +59,7 @@ impl ControlPlane {
                 format!("{name} is not set: run this below `with-control-plane -- COMMAND`")
             })
         };
-        Ok(Self {
-            state: folder(STATE_ENV)?,
-            bin: folder(BINARIES_ENV)?,
-        })
+        Ok(Self { state: folder(STATE_ENV)?, bin: folder(BINARIES_ENV)? })
     }
 
     /// For a control plane of one's own: tests that stop, slow or reconfigure it.

@@ -84,10 +84,7 @@ impl RunningControlPlane {
                 api_server_flags(&state, ports, authentication, extra_flags),
             ),
             etcd: part(ETCD, etcd_flags(&state, ports)),
-            handle: ControlPlane {
-                state: state.path().to_owned(),
-                bin,
-            },
+            handle: ControlPlane { state: state.path().to_owned(), bin },
             ports,
             _leases: leases,
             _state: state,
@@ -113,10 +110,7 @@ impl RunningControlPlane {
                 return Ok(Err(ended));
             }
             let request = http::Request::get("/readyz").body(Vec::new())?;
-            let answer = client
-                .request_text(request)
-                .await
-                .context("/readyz did not say ok")?;
+            let answer = client.request_text(request).await.context("/readyz did not say ok")?;
             ensure!(answer == "ok", "/readyz says {answer}");
             Ok(Ok(()))
         })
@@ -154,9 +148,7 @@ impl RunningControlPlane {
             if let Err(ended) = self.etcd.check_alive() {
                 return Ok(Err(ended));
             }
-            TcpStream::connect(address)
-                .await
-                .context("etcd does not listen")?;
+            TcpStream::connect(address).await.context("etcd does not listen")?;
             Ok(Ok(()))
         })
         .await
@@ -172,11 +164,7 @@ impl RunningControlPlane {
     /// The process ids (and process groups) of what runs: API server, etcd.
     pub fn process_ids(&self) -> Vec<u32> {
         let processes = [&self.api_server.process, &self.etcd.process];
-        processes
-            .into_iter()
-            .flatten()
-            .map(Supervised::id)
-            .collect()
+        processes.into_iter().flatten().map(Supervised::id).collect()
     }
 }
 
@@ -207,24 +195,16 @@ impl Part {
 
     fn check_alive(&mut self) -> Result<()> {
         let name = self.name;
-        self.process
-            .as_mut()
-            .with_context(|| format!("{name} is stopped"))?
-            .check_alive()
+        self.process.as_mut().with_context(|| format!("{name} is stopped"))?.check_alive()
     }
 
     fn running(&self) -> Result<&Supervised> {
-        self.process
-            .as_ref()
-            .with_context(|| format!("{} is stopped", self.name))
+        self.process.as_ref().with_context(|| format!("{} is stopped", self.name))
     }
 
     fn describe(&self) -> String {
         let tail = self.running().map(Supervised::log_tail).unwrap_or_default();
-        format!(
-            "{} did not become ready; its log ends with:\n{tail}",
-            self.name
-        )
+        format!("{} did not become ready; its log ends with:\n{tail}", self.name)
     }
 
     fn file(&self, extension: &str) -> PathBuf {

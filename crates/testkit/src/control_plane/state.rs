@@ -56,29 +56,21 @@ impl StateFolder {
         if let Some(path) = path {
             std::fs::create_dir_all(path)
                 .with_context(|| format!("failed to create {}", path.display()))?;
-            let path = path
-                .canonicalize()
-                .context("failed to find the state folder")?;
+            let path = path.canonicalize().context("failed to find the state folder")?;
             std::fs::set_permissions(&path, Permissions::from_mode(OURS_ALONE))
                 .context("failed to close the state folder to others")?;
             let owner = lock(&path)?;
             for stale in [ETCD_DATA, AUDIT_LOG, "etcd.log", "kube-apiserver.log"] {
                 remove(&path.join(stale))?;
             }
-            return Ok(Self {
-                path,
-                _scratch: None,
-                _owner: owner,
-            });
+            return Ok(Self { path, _scratch: None, _owner: owner });
         }
         let parent = std::env::temp_dir();
         // One at a time: else we might take for abandoned what another is just making.
         let uid = rustix::process::getuid().as_raw();
         let prefix = format!("{PREFIX}{uid}-");
         let sweeping = open_lock(&parent.join(format!("{PREFIX}{uid}.lock")))?;
-        sweeping
-            .lock()
-            .context("failed to lock the folder of scratch folders")?;
+        sweeping.lock().context("failed to lock the folder of scratch folders")?;
         remove_abandoned(&parent, &prefix);
         let scratch = tempfile::Builder::new()
             .prefix(&prefix)
@@ -86,15 +78,8 @@ impl StateFolder {
             .tempdir_in(parent)
             .context("failed to make a scratch folder")?;
         let owner = lock(scratch.path())?;
-        let path = scratch
-            .path()
-            .canonicalize()
-            .context("failed to find the scratch folder")?;
-        Ok(Self {
-            path,
-            _scratch: Some(scratch),
-            _owner: owner,
-        })
+        let path = scratch.path().canonicalize().context("failed to find the scratch folder")?;
+        Ok(Self { path, _scratch: Some(scratch), _owner: owner })
     }
 
     pub fn path(&self) -> &Path {
@@ -158,11 +143,8 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 fn remove(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() {
-        std::fs::remove_dir_all(path)
-    } else {
-        std::fs::remove_file(path)
-    };
+    let removed =
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("failed to remove {}", path.display()))
@@ -207,18 +189,12 @@ mod tests {
         let first = StateFolder::create(Some(&path)).unwrap();
         first.write(AUDIT_LOG, "of a former run").unwrap();
         let refusal = StateFolder::create(Some(&path)).unwrap_err().to_string();
-        assert!(
-            refusal.contains("another control plane lives in"),
-            "{refusal}"
-        );
+        assert!(refusal.contains("another control plane lives in"), "{refusal}");
         drop(first);
         let second = StateFolder::create(Some(&path)).unwrap();
         assert!(!second.file(AUDIT_LOG).exists());
         drop(second);
         assert!(path.exists());
-        assert_eq!(
-            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            OURS_ALONE
-        );
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, OURS_ALONE);
     }
 }

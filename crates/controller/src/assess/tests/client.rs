@@ -23,10 +23,9 @@ fn tenant(spec: Value) -> Assessment {
 fn secrets(client: &Client) -> Vec<String> {
     match &client.authentication {
         ClientAuthentication::Public => Vec::new(),
-        ClientAuthentication::Secret(all) => all
-            .iter()
-            .map(|secret| secret.expose_secret().to_owned())
-            .collect(),
+        ClientAuthentication::Secret(all) => {
+            all.iter().map(|secret| secret.expose_secret().to_owned()).collect()
+        }
     }
 }
 
@@ -49,24 +48,11 @@ fn a_tenant_client_is_always_its_namespace_and_name() {
 
 #[test]
 fn no_field_gives_a_tenant_another_client_id() {
-    for id in [
-        "kubernetes",
-        "app",
-        "team-a/app",
-        "team-b/app",
-        "claviger/app",
-    ] {
+    for id in ["kubernetes", "app", "team-a/app", "team-b/app", "claviger/app"] {
         let assessment = tenant(json!({"clientID": id}));
-        assert_eq!(
-            assessment.client_word(TENANT, "app", "Accepted"),
-            "False/ClientIDNotAllowed"
-        );
+        assert_eq!(assessment.client_word(TENANT, "app", "Accepted"), "False/ClientIDNotAllowed");
         let issuer = assessment.issuer("main").unwrap();
-        assert_eq!(
-            issuer.clients.keys().collect::<Vec<_>>(),
-            ["kubernetes"],
-            "{id}"
-        );
+        assert_eq!(issuer.clients.keys().collect::<Vec<_>>(), ["kubernetes"], "{id}");
         let served = assessment.served("kubernetes").unwrap();
         assert_eq!(served.redirect_uris.len(), 1);
         assert_eq!(assessment.client_secrets.len(), 0);
@@ -79,10 +65,7 @@ fn a_slash_keeps_home_ids_and_tenant_ids_apart() {
     fixture.client(HOME, "sly", json!({"clientID": "team-a/app"}));
     fixture.client(TENANT, "app", json!({}));
     let assessment = fixture.assess();
-    assert_eq!(
-        assessment.client_word(HOME, "sly", "Accepted"),
-        "False/InvalidSpec"
-    );
+    assert_eq!(assessment.client_word(HOME, "sly", "Accepted"), "False/InvalidSpec");
     let uid = assessment.served("team-a/app").unwrap().uid.clone();
     let app = &fixture.world.clients[&ObjectKey::new(TENANT, "app")];
     assert_eq!(Some(uid), app.metadata.uid);
@@ -94,26 +77,14 @@ fn of_two_clients_with_one_id_the_oldest_has_it_even_out_of_service() {
     fixture.client(HOME, "kubernetes", json!({}));
     fixture.client(HOME, "late", json!({"clientID": "kubernetes"}));
     let assessment = fixture.assess();
-    assert_eq!(
-        assessment.client_word(HOME, "late", "Accepted"),
-        "False/ClientIDConflict"
-    );
-    assert_eq!(
-        assessment.client_word(HOME, "kubernetes", "Ready"),
-        "True/Ready"
-    );
+    assert_eq!(assessment.client_word(HOME, "late", "Accepted"), "False/ClientIDConflict");
+    assert_eq!(assessment.client_word(HOME, "kubernetes", "Ready"), "True/Ready");
     let mut broken = Fixture::new();
     broken.client(HOME, "kubernetes", generated("nowhere"));
     broken.client(HOME, "late", json!({"clientID": "kubernetes"}));
     let assessment = broken.assess();
-    assert_eq!(
-        assessment.client_word(HOME, "late", "Accepted"),
-        "False/ClientIDConflict"
-    );
-    assert!(matches!(
-        assessment.entry("kubernetes"),
-        Some(ClientEntry::OutOfService)
-    ));
+    assert_eq!(assessment.client_word(HOME, "late", "Accepted"), "False/ClientIDConflict");
+    assert!(matches!(assessment.entry("kubernetes"), Some(ClientEntry::OutOfService)));
 }
 
 #[test]
@@ -125,10 +96,7 @@ fn the_same_id_at_two_issuers_is_no_conflict() {
     fixture.client(HOME, "app2", other);
     let assessment = fixture.assess();
     for name in ["main", "other"] {
-        assert!(
-            assessment.issuer(name).unwrap().client("app").is_some(),
-            "{name}"
-        );
+        assert!(assessment.issuer(name).unwrap().client("app").is_some(), "{name}");
     }
 }
 
@@ -140,12 +108,7 @@ fn a_client_of_somebody_elses_issuer_gets_no_status_no_entry_and_no_secret() {
         let spec = merged(generated("creds"), json!({"issuerRef": reference}));
         fixture.client(TENANT, "app", spec);
         let assessment = fixture.assess();
-        assert!(
-            assessment
-                .updates
-                .iter()
-                .all(|u| u.resource.kind != "OAuth2Client")
-        );
+        assert!(assessment.updates.iter().all(|u| u.resource.kind != "OAuth2Client"));
         assert!(assessment.issuer("main").unwrap().clients.is_empty());
         assert!(assessment.client_secrets.is_empty());
     }
@@ -154,10 +117,7 @@ fn a_client_of_somebody_elses_issuer_gets_no_status_no_entry_and_no_secret() {
 #[test]
 fn a_client_of_a_missing_issuer_is_told_so() {
     let assessment = tenant(json!({"issuerRef": {"name": "gone", "namespace": HOME}}));
-    assert_eq!(
-        assessment.client_word(TENANT, "app", "ResolvedRefs"),
-        "False/IssuerNotFound"
-    );
+    assert_eq!(assessment.client_word(TENANT, "app", "ResolvedRefs"), "False/IssuerNotFound");
 }
 
 #[test]
@@ -172,33 +132,15 @@ fn an_issuer_admits_only_the_namespaces_it_names() {
     ];
     for (namespaces, admitted) in table {
         let mut fixture = Fixture::new();
-        fixture.issuer(
-            "main",
-            json!({"allowedClients": {"namespaces": namespaces}}),
-        );
+        fixture.issuer("main", json!({"allowedClients": {"namespaces": namespaces}}));
         fixture.client(TENANT, "app", generated("creds"));
         fixture.client(HOME, "app", json!({}));
         let assessment = fixture.assess();
-        assert!(
-            assessment.served("app").is_some(),
-            "home is always admitted"
-        );
+        assert!(assessment.served("app").is_some(), "home is always admitted");
         let word = assessment.client_word(TENANT, "app", "Accepted");
-        assert_eq!(
-            word == "False/NamespaceNotAllowed",
-            !admitted,
-            "{namespaces}"
-        );
-        assert_eq!(
-            assessment.entry("team-a/app").is_some(),
-            admitted,
-            "{namespaces}"
-        );
-        assert_eq!(
-            assessment.client_secrets.len(),
-            usize::from(admitted),
-            "{namespaces}"
-        );
+        assert_eq!(word == "False/NamespaceNotAllowed", !admitted, "{namespaces}");
+        assert_eq!(assessment.entry("team-a/app").is_some(), admitted, "{namespaces}");
+        assert_eq!(assessment.client_secrets.len(), usize::from(admitted), "{namespaces}");
     }
 }
 
@@ -208,10 +150,7 @@ fn without_tenants_no_tenant_client_is_served() {
     fixture.issuer("main", json!({"tenants": null}));
     fixture.client(TENANT, "app", json!({}));
     let assessment = fixture.assess();
-    assert_eq!(
-        assessment.client_word(TENANT, "app", "Accepted"),
-        "False/NamespaceNotAllowed"
-    );
+    assert_eq!(assessment.client_word(TENANT, "app", "Accepted"), "False/NamespaceNotAllowed");
     assert!(assessment.entry("team-a/app").is_none());
 }
 
@@ -237,10 +176,7 @@ fn a_tenant_that_asks_for_more_than_it_is_granted_is_refused_and_not_served() {
         let assessment = tenant(spec.clone());
         let (status, reason, _) = assessment.said("OAuth2Client", (TENANT, "app"), "Accepted");
         assert_eq!(status, "False", "{spec}");
-        assert!(
-            ["TenantPolicyViolation", "InvalidSpec"].contains(&reason.as_str()),
-            "{spec}"
-        );
+        assert!(["TenantPolicyViolation", "InvalidSpec"].contains(&reason.as_str()), "{spec}");
         assert!(assessment.served("team-a/app").is_none(), "{spec}");
         assert!(assessment.client_secrets.is_empty(), "{spec}");
     }
@@ -276,33 +212,13 @@ fn what_a_tenant_gets_by_default_is_cut_to_what_is_granted() {
     fixture.client(TENANT, "app", long);
     let assessment = fixture.assess();
     let client = assessment.served("team-a/app").unwrap();
-    assert_eq!(
-        client.scopes.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["email", "openid"]
-    );
-    assert_eq!(
-        client.grants.iter().copied().collect::<Vec<_>>(),
-        [Grant::AuthorizationCode]
-    );
+    assert_eq!(client.scopes.iter().map(String::as_str).collect::<Vec<_>>(), ["email", "openid"]);
+    assert_eq!(client.grants.iter().copied().collect::<Vec<_>>(), [Grant::AuthorizationCode]);
     assert_eq!(client.lifetimes.id_token, 120);
     assert_eq!(client.lifetimes.access_token, 120);
-    assert_eq!(
-        (
-            client.lifetimes.refresh_idle,
-            client.lifetimes.refresh_absolute
-        ),
-        (3_600, 3_600)
-    );
-    assert!(
-        client.consent_required,
-        "a tenant may not skip consent unless it is granted"
-    );
-    assert!(
-        client
-            .allowed_connectors
-            .as_ref()
-            .is_some_and(|only| only.contains("local"))
-    );
+    assert_eq!((client.lifetimes.refresh_idle, client.lifetimes.refresh_absolute), (3_600, 3_600));
+    assert!(client.consent_required, "a tenant may not skip consent unless it is granted");
+    assert!(client.allowed_connectors.as_ref().is_some_and(|only| only.contains("local")));
     let (_, _, message) = assessment.said("OAuth2Client", (TENANT, "app"), "Accepted");
     assert!(message.contains("scope groups is withheld"), "{message}");
 }
@@ -311,10 +227,7 @@ fn what_a_tenant_gets_by_default_is_cut_to_what_is_granted() {
 fn the_stricter_of_two_lifetimes_wins_whoever_said_it() {
     for (own, wanted) in [(60, 60), (3_600, 3_600), (7_200, 3_600)] {
         let assessment = tenant(json!({"idTokenLifetimeSeconds": own}));
-        assert_eq!(
-            assessment.served("team-a/app").unwrap().lifetimes.id_token,
-            wanted
-        );
+        assert_eq!(assessment.served("team-a/app").unwrap().lifetimes.id_token, wanted);
     }
 }
 
@@ -325,13 +238,7 @@ fn consent_is_the_issuers_the_clients_or_the_tenants_whichever_may_say() {
         (HOME, "Skip", None, None, false),
         (HOME, "Skip", None, Some("Required"), true),
         (TENANT, "Skip", Some("Required"), Some("Skip"), true),
-        (
-            TENANT,
-            "Required",
-            Some("ClientChoice"),
-            Some("Skip"),
-            false,
-        ),
+        (TENANT, "Required", Some("ClientChoice"), Some("Skip"), false),
         (TENANT, "Required", Some("ClientChoice"), None, true),
     ];
     for (namespace, issuer, tenants, client, wanted) in table {
@@ -342,55 +249,28 @@ fn consent_is_the_issuers_the_clients_or_the_tenants_whichever_may_say() {
         fixture.issuer("main", json!({"consent": issuer, "tenants": policy}));
         fixture.client(namespace, "app", json!({"consent": client}));
         let assessment = fixture.assess();
-        let id = if namespace == HOME {
-            "app"
-        } else {
-            "team-a/app"
-        };
-        assert_eq!(
-            assessment.served(id).unwrap().consent_required,
-            wanted,
-            "{issuer} {client:?}"
-        );
+        let id = if namespace == HOME { "app" } else { "team-a/app" };
+        assert_eq!(assessment.served(id).unwrap().consent_required, wanted, "{issuer} {client:?}");
     }
 }
 
 #[test]
 fn a_tenant_without_granted_connectors_is_refused_instead_of_locked_out() {
     let mut fixture = Fixture::new();
-    fixture.issuer(
-        "main",
-        json!({"tenants": {"allowedRedirectURIHosts": ["app.example.com"]}}),
-    );
+    fixture.issuer("main", json!({"tenants": {"allowedRedirectURIHosts": ["app.example.com"]}}));
     fixture.client(TENANT, "app", json!({}));
     let assessment = fixture.assess();
-    assert_eq!(
-        assessment.client_word(TENANT, "app", "Accepted"),
-        "False/TenantPolicyViolation"
-    );
+    assert_eq!(assessment.client_word(TENANT, "app", "Accepted"), "False/TenantPolicyViolation");
 }
 
 #[test]
 fn trusting_peers_opens_only_the_trusting_clients_own_audience() {
     let mut fixture = Fixture::new();
     fixture.client(HOME, "kubernetes", json!({}));
-    fixture.client(
-        TENANT,
-        "app",
-        json!({"trustedPeers": ["kubernetes", "team-a/app"]}),
-    );
+    fixture.client(TENANT, "app", json!({"trustedPeers": ["kubernetes", "team-a/app"]}));
     let assessment = fixture.assess();
-    assert!(
-        assessment
-            .served("kubernetes")
-            .unwrap()
-            .trusted_peers
-            .is_empty()
-    );
-    assert_eq!(
-        assessment.served("team-a/app").unwrap().trusted_peers.len(),
-        2
-    );
+    assert!(assessment.served("kubernetes").unwrap().trusted_peers.is_empty());
+    assert_eq!(assessment.served("team-a/app").unwrap().trusted_peers.len(), 2);
 }
 
 #[test]
@@ -398,11 +278,7 @@ fn a_given_secret_needs_the_label_the_key_and_some_length() {
     let good = ("secret", "0123456789abcdef\n");
     let table = [
         ("connector", good, "False/SecretNotLabelled"),
-        (
-            "client",
-            ("other", "0123456789abcdef"),
-            "False/SecretKeyNotFound",
-        ),
+        ("client", ("other", "0123456789abcdef"), "False/SecretKeyNotFound"),
         ("client", ("secret", "short"), "False/SecretInvalid"),
         ("client", good, "True/ResolvedRefs"),
     ];
@@ -412,20 +288,13 @@ fn a_given_secret_needs_the_label_the_key_and_some_length() {
         fixture.client(HOME, "app", confidential(reference));
         fixture.secret((HOME, "mine"), label, &[data]);
         let assessment = fixture.assess();
-        assert_eq!(
-            assessment.client_word(HOME, "app", "ResolvedRefs"),
-            wanted,
-            "{label}"
-        );
+        assert_eq!(assessment.client_word(HOME, "app", "ResolvedRefs"), wanted, "{label}");
         match assessment.entry("app") {
             Some(ClientEntry::InService(client)) => {
                 assert_eq!(secrets(client), ["0123456789abcdef"]);
                 assert_eq!(wanted, "True/ResolvedRefs");
             }
-            entry => assert!(
-                matches!(entry, Some(ClientEntry::OutOfService)),
-                "its sessions wait"
-            ),
+            entry => assert!(matches!(entry, Some(ClientEntry::OutOfService)), "its sessions wait"),
         }
     }
 }
@@ -436,18 +305,12 @@ fn secrets_of_a_namespace_that_is_not_watched_or_is_forbidden_name_the_rolebindi
     for progress in [None, Some(Progress::Denied)] {
         let mut fixture = Fixture::new();
         fixture.world.sources.remove(&source);
-        fixture
-            .world
-            .sources
-            .extend(progress.map(|progress| (source.clone(), progress)));
+        fixture.world.sources.extend(progress.map(|progress| (source.clone(), progress)));
         fixture.client(TENANT, "app", generated("creds"));
         let assessment = fixture.assess();
         let (_, reason, message) = assessment.said("OAuth2Client", (TENANT, "app"), "ResolvedRefs");
         assert_eq!(reason, "SecretAccessDenied");
-        assert!(
-            message.contains("rolebinding claviger-secrets --namespace team-a"),
-            "{message}"
-        );
+        assert!(message.contains("rolebinding claviger-secrets --namespace team-a"), "{message}");
         assert!(assessment.client_secrets.is_empty());
     }
 }
@@ -460,10 +323,7 @@ fn type_and_authentication_must_fit() {
         let mut fixture = Fixture::new();
         fixture.client(HOME, "app", spec);
         let assessment = fixture.assess();
-        assert_eq!(
-            assessment.client_word(HOME, "app", "Accepted"),
-            "False/InvalidSpec"
-        );
+        assert_eq!(assessment.client_word(HOME, "app", "Accepted"), "False/InvalidSpec");
         assert!(assessment.served("app").is_none());
         assert!(assessment.client_secrets.is_empty());
     }
@@ -474,14 +334,8 @@ fn an_algorithm_nobody_signs_is_refused() {
     let mut fixture = Fixture::new();
     fixture.client(HOME, "app", json!({"idTokenSigningAlgorithm": "RS256"}));
     let assessment = fixture.assess();
-    assert_eq!(
-        assessment.client_word(HOME, "app", "Accepted"),
-        "False/AlgorithmNotAvailable"
-    );
-    assert!(matches!(
-        assessment.entry("app"),
-        Some(ClientEntry::OutOfService)
-    ));
+    assert_eq!(assessment.client_word(HOME, "app", "Accepted"), "False/AlgorithmNotAvailable");
+    assert!(matches!(assessment.entry("app"), Some(ClientEntry::OutOfService)));
 }
 
 #[test]
@@ -501,20 +355,13 @@ fn add_generated(fixture: &mut Fixture, name: &str, owner: &str) {
     ];
     fixture.secret((TENANT, name), "client", &data);
     let key = ObjectKey::new(TENANT, name);
-    let secret = fixture
-        .world
-        .secrets
-        .get_mut(&key)
-        .map(Arc::make_mut)
-        .unwrap();
+    let secret = fixture.world.secrets.get_mut(&key).map(Arc::make_mut).unwrap();
     secret.metadata.owner_references = Some(vec![serde_json::from_value(json!({
         "apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2Client", "name": "app", "uid": owner,
     }))
     .unwrap()]);
-    secret.metadata.annotations = Some(BTreeMap::from([(
-        labels::ROTATION.to_owned(),
-        "0".to_owned(),
-    )]));
+    secret.metadata.annotations =
+        Some(BTreeMap::from([(labels::ROTATION.to_owned(), "0".to_owned())]));
 }
 
 fn wanted(assessment: &Assessment) -> Option<&ClientSecret> {
@@ -526,23 +373,14 @@ fn a_generated_secret_is_planned_then_served_with_the_one_before() {
     let mut fixture = Fixture::new();
     fixture.client(TENANT, "app", generated("creds"));
     let assessment = fixture.assess();
-    assert_eq!(
-        assessment.client_word(TENANT, "app", "ResolvedRefs"),
-        "False/Progressing"
-    );
+    assert_eq!(assessment.client_word(TENANT, "app", "ResolvedRefs"), "False/Progressing");
     assert!(wanted(&assessment).is_some_and(|secret| secret.observed.is_none()));
     let uid = wanted(&assessment).unwrap().client_uid.clone();
     add_generated(&mut fixture, "creds", &uid);
     let assessment = fixture.assess();
     let client = assessment.served("team-a/app").unwrap();
     assert_eq!(secrets(client), ["0123456789abcdef", "fedcba9876543210"]);
-    assert!(
-        wanted(&assessment)
-            .unwrap()
-            .wanted(|| "new".into())
-            .is_none(),
-        "nothing to write"
-    );
+    assert!(wanted(&assessment).unwrap().wanted(|| "new".into()).is_none(), "nothing to write");
 }
 
 #[test]
@@ -552,17 +390,10 @@ fn a_secret_of_another_client_or_of_nobody_is_never_used_or_planned() {
     add_generated(&mut other, "creds", "uid-of-the-client-before");
     let mut nobody = Fixture::new();
     nobody.client(TENANT, "app", generated("creds"));
-    nobody.secret(
-        (TENANT, "creds"),
-        "client",
-        &[("client_secret", "0123456789abcdef")],
-    );
+    nobody.secret((TENANT, "creds"), "client", &[("client_secret", "0123456789abcdef")]);
     for fixture in [&mut other, &mut nobody] {
         let assessment = fixture.assess();
-        assert_eq!(
-            assessment.client_word(TENANT, "app", "ResolvedRefs"),
-            "False/SecretNotOwned"
-        );
+        assert_eq!(assessment.client_word(TENANT, "app", "ResolvedRefs"), "False/SecretNotOwned");
         assert!(assessment.served("team-a/app").is_none());
         assert!(assessment.client_secrets.is_empty());
     }
@@ -572,15 +403,9 @@ fn a_secret_of_another_client_or_of_nobody_is_never_used_or_planned() {
 fn an_unlabelled_secret_in_the_way_is_named_and_looked_at_again() {
     let mut fixture = Fixture::new();
     fixture.client(TENANT, "app", generated("creds"));
-    fixture
-        .world
-        .obstacles
-        .insert(ObjectKey::new(TENANT, "creds"), Obstacle::Foreign);
+    fixture.world.obstacles.insert(ObjectKey::new(TENANT, "creds"), Obstacle::Foreign);
     let assessment = fixture.assess();
-    assert_eq!(
-        assessment.client_word(TENANT, "app", "ResolvedRefs"),
-        "False/SecretNotOwned"
-    );
+    assert_eq!(assessment.client_word(TENANT, "app", "ResolvedRefs"), "False/SecretNotOwned");
     assert!(wanted(&assessment).is_some_and(|secret| secret.observed.is_none()));
 }
 
@@ -592,10 +417,7 @@ fn one_invalid_client_never_hurts_another() {
     fixture.client(TENANT, "worse", json!({"clientID": "good"}));
     let assessment = fixture.assess();
     assert!(assessment.served("good").is_some());
-    assert!(matches!(
-        assessment.entry("bad"),
-        Some(ClientEntry::OutOfService)
-    ));
+    assert!(matches!(assessment.entry("bad"), Some(ClientEntry::OutOfService)));
 }
 
 #[test]

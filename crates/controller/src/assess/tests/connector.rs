@@ -31,9 +31,7 @@ fn with_ldap() -> Fixture {
 }
 
 fn word(fixture: &mut Fixture, condition: &str) -> String {
-    fixture
-        .assess()
-        .word("Connector", (HOME, "ldap"), condition)
+    fixture.assess().word("Connector", (HOME, "ldap"), condition)
 }
 
 #[test]
@@ -41,49 +39,25 @@ fn a_missing_secret_takes_a_connector_out_of_service_until_it_appears() {
     let mut fixture = with_ldap();
     let missing = fixture.assess();
     let (status, reason, message) = missing.said("Connector", (HOME, "ldap"), "ResolvedRefs");
-    assert_eq!(
-        (status.as_str(), reason.as_str()),
-        ("False", "SecretNotFound")
-    );
-    assert!(
-        message.contains("claviger.dev/secret=connector"),
-        "{message}"
-    );
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "SecretNotFound"));
+    assert!(message.contains("claviger.dev/secret=connector"), "{message}");
     let issuer = missing.issuer("main").unwrap();
     assert!(issuer.connectors.is_empty());
     assert_eq!(issuer.unavailable_connectors.len(), 1, "its users wait");
     fixture.secret((HOME, "bind"), "connector", &[("password", "hunter22")]);
     let healed = fixture.assess();
-    assert_eq!(
-        healed.word("Connector", (HOME, "ldap"), "ResolvedRefs"),
-        "True/ResolvedRefs"
-    );
+    assert_eq!(healed.word("Connector", (HOME, "ldap"), "ResolvedRefs"), "True/ResolvedRefs");
     let issuer = healed.issuer("main").unwrap();
-    assert_eq!(
-        (issuer.connectors.len(), issuer.unavailable_connectors.len()),
-        (1, 0)
-    );
+    assert_eq!((issuer.connectors.len(), issuer.unavailable_connectors.len()), (1, 0));
 }
 
 #[test]
 fn a_connector_reads_only_secrets_labelled_for_connectors() {
-    let labels = [
-        "client",
-        "user",
-        "tls",
-        "signing-key",
-        "sealing-ring",
-        "",
-        "Connector",
-    ];
+    let labels = ["client", "user", "tls", "signing-key", "sealing-ring", "", "Connector"];
     for label in labels {
         let mut fixture = with_ldap();
         fixture.secret((HOME, "bind"), label, &[("password", "hunter22")]);
-        assert_eq!(
-            word(&mut fixture, "ResolvedRefs"),
-            "False/SecretNotLabelled",
-            "{label}"
-        );
+        assert_eq!(word(&mut fixture, "ResolvedRefs"), "False/SecretNotLabelled", "{label}");
     }
 }
 
@@ -96,10 +70,7 @@ fn a_connector_cannot_be_pointed_at_the_signing_keys() {
     spec["upstream"]["ldap"]["bind"]["passwordSecretRef"] =
         json!({"name": secret_name("main"), "key": format!("{kid}.pem")});
     fixture.connector("ldap", spec);
-    assert_eq!(
-        word(&mut fixture, "ResolvedRefs"),
-        "False/SecretNotLabelled"
-    );
+    assert_eq!(word(&mut fixture, "ResolvedRefs"), "False/SecretNotLabelled");
 }
 
 #[test]
@@ -107,10 +78,7 @@ fn an_upstream_that_does_not_answer_is_unready_and_stays_offered() {
     let mut fixture = with_ldap();
     fixture.secret((HOME, "bind"), "connector", &[("password", "hunter22")]);
     let unasked = fixture.assess();
-    assert_eq!(
-        unasked.word("Connector", (HOME, "ldap"), "Ready"),
-        "Unknown/NotProbed"
-    );
+    assert_eq!(unasked.word("Connector", (HOME, "ldap"), "Ready"), "Unknown/NotProbed");
     let key = unasked.probes[0].key.clone();
     let failed = ProbeResult::Failed {
         reason: Reason::UpstreamUnreachable,
@@ -119,15 +87,9 @@ fn an_upstream_that_does_not_answer_is_unready_and_stays_offered() {
     fixture.world.probes.insert(key.clone(), failed);
     let down = fixture.assess();
     let (_, reason, message) = down.said("Connector", (HOME, "ldap"), "Ready");
-    assert_eq!(
-        (reason.as_str(), message.as_str()),
-        ("UpstreamUnreachable", "no route to host")
-    );
+    assert_eq!((reason.as_str(), message.as_str()), ("UpstreamUnreachable", "no route to host"));
     assert_eq!(down.issuer("main").unwrap().connectors.len(), 1);
-    assert_eq!(
-        down.word("OIDCIssuer", (HOME, "main"), "Ready"),
-        "True/Ready"
-    );
+    assert_eq!(down.word("OIDCIssuer", (HOME, "main"), "Ready"), "True/Ready");
     fixture.world.probes.insert(key, ProbeResult::Reachable);
     assert_eq!(word(&mut fixture, "Ready"), "True/Ready");
 }
@@ -159,10 +121,8 @@ fn what_a_new_leader_has_not_asked_yet_keeps_what_the_last_one_said() {
     fixture.secret((HOME, "bind"), "connector", &[("password", "hunter22")]);
     let key = fixture.assess().probes[0].key.clone();
     fixture.world.probes.insert(key, ProbeResult::Reachable);
-    let status = fixture.assess().updates.into_iter();
-    let update = status
-        .filter(|u| u.resource.kind == "Connector" && u.key.name == "ldap")
-        .last();
+    let mut updates = fixture.assess().updates.into_iter();
+    let update = updates.find(|u| u.resource.kind == "Connector" && u.key.name == "ldap");
     let mut json =
         serde_json::to_value(&*fixture.world.connectors[&ObjectKey::new(HOME, "ldap")]).unwrap();
     json["status"] = update.unwrap().status;
@@ -184,15 +144,8 @@ fn connectors_that_share_an_issuer_are_told_to_be_distinct() {
     for (spec, wanted) in table {
         let mut fixture = with_ldap();
         fixture.connector("ldap", ldap(spec));
-        assert_eq!(
-            word(&mut fixture, "Accepted"),
-            "True/Accepted",
-            "alone at its issuer"
-        );
-        fixture.issuer(
-            "main",
-            json!({"connectors": [{"name": "ldap"}, {"name": "local"}]}),
-        );
+        assert_eq!(word(&mut fixture, "Accepted"), "True/Accepted", "alone at its issuer");
+        fixture.issuer("main", json!({"connectors": [{"name": "ldap"}, {"name": "local"}]}));
         assert_eq!(word(&mut fixture, "Accepted"), wanted);
     }
 }
@@ -202,28 +155,16 @@ fn a_user_is_in_the_table_of_the_local_connector_only_when_in_service() {
     let mut fixture = Fixture::new();
     fixture.local_user("jane", json!({}));
     let jane = (HOME, "jane");
-    assert_eq!(
-        fixture.assess().word("LocalUser", jane, "ResolvedRefs"),
-        "False/SecretNotFound"
-    );
+    assert_eq!(fixture.assess().word("LocalUser", jane, "ResolvedRefs"), "False/SecretNotFound");
     let before = local_user::assess(&fixture.world);
     assert!(before[0].row.is_none());
     fixture.secret((HOME, "hashes"), "user", &[("jane", "not a hash")]);
-    assert_eq!(
-        fixture.assess().word("LocalUser", jane, "ResolvedRefs"),
-        "False/SecretInvalid"
-    );
+    assert_eq!(fixture.assess().word("LocalUser", jane, "ResolvedRefs"), "False/SecretInvalid");
     fixture.secret((HOME, "hashes"), "user", &[("jane", &format!("{HASH}\n"))]);
-    assert_eq!(
-        fixture.assess().word("LocalUser", jane, "Ready"),
-        "True/Ready"
-    );
+    assert_eq!(fixture.assess().word("LocalUser", jane, "Ready"), "True/Ready");
     let after = local_user::assess(&fixture.world);
     let row = after[0].row.as_ref().unwrap();
-    assert_eq!(
-        Some(row.user_id.as_str()),
-        after[0].object.metadata.uid.as_deref()
-    );
+    assert_eq!(Some(row.user_id.as_str()), after[0].object.metadata.uid.as_deref());
     assert!(row.active);
 }
 
@@ -232,33 +173,21 @@ fn a_disabled_user_is_known_and_unready() {
     let mut fixture = Fixture::new();
     fixture.secret((HOME, "hashes"), "user", &[("jane", HASH)]);
     fixture.local_user("jane", json!({"state": "Disabled"}));
-    assert_eq!(
-        fixture.assess().word("LocalUser", (HOME, "jane"), "Ready"),
-        "False/Disabled"
-    );
+    assert_eq!(fixture.assess().word("LocalUser", (HOME, "jane"), "Ready"), "False/Disabled");
     let users = local_user::assess(&fixture.world);
     assert!(users[0].row.as_ref().is_some_and(|row| !row.active));
 }
 
 #[test]
 fn of_two_users_with_one_address_or_id_the_oldest_has_it() {
-    for spec in [
-        json!({"email": "JANE@example.com"}),
-        json!({"userID": "42"}),
-    ] {
+    for spec in [json!({"email": "JANE@example.com"}), json!({"userID": "42"})] {
         let mut fixture = Fixture::new();
         fixture.secret((HOME, "hashes"), "user", &[("jane", HASH), ("late", HASH)]);
         fixture.local_user("jane", json!({"userID": "42"}));
         fixture.local_user("late", spec);
         let assessment = fixture.assess();
-        assert_eq!(
-            assessment.word("LocalUser", (HOME, "jane"), "Ready"),
-            "True/Ready"
-        );
-        assert_eq!(
-            assessment.word("LocalUser", (HOME, "late"), "Accepted"),
-            "False/UserConflict"
-        );
+        assert_eq!(assessment.word("LocalUser", (HOME, "jane"), "Ready"), "True/Ready");
+        assert_eq!(assessment.word("LocalUser", (HOME, "late"), "Accepted"), "False/UserConflict");
         let rows = local_user::assess(&fixture.world);
         assert_eq!(rows.iter().filter(|user| user.row.is_some()).count(), 1);
     }

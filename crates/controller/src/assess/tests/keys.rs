@@ -1,5 +1,6 @@
 use super::*;
 use crate::world::Obstacle;
+use claviger_jose::PublicKey;
 
 fn main_key(assessment: &Assessment, condition: &str) -> String {
     assessment.word("SigningKey", (HOME, "main"), condition)
@@ -11,7 +12,7 @@ fn the_jwks_holds_the_active_and_the_next_key_and_one_signer_per_algorithm() {
     let kids = fixture.ring("main", &["ES256"]);
     let assessment = fixture.assess();
     let keys = &assessment.issuer("main").unwrap().keys;
-    let published: Vec<&str> = keys.key_set.keys().iter().map(|key| key.kid()).collect();
+    let published: Vec<&str> = keys.key_set.keys().iter().map(PublicKey::kid).collect();
     assert_eq!(published, kids);
     assert_eq!(keys.signers[&Algorithm::ES256].kid(), kids[0]);
     assert!(keys.jwks.contains(&kids[1]));
@@ -28,17 +29,9 @@ fn a_signer_is_built_once_and_kept() {
     fixture.client(HOME, "app", json!({}));
     assert!(Arc::ptr_eq(&first, &signer(&fixture.assess())));
     let key = ObjectKey::new(HOME, &secret_name("main"));
-    let secret = fixture
-        .world
-        .secrets
-        .get_mut(&key)
-        .map(Arc::make_mut)
-        .unwrap();
+    let secret = fixture.world.secrets.get_mut(&key).map(Arc::make_mut).unwrap();
     secret.metadata.resource_version = Some("touched".into());
-    assert!(
-        Arc::ptr_eq(&first, &signer(&fixture.assess())),
-        "another version, the same key"
-    );
+    assert!(Arc::ptr_eq(&first, &signer(&fixture.assess())), "another version, the same key");
 }
 
 #[test]
@@ -46,35 +39,23 @@ fn several_signing_keys_merge_and_the_first_gives_the_default() {
     let mut fixture = Fixture::new();
     fixture.signing_key("wide", json!({"algorithm": "ES384"}));
     fixture.ring("wide", &["ES384"]);
-    fixture.issuer(
-        "main",
-        json!({"signingKeys": [{"name": "main"}, {"name": "wide"}]}),
-    );
+    fixture.issuer("main", json!({"signingKeys": [{"name": "main"}, {"name": "wide"}]}));
     fixture.client(HOME, "app", json!({"idTokenSigningAlgorithm": "ES384"}));
     let assessment = fixture.assess();
     let keys = &assessment.issuer("main").unwrap().keys;
     assert_eq!(keys.signers.len(), 2);
     assert_eq!(keys.key_set.keys().len(), 4);
     assert_eq!(keys.default_algorithm, Algorithm::ES256);
-    assert_eq!(
-        assessment.served("app").unwrap().id_token_algorithm,
-        Algorithm::ES384
-    );
+    assert_eq!(assessment.served("app").unwrap().id_token_algorithm, Algorithm::ES384);
 }
 
 #[test]
 fn a_second_signing_key_that_is_missing_leaves_the_issuer_in_service() {
     let mut fixture = Fixture::new();
-    fixture.issuer(
-        "main",
-        json!({"signingKeys": [{"name": "main"}, {"name": "gone"}]}),
-    );
+    fixture.issuer("main", json!({"signingKeys": [{"name": "main"}, {"name": "gone"}]}));
     let assessment = fixture.assess();
     let main = (HOME, "main");
-    assert_eq!(
-        assessment.word("OIDCIssuer", main, "Ready"),
-        "False/SigningKeyNotFound"
-    );
+    assert_eq!(assessment.word("OIDCIssuer", main, "Ready"), "False/SigningKeyNotFound");
     assert!(assessment.issuer("main").is_some());
 }
 
@@ -82,10 +63,7 @@ fn a_second_signing_key_that_is_missing_leaves_the_issuer_in_service() {
 fn a_revoked_key_leaves_the_jwks_at_once_and_the_next_one_signs() {
     let mut fixture = Fixture::new();
     let kids = fixture.ring("main", &["ES256"]);
-    fixture.signing_key(
-        "main",
-        json!({"algorithm": "ES256", "revokedKeyIDs": [kids[0]]}),
-    );
+    fixture.signing_key("main", json!({"algorithm": "ES256", "revokedKeyIDs": [kids[0]]}));
     let assessment = fixture.assess();
     let keys = &assessment.issuer("main").unwrap().keys;
     assert!(keys.key_set.get(&kids[0]).is_none());
@@ -108,23 +86,13 @@ fn a_deleted_key_secret_is_served_from_memory_and_planned_anew_with_the_same_key
     let mut fixture = Fixture::new();
     let kids = fixture.ring("main", &["ES256"]);
     let secret = fixture.remove_secret(HOME, &secret_name("main"));
-    fixture
-        .world
-        .remembered
-        .insert(ObjectKey::new(HOME, &secret_name("main")), secret);
+    fixture.world.remembered.insert(ObjectKey::new(HOME, &secret_name("main")), secret);
     let assessment = fixture.assess();
     let keys = &assessment.issuer("main").unwrap().keys;
     assert_eq!(keys.signers[&Algorithm::ES256].kid(), kids[0]);
     let plan = &assessment.signing_keys[0];
     assert!(plan.observed.is_none());
-    assert_eq!(
-        plan.ring
-            .keys
-            .iter()
-            .map(|key| key.kid.clone())
-            .collect::<Vec<_>>(),
-        kids
-    );
+    assert_eq!(plan.ring.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>(), kids);
 }
 
 #[test]
@@ -134,23 +102,14 @@ fn a_foreign_secret_is_never_planned_to_be_written() {
     labelled.remove_secret(HOME, &key.name);
     labelled.secret((HOME, &key.name), "connector", &[("password", "theirs")]);
     let assessment = labelled.assess();
-    assert_eq!(
-        main_key(&assessment, "ResolvedRefs"),
-        "False/SecretNotOwned"
-    );
+    assert_eq!(main_key(&assessment, "ResolvedRefs"), "False/SecretNotOwned");
     assert!(assessment.signing_keys.is_empty());
     let mut unlabelled = Fixture::new();
     unlabelled.remove_secret(HOME, &key.name);
     unlabelled.world.obstacles.insert(key, Obstacle::Foreign);
     let assessment = unlabelled.assess();
-    assert_eq!(
-        main_key(&assessment, "ResolvedRefs"),
-        "False/SecretNotOwned"
-    );
-    assert!(
-        assessment.signing_keys[0].observed.is_none(),
-        "only ever a create"
-    );
+    assert_eq!(main_key(&assessment, "ResolvedRefs"), "False/SecretNotOwned");
+    assert!(assessment.signing_keys[0].observed.is_none(), "only ever a create");
 }
 
 #[test]
@@ -158,19 +117,12 @@ fn an_unreadable_key_secret_is_left_alone_and_the_last_good_keys_go_on() {
     let mut fixture = Fixture::new();
     fixture.assess();
     let name = secret_name("main");
-    fixture.secret(
-        (HOME, &name),
-        labels::SECRET_SIGNING_KEY,
-        &[("ring.json", "{}")],
-    );
+    fixture.secret((HOME, &name), labels::SECRET_SIGNING_KEY, &[("ring.json", "{}")]);
     let assessment = fixture.assess();
     assert_eq!(main_key(&assessment, "Ready"), "False/SecretInvalid");
     assert!(assessment.issuer("main").is_some());
     assert!(assessment.signing_keys.is_empty());
-    let mut restarted = Fixture {
-        memo: Memo::default(),
-        ..fixture
-    };
+    let mut restarted = Fixture { memo: Memo::default(), ..fixture };
     let assessment = restarted.assess();
     assert_eq!(main_key(&assessment, "ResolvedRefs"), "False/SecretInvalid");
     assert!(assessment.issuer("main").is_none());
@@ -182,18 +134,11 @@ fn a_key_under_another_keys_id_is_refused() {
     let mut fixture = Fixture::new();
     let kids = fixture.ring("main", &["ES256"]);
     let key = ObjectKey::new(HOME, &secret_name("main"));
-    let secret = fixture
-        .world
-        .secrets
-        .get_mut(&key)
-        .map(Arc::make_mut)
-        .unwrap();
+    let secret = fixture.world.secrets.get_mut(&key).map(Arc::make_mut).unwrap();
     let data = secret.data.as_mut().unwrap();
     let other = data[&format!("{}.pem", kids[1])].clone();
     data.insert(format!("{}.pem", kids[0]), other);
-    let (_, reason, message) = fixture
-        .assess()
-        .said("SigningKey", (HOME, "main"), "ResolvedRefs");
+    let (_, reason, message) = fixture.assess().said("SigningKey", (HOME, "main"), "ResolvedRefs");
     assert_eq!(reason, "SecretInvalid");
     assert!(message.contains("thumbprint"), "{message}");
 }
@@ -205,54 +150,27 @@ fn status_reports_the_ring_and_is_never_read() {
     let key = ObjectKey::new(HOME, "main");
     let forged = json!({"keys": [{"kid": "forged", "algorithm": "ES256", "state": "Active",
         "since": "2026-01-01T00:00:00Z"}]});
-    let object = fixture
-        .world
-        .signing_keys
-        .get_mut(&key)
-        .map(Arc::make_mut)
-        .unwrap();
+    let object = fixture.world.signing_keys.get_mut(&key).map(Arc::make_mut).unwrap();
     object.status = Some(serde_json::from_value(forged).unwrap());
     let assessment = fixture.assess();
-    let update = assessment
-        .updates
-        .iter()
-        .find(|update| update.resource.kind == "SigningKey")
-        .unwrap();
+    let update =
+        assessment.updates.iter().find(|update| update.resource.kind == "SigningKey").unwrap();
     let states: Vec<_> = update.status["keys"]
         .as_array()
         .unwrap()
         .iter()
         .map(|key| (key["kid"].as_str().unwrap(), key["state"].as_str().unwrap()))
         .collect();
-    assert_eq!(
-        states,
-        [
-            (kids[0].as_str(), "Active"),
-            (kids[1].as_str(), "Published")
-        ]
-    );
-    assert!(
-        assessment
-            .issuer("main")
-            .unwrap()
-            .keys
-            .key_set
-            .get("forged")
-            .is_none()
-    );
+    assert_eq!(states, [(kids[0].as_str(), "Active"), (kids[1].as_str(), "Published")]);
+    assert!(assessment.issuer("main").unwrap().keys.key_set.get("forged").is_none());
 }
 
 #[test]
 fn a_rotation_wakes_the_publisher_in_time() {
     let mut fixture = Fixture::new();
-    fixture.signing_key(
-        "main",
-        json!({"algorithm": "ES256", "rotationPeriodSeconds": 600}),
-    );
+    fixture.signing_key("main", json!({"algorithm": "ES256", "rotationPeriodSeconds": 600}));
     for progress in fixture.world.sources.values_mut() {
-        *progress = Progress::Synced {
-            confirmed_at: fixture.now + 10_000,
-        };
+        *progress = Progress::Synced { confirmed_at: fixture.now + 10_000 };
     }
     assert_eq!(fixture.assess().next, Some(fixture.now + 600));
 }
@@ -261,10 +179,5 @@ fn a_rotation_wakes_the_publisher_in_time() {
 fn the_longest_token_of_any_client_counts_for_retirement() {
     let mut fixture = Fixture::new();
     fixture.client(HOME, "app", json!({"idTokenLifetimeSeconds": 7200}));
-    assert_eq!(
-        fixture.assess().signing_keys[0]
-            .policy
-            .longest_token_seconds,
-        7_200
-    );
+    assert_eq!(fixture.assess().signing_keys[0].policy.longest_token_seconds, 7_200);
 }

@@ -1,12 +1,13 @@
 //! A small world to assess: issuer `main` in namespace `claviger` with a local connector, a signing
 //! key and a sealing ring, to which each test adds what it is about.
+#![expect(clippy::needless_pass_by_value, reason = "json! reads best passed by value")]
 
 mod client;
 mod connector;
 mod issuer;
 mod keys;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use claviger_api::labels;
@@ -46,10 +47,7 @@ impl Fixture {
         fixture.signing_key("main", json!({"algorithm": "ES256"}));
         fixture.ring("main", &["ES256"]);
         fixture.sealing_ring();
-        fixture.connector(
-            "local",
-            json!({"displayName": "Local", "upstream": {"local": {}}}),
-        );
+        fixture.connector("local", json!({"displayName": "Local", "upstream": {"local": {}}}));
         fixture.issuer("main", json!({}));
         fixture
     }
@@ -57,29 +55,18 @@ impl Fixture {
     fn empty() -> Self {
         let now = 1_800_000_000;
         let synced = Progress::Synced { confirmed_at: now };
-        let sources = [
-            Source::Clients,
-            Source::Secrets(HOME.into()),
-            Source::Secrets(TENANT.into()),
-        ];
+        let sources =
+            [Source::Clients, Source::Secrets(HOME.into()), Source::Secrets(TENANT.into())];
         let world = World {
             home: HOME.into(),
             sources: sources.into_iter().map(|source| (source, synced)).collect(),
             namespaces: BTreeMap::from([
                 (HOME.to_owned(), BTreeMap::new()),
-                (
-                    TENANT.to_owned(),
-                    BTreeMap::from([("tenant".to_owned(), "yes".to_owned())]),
-                ),
+                (TENANT.to_owned(), BTreeMap::from([("tenant".to_owned(), "yes".to_owned())])),
             ]),
             ..World::default()
         };
-        Self {
-            world,
-            memo: Memo::default(),
-            now,
-            made: 0,
-        }
+        Self { world, memo: Memo::default(), now, made: 0 }
     }
 
     fn assess(&mut self) -> Assessment {
@@ -169,7 +156,7 @@ impl Fixture {
         insert(&mut self.world.secrets, key, secret);
     }
 
-    /// A settled ring of fresh keys for a SigningKey.
+    /// A settled ring of fresh keys for a `SigningKey`.
     fn ring(&mut self, signing_key: &str, algorithms: &[&str]) -> Vec<String> {
         let mut ring = Ring::default();
         for algorithm in algorithms {
@@ -180,17 +167,12 @@ impl Fixture {
                 rotation_request: 0,
                 longest_token_seconds: 600,
                 overlap: 0,
-                revoked: Default::default(),
+                revoked: BTreeSet::new(),
             };
             while ring.step(self.now, &policy).needs_key {
                 let key = PrivateKey::generate(algorithm, 2048).unwrap();
                 let pem = key.to_pkcs8_pem().unwrap();
-                ring.keys.push(RingKey::pending(
-                    key.kid().to_owned(),
-                    algorithm,
-                    pem,
-                    self.now,
-                ));
+                ring.keys.push(RingKey::pending(key.kid().to_owned(), algorithm, pem, self.now));
             }
         }
         let key = (HOME, secret_name(signing_key));
@@ -212,10 +194,7 @@ impl Fixture {
     }
 
     fn remove_secret(&mut self, namespace: &str, name: &str) -> Arc<Secret> {
-        self.world
-            .secrets
-            .remove(&ObjectKey::new(namespace, name))
-            .unwrap()
+        self.world.secrets.remove(&ObjectKey::new(namespace, name)).unwrap()
     }
 }
 
@@ -225,9 +204,7 @@ fn insert<K>(objects: &mut Objects<K>, key: (&str, &str), object: K) {
 
 /// The defaults with the top-level fields that a test says otherwise.
 fn merged(defaults: Value, spec: Value) -> Value {
-    let (Value::Object(mut all), Value::Object(own)) = (defaults, spec) else {
-        panic!()
-    };
+    let (Value::Object(mut all), Value::Object(own)) = (defaults, spec) else { panic!() };
     all.extend(own);
     all.retain(|_, value| !value.is_null());
     Value::Object(all)
@@ -242,10 +219,7 @@ impl Assessment {
             .find(|update| update.resource.kind == kind && update.key == key)
             .unwrap_or_else(|| panic!("no status for {kind} {key}"));
         let conditions = update.status["conditions"].as_array().unwrap();
-        let found = conditions
-            .iter()
-            .find(|one| one["type"] == condition)
-            .unwrap();
+        let found = conditions.iter().find(|one| one["type"] == condition).unwrap();
         let text = |field: &str| found[field].as_str().unwrap().to_owned();
         (text("status"), text("reason"), text("message"))
     }
@@ -261,10 +235,7 @@ impl Assessment {
     }
 
     fn issuer(&self, name: &str) -> Option<&Arc<Issuer>> {
-        self.snapshot
-            .issuers
-            .iter()
-            .find(|issuer| issuer.name == name)
+        self.snapshot.issuers.iter().find(|issuer| issuer.name == name)
     }
 
     fn entry(&self, id: &str) -> Option<&ClientEntry> {
@@ -290,11 +261,7 @@ fn the_small_world_is_in_order_and_all_of_it_is_served() {
         ("Connector", "local"),
         ("OAuth2Client", "kubernetes"),
     ] {
-        assert_eq!(
-            assessment.word(kind, (HOME, name), "Ready"),
-            "True/Ready",
-            "{kind}"
-        );
+        assert_eq!(assessment.word(kind, (HOME, name), "Ready"), "True/Ready", "{kind}");
     }
     assert!(assessment.readiness.is_ready());
     assert!(assessment.served("kubernetes").is_some());
@@ -306,11 +273,6 @@ fn a_world_whose_status_is_written_asks_for_no_write() {
     fixture.client(HOME, "kubernetes", json!({}));
     let first = fixture.assess();
     assert_eq!(first.updates.len(), 4);
-    fn written<K: serde::Serialize + DeserializeOwned>(object: &K, status: &Value) -> K {
-        let mut json = serde_json::to_value(object).unwrap();
-        json["status"] = status.clone();
-        serde_json::from_value(json).unwrap()
-    }
     for update in &first.updates {
         let world = &mut fixture.world;
         match update.resource.kind.as_str() {
@@ -322,11 +284,15 @@ fn a_world_whose_status_is_written_asks_for_no_write() {
     }
     fixture.now += 1_000;
     for progress in fixture.world.sources.values_mut() {
-        *progress = Progress::Synced {
-            confirmed_at: fixture.now,
-        };
+        *progress = Progress::Synced { confirmed_at: fixture.now };
     }
     assert!(fixture.assess().updates.is_empty());
+}
+
+fn written<K: serde::Serialize + DeserializeOwned>(object: &K, status: &Value) -> K {
+    let mut json = serde_json::to_value(object).unwrap();
+    json["status"] = status.clone();
+    serde_json::from_value(json).unwrap()
 }
 
 fn put<K>(objects: &mut Objects<K>, update: &StatusUpdate, written: fn(&K, &Value) -> K) {
@@ -345,9 +311,6 @@ fn a_world_that_nothing_confirms_mints_nothing_and_says_so() {
     let stale = fixture.assess();
     let keys = &stale.issuer("main").unwrap().keys;
     assert_eq!((keys.signers.len(), keys.max_age_seconds), (0, 0));
-    assert!(
-        !keys.key_set.keys().is_empty(),
-        "what was signed can still be verified"
-    );
+    assert!(!keys.key_set.keys().is_empty(), "what was signed can still be verified");
     assert!(!stale.readiness.is_ready());
 }

@@ -1,0 +1,22 @@
+//! The endpoints as browsers and relying parties see them, on the domain's in-memory ports.
+
+#[cfg(test)]
+mod authorization_errors;
+#[cfg(test)]
+mod code_flow;
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod login_form;
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod sealed_blobs;
+#[cfg(test)]
+mod sockets;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod token_endpoint;
+#[cfg(test)]
+mod userinfo;

@@ -1,0 +1,127 @@
+//! Everything sealed opens in one place only: each blob is offered at every other one.
+
+use axum::http::StatusCode;
+
+use crate::rig::{Answer, Browser, Rig};
+
+/// A flow in a browser, with everything sealed that its steps handed out.
+struct Blobs {
+    all: Vec<(&'static str, String)>,
+}
+
+async fn blobs(rig: &Rig) -> Blobs {
+    let mut browser = rig.browser();
+    let form = browser.login_form(&[]).await;
+    let consent = browser.sign_in(&form, "alice", "wonderland").await;
+    let (csrf, grant) = (consent.hidden("csrf"), consent.hidden("grant"));
+    let answer = approve(&mut browser, &form.0, (&csrf, &grant)).await;
+    let code = answer.redirect_param("code").unwrap();
+    let tokens = rig.redeem(&code).await.json();
+    let token = |name: &str| tokens[name].as_str().unwrap().to_owned();
+    let stored = rig.world.sessions.all().pop().unwrap();
+    let cookie = browser.jar.into_values().next().unwrap();
+    let access_token = token("access_token");
+    let bare = access_token.strip_prefix("clv_at_").unwrap().to_owned();
+    Blobs {
+        all: vec![
+            ("flow cookie", cookie),
+            ("form token", csrf),
+            ("consent grant", grant),
+            ("code", code),
+            ("access token", access_token),
+            ("access token without prefix", bare),
+            ("refresh token", token("refresh_token")),
+            ("ID token", token("id_token")),
+            ("session payload", stored.payload),
+        ],
+    }
+}
+
+async fn approve(browser: &mut Browser<'_>, form: &str, sealed: (&str, &str)) -> Answer {
+    let state = form.split_once("state=").unwrap().1;
+    let fields = [("csrf", sealed.0), ("grant", sealed.1), ("approval", "approve")];
+    browser.post(&format!("/approval?state={state}"), &fields).await
+}
+
+fn rig() -> Rig {
+    Rig::with(|world| {
+        world.issuer.connectors.truncate(1);
+        world.change_client("kubernetes", |client| client.consent_required = true);
+    })
+}
+
+#[tokio::test]
+async fn no_blob_is_good_anywhere_but_at_home() {
+    let rig = rig();
+    let blobs = blobs(&rig).await;
+    rig.store_requests();
+    for (what, blob) in &blobs.all {
+        // Not even the code: it was redeemed. Hence it is not offered at its own place here.
+        if *what != "code" {
+            let answer = rig.redeem(blob).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{what} as code");
+            assert_eq!(answer.json()["error"], "invalid_grant", "{what} as code");
+        }
+        if *what != "refresh token" {
+            let answer = rig.refresh(blob).await;
+            assert_eq!(answer.json()["error"], "invalid_grant", "{what} as refresh token");
+        }
+        if *what != "access token" {
+            let answer = rig.userinfo(blob).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what} as access token");
+            let answer = rig.userinfo(&format!("clv_at_{blob}")).await;
+            // With its prefix back, the bare access token is itself again.
+            let itself = *what == "access token without prefix";
+            assert_eq!(answer.status == StatusCode::OK, itself, "clv_at_ and {what}");
+        }
+    }
+    assert!(rig.store_requests().is_empty(), "and no API request was made for any of them");
+}
+
+#[tokio::test]
+async fn no_blob_of_one_flow_is_good_in_another() {
+    let rig = rig();
+    let blobs = blobs(&rig).await;
+    let mut browser = rig.browser();
+    let form = browser.login_form(&[]).await;
+    let consent = browser.sign_in(&form, "alice", "wonderland").await;
+    let (csrf, grant) = (consent.hidden("csrf"), consent.hidden("grant"));
+    rig.store_requests();
+    for (what, blob) in &blobs.all {
+        let answer = approve(&mut browser, &form.0, (&csrf, blob)).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{what} as consent grant");
+        let answer = approve(&mut browser, &form.0, (blob, &grant)).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{what} as form token");
+        let fields = [("login", "alice"), ("password", "wonderland"), ("csrf", blob)];
+        let answer = browser.post(&form.0, &fields).await;
+        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{what} as form token of the login");
+
+        let mut forged = rig.browser();
+        let name = browser.jar.keys().next().unwrap().clone();
+        forged.jar.insert(name, blob.clone());
+        let answer = forged.get(&form.0).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{what} as flow cookie");
+    }
+    assert!(rig.store_requests().is_empty());
+    let answer = approve(&mut browser, &form.0, (&csrf, &grant)).await;
+    assert!(answer.redirect_param("code").is_some(), "its own are good: {answer:?}");
+}
+
+#[tokio::test]
+async fn no_blob_of_one_issuer_is_good_at_another() {
+    let rig = rig();
+    let blobs = blobs(&rig).await;
+    let mut issuer = rig.world.issuer.clone();
+    issuer.uid = "uid-of-another-issuer".into();
+    rig.snapshot.store(std::sync::Arc::new(claviger_domain::Snapshot {
+        issuers: vec![std::sync::Arc::new(issuer)],
+        ..claviger_domain::Snapshot::default()
+    }));
+    rig.store_requests();
+    for (what, blob) in &blobs.all {
+        assert_eq!(rig.redeem(blob).await.json()["error"], "invalid_grant", "{what}");
+        assert_eq!(rig.refresh(blob).await.json()["error"], "invalid_grant", "{what}");
+        assert_eq!(rig.userinfo(blob).await.status, StatusCode::UNAUTHORIZED, "{what}");
+    }
+    assert!(rig.store_requests().is_empty());
+}

@@ -1,0 +1,54 @@
+//! `/userinfo`: bearer tokens by header or form, refusals with a challenge (RFC 6750 3).
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
+
+use crate::rig::Rig;
+
+async fn access_token(rig: &Rig) -> String {
+    let code = rig.browser().code(&[]).await;
+    let tokens = rig.redeem(&code).await.json();
+    rig.store_requests();
+    tokens["access_token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_token_is_taken_by_header_or_form_and_answers_from_memory() {
+    let rig = Rig::with_one_connector();
+    let token = access_token(&rig).await;
+    let by_header = rig.userinfo(&token).await;
+    let by_form = rig.post("/userinfo", &[("access_token", &token)]).await;
+    assert_eq!(by_header.status, StatusCode::OK);
+    assert_eq!(by_header.json(), by_form.json());
+    assert_eq!(by_header.json()["email_verified"], true);
+    assert_eq!(by_header.header("cache-control"), "no-store");
+    let request = rig.request(Method::POST, "/userinfo");
+    let request = request.header("authorization", format!("Bearer {token}"));
+    let empty = rig.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(empty.status, StatusCode::OK, "a post without a body: {empty:?}");
+    assert!(rig.store_requests().is_empty());
+}
+
+#[tokio::test]
+async fn refusals_carry_a_challenge() {
+    let rig = Rig::with_one_connector();
+    let token = access_token(&rig).await;
+    let none = rig.get("/userinfo").await;
+    assert_eq!(none.status, StatusCode::UNAUTHORIZED);
+    let challenge = none.header("www-authenticate");
+    assert!(challenge.starts_with("Bearer") && !challenge.contains("error"), "{challenge}");
+    let in_query = rig.get(&format!("/userinfo?access_token={token}")).await;
+    assert_eq!(in_query.status, StatusCode::UNAUTHORIZED, "never from the query");
+    let forged = rig.userinfo(&format!("{token}x")).await;
+    assert_eq!(forged.status, StatusCode::UNAUTHORIZED);
+    let challenge = forged.header("www-authenticate");
+    assert!(challenge.starts_with("Bearer "), "{challenge}");
+    assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
+    rig.world.clock.advance(601);
+    assert_eq!(rig.userinfo(&token).await.status, StatusCode::UNAUTHORIZED, "past its time");
+    let request = rig.request(Method::POST, "/userinfo").header("content-type", crate::rig::FORM);
+    let request = request.header("authorization", "Bearer a");
+    let twice = rig.send(request.body(Body::from("access_token=a")).unwrap()).await;
+    assert_eq!(twice.status, StatusCode::BAD_REQUEST);
+    assert!(twice.header("www-authenticate").contains("invalid_request"));
+}
