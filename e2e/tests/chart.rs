@@ -43,13 +43,8 @@ const HOME: &[&str] = &[
     "patch coordination.k8s.io/leases claviger-leader",
 ];
 /// What it may do in its own namespace and in each of `tenantNamespaces`.
-const TENANT: &[&str] = &[
-    "get /secrets",
-    "list /secrets",
-    "watch /secrets",
-    "create /secrets",
-    "update /secrets",
-];
+const TENANT: &[&str] =
+    &["get /secrets", "list /secrets", "watch /secrets", "create /secrets", "update /secrets"];
 /// What it may do in every namespace.
 const ANYWHERE: &[&str] = &[
     "get claviger.dev/oauth2clients",
@@ -78,11 +73,7 @@ fn run(command: &mut Command, input: &str) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("failed to start {command:?}"))?;
-    child
-        .stdin
-        .take()
-        .context("no standard input")?
-        .write_all(input.as_bytes())?;
+    child.stdin.take().context("no standard input")?.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} failed: {complaint}");
@@ -100,21 +91,8 @@ fn object(plane: &ControlPlane, arguments: &[&str]) -> Result<Value> {
 
 /// Applies a file or folder as strictly as kubectl can: no unknown field, no warning.
 fn apply(plane: &ControlPlane, namespace: &str, path: &str) -> Result<String> {
-    let strictly = [
-        "apply",
-        "--server-side",
-        "--validate=strict",
-        "--warnings-as-errors",
-    ];
-    kubectl(
-        plane,
-        &[
-            &strictly[..],
-            &["--namespace", namespace, "--filename", path],
-        ]
-        .concat(),
-        "",
-    )
+    let strictly = ["apply", "--server-side", "--validate=strict", "--warnings-as-errors"];
+    kubectl(plane, &[&strictly[..], &["--namespace", namespace, "--filename", path]].concat(), "")
 }
 
 fn create_namespace(plane: &ControlPlane, name: &str) -> Result<String> {
@@ -138,21 +116,13 @@ fn rights(plane: &ControlPlane, kubeconfig: &Path, namespace: &str) -> Result<BT
         "-",
     ]);
     let review: Value = serde_json::from_str(&run(&mut command, &review.to_string())?)?;
-    ensure!(
-        review["status"]["incomplete"] == json!(false),
-        "the API server knows only a part"
-    );
+    ensure!(review["status"]["incomplete"] == json!(false), "the API server knows only a part");
     let words = |value: &Value| -> Vec<String> {
         let words = value.as_array().into_iter().flatten();
-        words
-            .map(|word| word.as_str().unwrap_or_default().to_owned())
-            .collect()
+        words.map(|word| word.as_str().unwrap_or_default().to_owned()).collect()
     };
     let mut rights = BTreeSet::new();
-    for rule in review["status"]["resourceRules"]
-        .as_array()
-        .context("no rules")?
-    {
+    for rule in review["status"]["resourceRules"].as_array().context("no rules")? {
         let mut names = words(&rule["resourceNames"]);
         if names.is_empty() {
             names.push(String::new());
@@ -173,27 +143,12 @@ fn rights(plane: &ControlPlane, kubeconfig: &Path, namespace: &str) -> Result<BT
 
 /// A kubeconfig of a service account that was given nothing: what everybody may do.
 async fn nobody(plane: &ControlPlane) -> Result<PathBuf> {
-    kubectl(
-        plane,
-        &[
-            "create",
-            "serviceaccount",
-            "nobody",
-            "--namespace",
-            "default",
-        ],
-        "",
-    )?;
+    kubectl(plane, &["create", "serviceaccount", "nobody", "--namespace", "default"], "")?;
     plane.service_account_kubeconfig("default", "nobody").await
 }
 
 fn all(lists: &[&[&str]]) -> BTreeSet<String> {
-    lists
-        .iter()
-        .copied()
-        .flatten()
-        .map(|right| (*right).to_owned())
-        .collect()
+    lists.iter().copied().flatten().map(|right| (*right).to_owned()).collect()
 }
 
 async fn the_service_account_has_exactly_its_rights(plane: &ControlPlane) -> Result<()> {
@@ -205,10 +160,8 @@ async fn the_service_account_has_exactly_its_rights(plane: &ControlPlane) -> Res
         ("default", all(&[ANYWHERE])),
     ] {
         let given = rights(plane, &everybody, namespace)?;
-        let own: BTreeSet<String> = rights(plane, &account, namespace)?
-            .difference(&given)
-            .cloned()
-            .collect();
+        let own: BTreeSet<String> =
+            rights(plane, &account, namespace)?.difference(&given).cloned().collect();
         assert_eq!(own, expected, "rights in {namespace}");
     }
     Ok(())
@@ -218,11 +171,7 @@ fn no_role_for_people_holds_sessions(plane: &ControlPlane) -> Result<()> {
     for role in ["claviger-view", "claviger-edit", "claviger-admin"] {
         let role = object(plane, &["clusterrole", role])?;
         let rules = role["rules"].as_array().context("a role without rules")?;
-        for resource in rules
-            .iter()
-            .filter_map(|rule| rule["resources"].as_array())
-            .flatten()
-        {
+        for resource in rules.iter().filter_map(|rule| rule["resources"].as_array()).flatten() {
             let kind = resource.as_str().unwrap_or_default();
             assert!(!kind.contains("session") && !kind.contains('*'), "{role}");
         }
@@ -240,19 +189,11 @@ fn the_pod_is_admitted_as_restricted(plane: &ControlPlane) -> Result<()> {
         "metadata": {"name": "claviger", "namespace": "home"},
         "spec": deployment["spec"]["template"]["spec"],
     });
-    let create = [
-        "create",
-        "--dry-run=server",
-        "--validate=strict",
-        "--filename",
-        "-",
-    ];
+    let create = ["create", "--dry-run=server", "--validate=strict", "--filename", "-"];
     kubectl(plane, &create, &pod.to_string())?;
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     let refusal = kubectl(plane, &create, &pod.to_string()).err();
-    let refusal = refusal
-        .context("nothing enforces the restricted standard")?
-        .to_string();
+    let refusal = refusal.context("nothing enforces the restricted standard")?.to_string();
     assert!(refusal.contains("restricted"), "{refusal}");
     Ok(())
 }
@@ -276,10 +217,7 @@ async fn only_home_namespaces_choose_client_ids(plane: &ControlPlane) -> Result<
     let create = ["create", "--dry-run=server", "--filename", "-"];
     let refusal = eventually(SOON, async || {
         let answer = kubectl(plane, &create, &client("team-a"));
-        Ok(answer
-            .err()
-            .context("the policy is not in force")?
-            .to_string())
+        Ok(answer.err().context("the policy is not in force")?.to_string())
     })
     .await?;
     assert!(refusal.contains("remove spec.clientID"), "{refusal}");
@@ -302,21 +240,12 @@ async fn helm_installs_an_issuer_in_one_step_with_least_privilege() -> Result<()
         "admissionPolicy.otherHomeNamespaces={other-home}",
     ];
     let mut install = plane.helm();
-    install.args([
-        "install",
-        "claviger",
-        "charts/claviger",
-        "--namespace",
-        "home",
-    ]);
+    install.args(["install", "claviger", "charts/claviger", "--namespace", "home"]);
     for value in values {
         install.args(["--set", value]);
     }
     let notes = run(&mut install, "")?;
-    ensure!(
-        notes.contains("claviger authentication-config --namespace home"),
-        "{notes}"
-    );
+    ensure!(notes.contains("claviger authentication-config --namespace home"), "{notes}");
 
     let issuer = object(&plane, &["oidcissuer", "main", "--namespace", "home"])?;
     assert_eq!(issuer["spec"]["url"], "https://id.example.com/main");
@@ -328,21 +257,10 @@ async fn helm_installs_an_issuer_in_one_step_with_least_privilege() -> Result<()
     the_pod_is_admitted_as_restricted(&plane)?;
     only_home_namespaces_choose_client_ids(&plane).await?;
 
-    run(
-        plane
-            .helm()
-            .args(["uninstall", "claviger", "--namespace", "home"]),
-        "",
-    )?;
-    let kept = kubectl(
-        &plane,
-        &["get", "oidcissuers,signingkeys", "-n", "home", "-o", "name"],
-        "",
-    )?;
-    assert_eq!(
-        kept,
-        "oidcissuer.claviger.dev/main\nsigningkey.claviger.dev/main\n"
-    );
+    run(plane.helm().args(["uninstall", "claviger", "--namespace", "home"]), "")?;
+    let kept =
+        kubectl(&plane, &["get", "oidcissuers,signingkeys", "-n", "home", "-o", "name"], "")?;
+    assert_eq!(kept, "oidcissuer.claviger.dev/main\nsigningkey.claviger.dev/main\n");
     Ok(())
 }
 
@@ -351,18 +269,10 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     let plane = ControlPlane::start(ControlPlane::builder()).await?;
     let home = "claviger-system";
     apply(&plane, home, "deploy/claviger.yaml")?;
-    kubectl(
-        &plane,
-        &["wait", "--for=condition=Established", "crd", "--all"],
-        "",
-    )?;
+    kubectl(&plane, &["wait", "--for=condition=Established", "crd", "--all"], "")?;
     // What the API server publishes for validation follows a moment later.
     eventually(SOON, async || {
-        kubectl(
-            &plane,
-            &["explain", "oidcissuer.spec.tenants.allowedRedirectURIHosts"],
-            "",
-        )
+        kubectl(&plane, &["explain", "oidcissuer.spec.tenants.allowedRedirectURIHosts"], "")
     })
     .await?;
     apply(&plane, home, "examples/quickstart/")?;
@@ -372,11 +282,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, "team-a", "examples/tenant/client.yaml")?;
 
     let kinds = "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions";
-    let listed = kubectl(
-        &plane,
-        &["get", kinds, "--all-namespaces", "-o", "name"],
-        "",
-    )?;
+    let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
     assert_eq!(listed.lines().count(), 9, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
@@ -404,17 +310,11 @@ fn what_the_documentation_shows_is_what_the_examples_hold() -> Result<()> {
         }
     }
     let page = std::fs::read_to_string(root().join("docs/configuration.md"))?;
-    let shown: Vec<&str> = page
-        .split("```yaml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .collect();
+    let shown: Vec<&str> =
+        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     ensure!(!shown.is_empty(), "docs/configuration.md shows no example");
     for block in shown {
-        ensure!(
-            examples.contains(block.trim_end()),
-            "in docs alone:\n{block}"
-        );
+        ensure!(examples.contains(block.trim_end()), "in docs alone:\n{block}");
     }
     Ok(())
 }

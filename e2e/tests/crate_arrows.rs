@@ -21,32 +21,16 @@ struct Room {
 
 /// The table. A row may stand before its crate does; a crate may not stand without a row.
 const ROOMS: &[Room] = &[
-    pure(
-        "protocol",
-        &["tokio", "hyper", "kube-client", "jose", "seal", "api"],
-    ),
-    pure(
-        "jose",
-        &["tokio", "hyper", "kube-client", "protocol", "seal", "api"],
-    ),
-    pure(
-        "seal",
-        &["tokio", "hyper", "kube-client", "protocol", "jose", "api"],
-    ),
-    pure(
-        "api",
-        &["tokio", "hyper", "kube-client", "protocol", "jose", "seal"],
-    ),
+    pure("protocol", &["tokio", "hyper", "kube-client", "jose", "seal", "api"]),
+    pure("jose", &["tokio", "hyper", "kube-client", "protocol", "seal", "api"]),
+    pure("seal", &["tokio", "hyper", "kube-client", "protocol", "jose", "api"]),
+    pure("api", &["tokio", "hyper", "kube-client", "protocol", "jose", "seal"]),
     Room {
         name: "domain",
         may_use: &["protocol", "jose", "seal"],
         never: &["api", "kube", "hyper", "ldap3"],
     },
-    Room {
-        name: "outbound",
-        may_use: &["domain"],
-        never: &["kube", "server", "store"],
-    },
+    Room { name: "outbound", may_use: &["domain"], never: &["kube", "server", "store"] },
     Room {
         name: "connectors",
         may_use: &["domain", "api", "protocol", "jose", "outbound"],
@@ -67,21 +51,9 @@ const ROOMS: &[Room] = &[
         may_use: &["domain", "api", "jose", "seal", "connectors"],
         never: &["server", "store"],
     },
-    Room {
-        name: "claviger",
-        may_use: ALL,
-        never: &["testkit"],
-    },
-    Room {
-        name: "kubectl-login",
-        may_use: &["protocol"],
-        never: &["jose", "kube", "domain"],
-    },
-    Room {
-        name: "testkit",
-        may_use: ALL,
-        never: &["claviger"],
-    },
+    Room { name: "claviger", may_use: ALL, never: &["testkit"] },
+    Room { name: "kubectl-login", may_use: &["protocol"], never: &["jose", "kube", "domain"] },
+    Room { name: "testkit", may_use: ALL, never: &["claviger"] },
 ];
 
 /// Everything that ships, the binary and the plugin aside.
@@ -103,26 +75,17 @@ const TESTKIT: &str = "testkit";
 
 /// A crate that decides or parses, uses none of ours, and does no I/O.
 const fn pure(name: &'static str, never: &'static [&'static str]) -> Room {
-    Room {
-        name,
-        may_use: &[],
-        never,
-    }
+    Room { name, may_use: &[], never }
 }
 
 /// The packages that a word of a `never` column stands for.
 fn packages(word: &str) -> Vec<String> {
     match word {
-        "kube" => [
-            "kube",
-            "kube-core",
-            "kube-derive",
-            "kube-client",
-            "kube-runtime",
-            "k8s-openapi",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        "kube" => {
+            ["kube", "kube-core", "kube-derive", "kube-client", "kube-runtime", "k8s-openapi"]
+                .map(str::to_owned)
+                .to_vec()
+        }
         "kube-client" => ["kube-client", "kube-runtime"].map(str::to_owned).to_vec(),
         "claviger" => vec![word.to_owned()],
         ours if ROOMS.iter().any(|room| room.name == ours) => vec![format!("claviger-{ours}")],
@@ -152,28 +115,18 @@ impl Graph {
     fn of(metadata: &Metadata) -> Result<Self> {
         let mut graph = Self::default();
         for package in &metadata.packages {
-            graph
-                .names
-                .insert(package.id.repr.clone(), package.name.to_string());
+            graph.names.insert(package.id.repr.clone(), package.name.to_string());
         }
-        let members: BTreeSet<&str> = metadata
-            .workspace_members
-            .iter()
-            .map(|id| id.repr.as_str())
-            .collect();
-        let resolve = metadata
-            .resolve
-            .as_ref()
-            .context("cargo metadata resolved nothing")?;
+        let members: BTreeSet<&str> =
+            metadata.workspace_members.iter().map(|id| id.repr.as_str()).collect();
+        let resolve = metadata.resolve.as_ref().context("cargo metadata resolved nothing")?;
         for node in &resolve.nodes {
             let of_kind = |wanted: DependencyKind| {
                 node.deps.iter().filter(move |dependency| {
                     dependency.dep_kinds.iter().any(|info| info.kind == wanted)
                 })
             };
-            let linked = of_kind(DependencyKind::Normal)
-                .map(|d| d.pkg.repr.clone())
-                .collect();
+            let linked = of_kind(DependencyKind::Normal).map(|d| d.pkg.repr.clone()).collect();
             graph.links.insert(node.id.repr.clone(), linked);
             if !members.contains(node.id.repr.as_str()) {
                 continue;
@@ -250,10 +203,7 @@ fn against_the_arrows(room: &Room, used: &BTreeSet<(String, bool)>) -> Vec<Strin
         // A crate may turn on its own features for its own tests.
         let itself = used == room.name && *for_tests;
         if used == TESTKIT && !for_tests {
-            found.push(format!(
-                "{}: testkit is for tests: make it a dev-dependency",
-                room.name
-            ));
+            found.push(format!("{}: testkit is for tests: make it a dev-dependency", room.name));
         } else if used != TESTKIT && !itself && !room.may_use.contains(&used.as_str()) {
             found.push(format!(
                 "{} may not use {used}: move what needs it, or argue for the arrow in docs/adr",
@@ -270,10 +220,7 @@ fn root() -> PathBuf {
 
 /// The triple this machine builds for: packages of other platforms need not be there.
 fn host() -> Result<String> {
-    let output = Command::new("rustc")
-        .arg("-vV")
-        .output()
-        .context("failed to run rustc -vV")?;
+    let output = Command::new("rustc").arg("-vV").output().context("failed to run rustc -vV")?;
     let text = String::from_utf8(output.stdout).context("rustc -vV is not UTF-8")?;
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).context("rustc -vV names no host")
@@ -291,16 +238,9 @@ fn workspace() -> Result<Graph> {
 #[test]
 fn every_crate_keeps_to_its_arrows() -> Result<()> {
     let graph = workspace()?;
-    ensure!(
-        graph.ours.contains_key("domain"),
-        "cargo metadata shows no crate of ours"
-    );
+    ensure!(graph.ours.contains_key("domain"), "cargo metadata shows no crate of ours");
     let found = violations(&graph, ROOMS);
-    ensure!(
-        found.is_empty(),
-        "against crates/README.md:\n{}",
-        found.join("\n")
-    );
+    ensure!(found.is_empty(), "against crates/README.md:\n{}", found.join("\n"));
     Ok(())
 }
 
@@ -321,14 +261,7 @@ fn only_jose_names_openssl() -> Result<()> {
 fn one_tls_provider_and_one_openssl_are_compiled() -> Result<()> {
     // `cargo metadata` also shows features that are off; `cargo tree` shows what is compiled.
     let output = Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "--workspace",
-            "--locked",
-            "--offline",
-            "--prefix",
-            "none",
-        ])
+        .args(["tree", "--workspace", "--locked", "--offline", "--prefix", "none"])
         .args(["--format", "{p}"])
         .current_dir(root())
         .output()
@@ -355,12 +288,7 @@ fn the_map_for_people_shows_the_table() -> Result<()> {
         words => words.join(", "),
     };
     for room in ROOMS {
-        let row = format!(
-            "| `{}` | {} | {} |",
-            room.name,
-            list(room.may_use),
-            list(room.never)
-        );
+        let row = format!("| `{}` | {} | {} |", room.name, list(room.may_use), list(room.never));
         ensure!(map.contains(&row), "crates/README.md lacks the row\n{row}");
     }
     Ok(())
@@ -372,11 +300,7 @@ fn drawn(arrows: &[(&str, &str)], for_tests: &[(&str, &str)]) -> Graph {
     let mut graph = Graph::default();
     for &(from, to) in arrows.iter().chain(for_tests) {
         for name in [from, to] {
-            let package = if is_ours(name) {
-                format!("claviger-{name}")
-            } else {
-                name.to_owned()
-            };
+            let package = if is_ours(name) { format!("claviger-{name}") } else { name.to_owned() };
             graph.names.insert(name.to_owned(), package);
             if is_ours(name) {
                 graph.ours.insert(name.to_owned(), name.to_owned());
@@ -385,19 +309,11 @@ fn drawn(arrows: &[(&str, &str)], for_tests: &[(&str, &str)]) -> Graph {
         }
     }
     for &(from, to) in arrows {
-        graph
-            .links
-            .entry(from.to_owned())
-            .or_default()
-            .insert(to.to_owned());
+        graph.links.entry(from.to_owned()).or_default().insert(to.to_owned());
     }
     for (arrows, for_tests) in [(arrows, false), (for_tests, true)] {
         for &(from, to) in arrows.iter().filter(|(_, to)| is_ours(to)) {
-            graph
-                .named
-                .entry(from.to_owned())
-                .or_default()
-                .insert((to.to_owned(), for_tests));
+            graph.named.entry(from.to_owned()).or_default().insert((to.to_owned(), for_tests));
         }
     }
     graph
@@ -405,21 +321,14 @@ fn drawn(arrows: &[(&str, &str)], for_tests: &[(&str, &str)]) -> Graph {
 
 #[test]
 fn an_arrow_against_the_table_is_found() {
-    let found = violations(
-        &drawn(&[("server", "protocol")], &[("domain", "api")]),
-        ROOMS,
-    );
+    let found = violations(&drawn(&[("server", "protocol")], &[("domain", "api")]), ROOMS);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("domain may not use api"), "{found:?}");
 }
 
 #[test]
 fn a_forbidden_crate_is_found_behind_others() {
-    let arrows = [
-        ("domain", "seal"),
-        ("seal", "kube-derive"),
-        ("kube-derive", "kube-client"),
-    ];
+    let arrows = [("domain", "seal"), ("seal", "kube-derive"), ("kube-derive", "kube-client")];
     let found = violations(&drawn(&arrows, &[]), ROOMS).join("\n");
     for wanted in [
         "domain must never see kube-derive: claviger-domain → claviger-seal → kube-derive",
@@ -431,14 +340,8 @@ fn a_forbidden_crate_is_found_behind_others() {
 
 #[test]
 fn testkit_is_refused_outside_tests_and_taken_inside() {
-    let found = violations(
-        &drawn(&[("store", "testkit")], &[("server", "testkit")]),
-        ROOMS,
-    );
-    assert_eq!(
-        found,
-        ["store: testkit is for tests: make it a dev-dependency"]
-    );
+    let found = violations(&drawn(&[("store", "testkit")], &[("server", "testkit")]), ROOMS);
+    assert_eq!(found, ["store: testkit is for tests: make it a dev-dependency"]);
 }
 
 #[test]

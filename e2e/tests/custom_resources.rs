@@ -42,33 +42,16 @@ impl Stage {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
         let applied = plane
             .kubectl()
-            .args([
-                "apply",
-                "--server-side",
-                "--force-conflicts",
-                "--field-manager=e2e",
-                "-f",
-            ])
+            .args(["apply", "--server-side", "--force-conflicts", "--field-manager=e2e", "-f"])
             .arg(folder)
             .output()?;
-        ensure!(
-            applied.status.success(),
-            "{}",
-            String::from_utf8_lossy(&applied.stderr)
-        );
+        ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
         let client = plane.admin().await?;
         for crd in crds() {
             eventually(PATIENCE, async || is_served(&client, &crd).await).await?;
         }
-        let namespace = TestNamespace::create(&client, prefix)
-            .await?
-            .name()
-            .to_owned();
-        Ok(Self {
-            plane,
-            client,
-            namespace,
-        })
+        let namespace = TestNamespace::create(&client, prefix).await?.name().to_owned();
+        Ok(Self { plane, client, namespace })
     }
 
     fn api(&self, kind: &str) -> Api<DynamicObject> {
@@ -86,22 +69,14 @@ impl Stage {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        child
-            .stdin
-            .take()
-            .context("kubectl has no stdin")?
-            .write_all(input.as_bytes())?;
+        child.stdin.take().context("kubectl has no stdin")?.write_all(input.as_bytes())?;
         Ok(child.wait_with_output()?)
     }
 
     /// What kubectl prints when it succeeds.
     fn kubectl_says(&self, arguments: &[&str]) -> Result<String> {
         let output = self.kubectl(arguments, "")?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8(output.stdout)?)
     }
 }
@@ -110,37 +85,23 @@ impl Stage {
 /// definition before, if there was one.
 async fn is_served(client: &Client, crd: &CustomResourceDefinition) -> Result<()> {
     let name = crd.name_any();
-    let found = Api::<CustomResourceDefinition>::all(client.clone())
-        .get(&name)
-        .await?;
-    let conditions = found
-        .status
-        .and_then(|status| status.conditions)
-        .unwrap_or_default();
+    let found = Api::<CustomResourceDefinition>::all(client.clone()).get(&name).await?;
+    let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
     for wanted in ["NamesAccepted", "Established"] {
         ensure!(
-            conditions
-                .iter()
-                .any(|c| c.type_ == wanted && c.status == "True"),
+            conditions.iter().any(|c| c.type_ == wanted && c.status == "True"),
             "{name} is not {wanted}"
         );
     }
-    let lame = conditions
-        .iter()
-        .find(|c| c.type_ == "NonStructuralSchema" && c.status == "True");
+    let lame = conditions.iter().find(|c| c.type_ == "NonStructuralSchema" && c.status == "True");
     ensure!(lame.is_none(), "{name}: {lame:?}");
     let resource = resource(&crd.spec.names.kind);
-    Api::<DynamicObject>::all_with(client.clone(), &resource)
-        .list(&ListParams::default())
-        .await?;
+    Api::<DynamicObject>::all_with(client.clone(), &resource).list(&ListParams::default()).await?;
     Ok(())
 }
 
 fn resource(kind: &str) -> ApiResource {
-    let crd = crds()
-        .into_iter()
-        .find(|crd| crd.spec.names.kind == kind)
-        .expect("a kind of ours");
+    let crd = crds().into_iter().find(|crd| crd.spec.names.kind == kind).expect("a kind of ours");
     ApiResource {
         group: crd.spec.group.clone(),
         version: claviger_api::VERSION.to_owned(),
@@ -166,10 +127,7 @@ fn refusal<T>(outcome: Result<T, kube::Error>) -> Result<String> {
 }
 
 fn dry_run() -> PostParams {
-    PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    }
+    PostParams { dry_run: true, ..PostParams::default() }
 }
 
 /// Every case is judged, and all that go wrong are reported together.
@@ -178,11 +136,7 @@ fn report(complaints: &[String]) -> Result<()> {
     for complaint in complaints {
         writeln!(text, "- {complaint}")?;
     }
-    ensure!(
-        complaints.is_empty(),
-        "{} cases went wrong:\n{text}",
-        complaints.len()
-    );
+    ensure!(complaints.is_empty(), "{} cases went wrong:\n{text}", complaints.len());
     Ok(())
 }
 
@@ -192,14 +146,9 @@ async fn every_good_spec_is_taken_with_the_defaults_that_rust_knows() -> Result<
     let mut complaints = Vec::new();
     for table in tables() {
         let api = stage.api(table.kind);
-        let specs = table
-            .good
-            .iter()
-            .map(|case| (case.what, changed(&table.base, &case.change)));
-        for (at, (what, spec)) in [("the base", table.base.clone())]
-            .into_iter()
-            .chain(specs)
-            .enumerate()
+        let specs = table.good.iter().map(|case| (case.what, changed(&table.base, &case.change)));
+        for (at, (what, spec)) in
+            [("the base", table.base.clone())].into_iter().chain(specs).enumerate()
         {
             let wanted = object(table.kind, &format!("good-{at}"), &spec);
             match api.create(&PostParams::default(), &wanted).await {
@@ -225,9 +174,7 @@ async fn every_bad_spec_is_refused_in_words_that_name_the_fix() -> Result<()> {
         let api = stage.api(table.kind);
         for case in &table.bad {
             let spec = changed(&table.base, &case.change);
-            let outcome = api
-                .create(&dry_run(), &object(table.kind, "bad", &spec))
-                .await;
+            let outcome = api.create(&dry_run(), &object(table.kind, "bad", &spec)).await;
             match refusal(outcome) {
                 Ok(words) if words.to_lowercase().contains(&case.says.to_lowercase()) => {}
                 other => complaints.push(format!("{} {}: {other:?}", table.kind, case.what)),
@@ -261,14 +208,9 @@ async fn refused_update(stage: &Stage, table: &Table, at: usize) -> Result<Strin
     let before = object(table.kind, &name, &changed(&table.base, &case.before));
     let before = api.create(&PostParams::default(), &before).await?;
     let change = json!({"spec": case.change});
-    let outcome = api
-        .patch(&name, &PatchParams::default(), &Patch::Merge(&change))
-        .await;
+    let outcome = api.patch(&name, &PatchParams::default(), &Patch::Merge(&change)).await;
     let words = refusal(outcome)?;
-    ensure!(
-        api.get(&name).await?.data == before.data,
-        "refused, and changed nevertheless"
-    );
+    ensure!(api.get(&name).await?.data == before.data, "refused, and changed nevertheless");
     Ok(words)
 }
 
@@ -280,16 +222,8 @@ async fn a_misspelt_field_is_refused_by_name() -> Result<()> {
         misspelt.data["spec"]["lifetime"] = json!(600);
         let output = stage.kubectl(&["create", "-f", "-"], &serde_json::to_string(&misspelt)?)?;
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(
-            !output.status.success(),
-            "{} with a misspelt field is taken",
-            table.kind
-        );
-        ensure!(
-            words.contains("unknown field \"spec.lifetime\""),
-            "{}: {words}",
-            table.kind
-        );
+        ensure!(!output.status.success(), "{} with a misspelt field is taken", table.kind);
+        ensure!(words.contains("unknown field \"spec.lifetime\""), "{}: {words}", table.kind);
     }
     Ok(())
 }
@@ -299,10 +233,7 @@ async fn kubectl_explains_every_field() -> Result<()> {
     let stage = Stage::set("explain").await?;
     let mut missing = Vec::new();
     for crd in crds() {
-        let schema = crd.spec.versions[0]
-            .schema
-            .clone()
-            .and_then(|s| s.open_api_v3_schema);
+        let schema = crd.spec.versions[0].schema.clone().and_then(|s| s.open_api_v3_schema);
         let schema = serde_json::to_value(schema)?;
         let plural = &crd.spec.names.plural;
         let kind = words(schema["description"].as_str().unwrap_or_default());
@@ -336,30 +267,18 @@ async fn kubectl_lists_every_kind_by_its_short_name() -> Result<()> {
         ("oconn", "NAME DISPLAY NAME READY REASON AGE"),
         ("skey", "NAME ALGORITHM ACTIVE READY REASON AGE"),
         ("luser", "NAME EMAIL STATE READY REASON AGE"),
-        (
-            "sess",
-            "NAME USER CLIENT CONNECTOR STATE EXPIRES REASON AGE",
-        ),
+        ("sess", "NAME USER CLIENT CONNECTOR STATE EXPIRES REASON AGE"),
     ];
     for table in tables() {
         let listed = object(table.kind, "listed", &table.base);
-        stage
-            .api(table.kind)
-            .create(&PostParams::default(), &listed)
-            .await?;
+        stage.api(table.kind).create(&PostParams::default(), &listed).await?;
     }
     for (short_name, wide) in expected {
         let page = stage.kubectl_says(&["get", short_name, "--output", "wide"])?;
-        ensure!(
-            words(page.lines().next().unwrap_or_default()) == wide,
-            "{short_name}: {page}"
-        );
+        ensure!(words(page.lines().next().unwrap_or_default()) == wide, "{short_name}: {page}");
         let page = stage.kubectl_says(&["get", short_name])?;
         let narrow = wide.replace("REASON ", "");
-        ensure!(
-            words(page.lines().next().unwrap_or_default()) == narrow,
-            "{short_name}: {page}"
-        );
+        ensure!(words(page.lines().next().unwrap_or_default()) == narrow, "{short_name}: {page}");
     }
     let page = stage.kubectl_says(&["get", "claviger", "--output", "name"])?;
     let mut names: Vec<&str> = page.lines().collect();
@@ -385,15 +304,9 @@ async fn selectable_fields_select() -> Result<()> {
     let mut selectors = 0;
     for crd in crds() {
         let kind = &crd.spec.names.kind;
-        let table = tables()
-            .into_iter()
-            .find(|table| table.kind == kind)
-            .context("a table")?;
+        let table = tables().into_iter().find(|table| table.kind == kind).context("a table")?;
         // The last good spec is the one that says everything.
-        let everything = changed(
-            &table.base,
-            &table.good.last().context("a good spec")?.change,
-        );
+        let everything = changed(&table.base, &table.good.last().context("a good spec")?.change);
         let api = stage.api(kind);
         let stored = object(kind, "stored", &everything);
         let stored = api.create(&PostParams::default(), &stored).await?;
@@ -405,11 +318,7 @@ async fn selectable_fields_select() -> Result<()> {
             for (selector, found) in [(format!("{path}={value}"), 1), (format!("{path}=other"), 0)]
             {
                 let list = api.list(&ListParams::default().fields(&selector)).await?;
-                ensure!(
-                    list.items.len() == found,
-                    "{kind} {selector}: {}",
-                    list.items.len()
-                );
+                ensure!(list.items.len() == found, "{kind} {selector}: {}", list.items.len());
             }
             selectors += 1;
         }
@@ -426,17 +335,9 @@ async fn a_user_cannot_write_status_with_the_object() -> Result<()> {
         let mut claimed = object(table.kind, "claimed", &table.base);
         claimed.data["status"] = json!({"observedGeneration": 7});
         let outcome = api.create(&PostParams::default(), &claimed).await?;
-        ensure!(
-            outcome.data["status"].is_null(),
-            "{} took a status",
-            table.kind
-        );
+        ensure!(outcome.data["status"].is_null(), "{} took a status", table.kind);
         let status = api.get_status("claimed").await;
-        ensure!(
-            status.is_err() == (table.kind == "Session"),
-            "{}: {status:?}",
-            table.kind
-        );
+        ensure!(status.is_err() == (table.kind == "Session"), "{}: {status:?}", table.kind);
     }
     Ok(())
 }
@@ -445,19 +346,12 @@ async fn a_user_cannot_write_status_with_the_object() -> Result<()> {
 async fn every_verdict_the_assessor_can_give_fits_into_status() -> Result<()> {
     let stage = Stage::set("verdicts").await?;
     let issuers: Api<OIDCIssuer> = Api::namespaced(stage.client.clone(), &stage.namespace);
-    let table = tables()
-        .into_iter()
-        .find(|t| t.kind == "OIDCIssuer")
-        .context("a table")?;
+    let table = tables().into_iter().find(|t| t.kind == "OIDCIssuer").context("a table")?;
     let issuer = OIDCIssuer::new("main", serde_json::from_value(table.base)?);
     issuers.create(&PostParams::default(), &issuer).await?;
     for reason in Reason::ALL {
         let mut conditions = Vec::new();
-        for type_ in [
-            ConditionType::Accepted,
-            ConditionType::ResolvedRefs,
-            ConditionType::Ready,
-        ] {
+        for type_ in [ConditionType::Accepted, ConditionType::ResolvedRefs, ConditionType::Ready] {
             let verdict = Verdict::fails(type_, *reason, "ü".repeat(40_000));
             set_condition(&mut conditions, &verdict, 1, 1_767_225_600);
         }
@@ -469,13 +363,8 @@ async fn every_verdict_the_assessor_can_give_fits_into_status() -> Result<()> {
         let patch =
             json!({"apiVersion": "claviger.dev/v1alpha1", "kind": "OIDCIssuer", "status": status});
         let apply = PatchParams::apply("e2e").force();
-        let written = issuers
-            .patch_status("main", &apply, &Patch::Apply(&patch))
-            .await?;
-        ensure!(
-            written.status == Some(status),
-            "{reason:?} came back otherwise"
-        );
+        let written = issuers.patch_status("main", &apply, &Patch::Apply(&patch)).await?;
+        ensure!(written.status == Some(status), "{reason:?} came back otherwise");
     }
     Ok(())
 }
@@ -508,9 +397,8 @@ async fn the_states_of_a_key_fit_into_status() -> Result<()> {
         conditions: Vec::new(),
     };
     let patch = json!({"status": status});
-    let written = keys
-        .patch_status("rs256", &PatchParams::default(), &Patch::Merge(&patch))
-        .await?;
+    let written =
+        keys.patch_status("rs256", &PatchParams::default(), &Patch::Merge(&patch)).await?;
     ensure!(written.status == Some(status), "{:?}", written.status);
     let page = stage.kubectl_says(&["get", "signingkeys"])?;
     ensure!(page.contains("kid-Active"), "{page}");
@@ -522,16 +410,11 @@ fn policy_for(home: &str, tenant: &str) -> Result<Value> {
     let path =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/admission/tenant-client-ids.yaml");
     let shipped = std::fs::read_to_string(path)?;
-    ensure!(
-        shipped.matches("'claviger-system'").count() == 1,
-        "one place names the home"
+    ensure!(shipped.matches("'claviger-system'").count() == 1, "one place names the home");
+    let ours = shipped.replace("'claviger-system'", &format!("'{home}'")).replace(
+        "tenant-client-ids.claviger.dev",
+        &format!("tenant-client-ids.{home}.claviger.dev"),
     );
-    let ours = shipped
-        .replace("'claviger-system'", &format!("'{home}'"))
-        .replace(
-            "tenant-client-ids.claviger.dev",
-            &format!("tenant-client-ids.{home}.claviger.dev"),
-        );
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(&ours)?;
     let binding = objects.last_mut().context("a binding")?;
     binding["spec"]["matchResources"] = json!({"namespaceSelector": {"matchExpressions": [{
@@ -546,23 +429,11 @@ async fn outside_home_nobody_chooses_a_client_id() -> Result<()> {
     let tenant = Stage::set("tenant").await?;
     let policy = policy_for(&home.namespace, &tenant.namespace)?;
     let applied = home.kubectl(&["apply", "--server-side", "-f", "-"], &policy.to_string())?;
-    ensure!(
-        applied.status.success(),
-        "{}",
-        String::from_utf8_lossy(&applied.stderr)
-    );
+    ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
 
-    let table = tables()
-        .into_iter()
-        .find(|t| t.kind == "OAuth2Client")
-        .context("a table")?;
-    let chosen = |id: &str| {
-        object(
-            table.kind,
-            "app",
-            &changed(&table.base, &json!({"clientID": id})),
-        )
-    };
+    let table = tables().into_iter().find(|t| t.kind == "OAuth2Client").context("a table")?;
+    let chosen =
+        |id: &str| object(table.kind, "app", &changed(&table.base, &json!({"clientID": id})));
     let (at_home, at_tenant) = (home.api(table.kind), tenant.api(table.kind));
     let words = eventually(PATIENCE, async || {
         refusal(at_tenant.create(&dry_run(), &chosen("kubernetes")).await)
@@ -579,30 +450,18 @@ async fn outside_home_nobody_chooses_a_client_id() -> Result<()> {
     let plain = object(table.kind, "app", &table.base);
     let mut stored = at_tenant.create(&PostParams::default(), &plain).await?;
     let change = json!({"spec": {"clientID": "kubernetes"}});
-    let merge = at_tenant
-        .patch("app", &PatchParams::default(), &Patch::Merge(&change))
-        .await;
+    let merge = at_tenant.patch("app", &PatchParams::default(), &Patch::Merge(&change)).await;
     ensure!(refusal(merge)?.contains(&fix), "by merge patch");
     let applied = json!({
         "apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2Client", "spec": change["spec"],
     });
-    let apply = at_tenant
-        .patch(
-            "app",
-            &PatchParams::apply("tenant"),
-            &Patch::Apply(&applied),
-        )
-        .await;
+    let apply =
+        at_tenant.patch("app", &PatchParams::apply("tenant"), &Patch::Apply(&applied)).await;
     ensure!(refusal(apply)?.contains(&fix), "by server-side apply");
     stored.data["spec"]["clientID"] = json!("kubernetes");
-    let update = at_tenant
-        .replace("app", &PostParams::default(), &stored)
-        .await;
+    let update = at_tenant.replace("app", &PostParams::default(), &stored).await;
     ensure!(refusal(update)?.contains(&fix), "by update");
 
-    at_home
-        .create(&dry_run(), &chosen("kubernetes"))
-        .await
-        .context("home may choose")?;
+    at_home.create(&dry_run(), &chosen("kubernetes")).await.context("home may choose")?;
     Ok(())
 }

@@ -118,7 +118,10 @@ async fn the_directory_is_asked_again_at_refresh_and_only_its_verdict_revokes() 
 
     scene.slapd()?.stop();
     let away = party.refresh(text(&tokens, "refresh_token")?).await?;
-    assert_eq!((away.status, away.error()), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    assert_eq!(
+        (away.status, away.error()),
+        (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+    );
     ensure!(away.retry_after.is_some(), "no Retry-After");
 
     scene.slapd()?.start_again().await?;

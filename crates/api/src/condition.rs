@@ -175,32 +175,17 @@ pub struct Verdict {
 impl Verdict {
     /// It holds.
     pub fn holds(type_: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            type_,
-            status: ConditionStatus::True,
-            reason,
-            message: message.into(),
-        }
+        Self { type_, status: ConditionStatus::True, reason, message: message.into() }
     }
 
     /// It does not hold.
     pub fn fails(type_: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            type_,
-            status: ConditionStatus::False,
-            reason,
-            message: message.into(),
-        }
+        Self { type_, status: ConditionStatus::False, reason, message: message.into() }
     }
 
     /// The check could not run.
     pub fn unknown(type_: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            type_,
-            status: ConditionStatus::Unknown,
-            reason,
-            message: message.into(),
-        }
+        Self { type_, status: ConditionStatus::Unknown, reason, message: message.into() }
     }
 }
 
@@ -214,16 +199,11 @@ pub fn set_condition(
     generation: i64,
     now: i64,
 ) -> bool {
-    let known = conditions
-        .iter_mut()
-        .find(|known| known.type_ == verdict.type_.as_str());
+    let known = conditions.iter_mut().find(|known| known.type_ == verdict.type_.as_str());
     let last_transition_time = known
         .as_ref()
         .filter(|known| known.status == verdict.status.as_str())
-        .map_or_else(
-            || time::from_seconds(now),
-            |known| known.last_transition_time.clone(),
-        );
+        .map_or_else(|| time::from_seconds(now), |known| known.last_transition_time.clone());
     let wanted = Condition {
         type_: verdict.type_.as_str().to_owned(),
         status: verdict.status.as_str().to_owned(),
@@ -256,9 +236,7 @@ pub trait Conditioned {
 
     /// The condition of this type.
     fn condition(&self, type_: ConditionType) -> Option<&Condition> {
-        self.conditions()
-            .iter()
-            .find(|condition| condition.type_ == type_.as_str())
+        self.conditions().iter().find(|condition| condition.type_ == type_.as_str())
     }
 }
 
@@ -285,11 +263,7 @@ mod tests {
     }
 
     fn unreachable() -> Verdict {
-        Verdict::fails(
-            ConditionType::Ready,
-            Reason::UpstreamUnreachable,
-            "no route to host",
-        )
+        Verdict::fails(ConditionType::Ready, Reason::UpstreamUnreachable, "no route to host")
     }
 
     #[test]
@@ -305,11 +279,8 @@ mod tests {
     fn the_transition_time_moves_only_when_the_status_flips() {
         let mut conditions = Vec::new();
         set_condition(&mut conditions, &unreachable(), 1, 100);
-        let other = Verdict::fails(
-            ConditionType::Ready,
-            Reason::UpstreamUntrusted,
-            "unknown issuer",
-        );
+        let other =
+            Verdict::fails(ConditionType::Ready, Reason::UpstreamUntrusted, "unknown issuer");
         assert!(set_condition(&mut conditions, &other, 2, 200));
         assert_eq!(time::to_seconds(&conditions[0].last_transition_time), 100);
         assert_eq!(conditions[0].reason, "UpstreamUntrusted");

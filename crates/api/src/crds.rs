@@ -25,14 +25,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         Session::crd(),
     ];
     for crd in &mut crds {
-        let schemas = crd
-            .spec
-            .versions
-            .iter_mut()
-            .filter_map(|version| version.schema.as_mut());
-        schemas
-            .filter_map(|schema| schema.open_api_v3_schema.as_mut())
-            .for_each(for_people);
+        let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
+        schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()).for_each(for_people);
     }
     crds
 }
@@ -55,9 +49,5 @@ fn for_people(schema: &mut JSONSchemaProps) {
 
 fn paragraphs(description: &str) -> String {
     let joined = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-    description
-        .split("\n\n")
-        .map(joined)
-        .collect::<Vec<_>>()
-        .join("\n\n")
+    description.split("\n\n").map(joined).collect::<Vec<_>>().join("\n\n")
 }

@@ -16,10 +16,7 @@
     clippy::doc_markdown,
     reason = "`kubectl explain` prints these docs; backticks are noise there"
 )]
-#![expect(
-    clippy::duplicated_attributes,
-    reason = "every printer column has a type_"
-)]
+#![expect(clippy::duplicated_attributes, reason = "every printer column has a type_")]
 
 pub mod condition;
 pub mod connector;

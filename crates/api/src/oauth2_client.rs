@@ -47,11 +47,7 @@ use crate::signing_key::SigningAlgorithm;
         priority = 1,
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")
 )]
 #[x_kube(
@@ -115,13 +111,9 @@ pub struct OAuth2ClientSpec {
     pub authentication: Option<ClientAuthentication>,
 
     /// Where users may be sent back to (up to 32), compared exactly; only the port of an http
-    /// loopback URI may differ for a Public client (RFC 8252 section 7.3). https://, or http:// on
-    /// localhost, 127.0.0.1 or [::1], or for a Public client a private-use scheme with a dot.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        rename = "redirectURIs"
-    )]
+    /// loopback URI may differ for a Public client (RFC 8252 section 7.3). `https://`, or `http://`
+    /// on localhost, 127.0.0.1 or `[::1]`, or for a Public client a private-use scheme with a dot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "redirectURIs")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 1024)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -136,11 +128,7 @@ pub struct OAuth2ClientSpec {
     pub redirect_uris: Vec<String>,
 
     /// Where users may be sent after signing out (up to 32), compared exactly.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        rename = "postLogoutRedirectURIs"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "postLogoutRedirectURIs")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 1024)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -242,13 +230,7 @@ pub struct OAuth2ClientSpec {
 
 impl OAuth2ClientSpec {
     fn default_scopes() -> Vec<Scope> {
-        vec![
-            Scope::OpenId,
-            Scope::Email,
-            Scope::Profile,
-            Scope::Groups,
-            Scope::OfflineAccess,
-        ]
+        vec![Scope::OpenId, Scope::Email, Scope::Profile, Scope::Groups, Scope::OfflineAccess]
     }
 
     /// Whether a code challenge must be sent.
@@ -271,10 +253,7 @@ pub struct IssuerRef {
     /// Its namespace: Claviger's home. Default: the client's own namespace, so a client elsewhere
     /// must name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
 }
 

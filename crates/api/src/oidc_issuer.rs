@@ -1,8 +1,5 @@
 //! `OIDCIssuer`: one OpenID provider: its URL, its keys, its upstreams, and who may be its client.
-#![expect(
-    clippy::struct_field_names,
-    reason = "durations have their unit in the name"
-)]
+#![expect(clippy::struct_field_names, reason = "durations have their unit in the name")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube_derive::{CustomResource, KubeSchema};
@@ -42,11 +39,7 @@ use crate::scope::Scope;
         priority = 1,
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")
 )]
 #[x_kube(
@@ -83,7 +76,7 @@ pub struct OIDCIssuerSpec {
     )]
     pub url: String,
 
-    /// Whether `url` may begin with http://: Forbidden (default) or Allowed. Allowed sends
+    /// Whether `url` may begin with `http://`: Forbidden (default) or Allowed. Allowed sends
     /// passwords and tokens in the clear; kube-apiserver refuses such an issuer. For tests only.
     #[serde(default, rename = "insecureHTTP")]
     pub insecure_http: InsecureHttp,
@@ -257,11 +250,7 @@ pub struct TenantPolicy {
     /// for every host below it; `localhost`, `127.0.0.1` and `[::1]` must be listed to be used.
     /// A private-use scheme such as com.example.app: has no host and is never admitted. Default:
     /// none.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        rename = "allowedRedirectURIHosts"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "allowedRedirectURIHosts")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -276,10 +265,7 @@ pub struct TenantPolicy {
 
     /// Longest an ID or access token of a tenant client may live, in seconds (60 to 86400).
     /// Default: 3600.
-    #[serde(
-        default = "TenantPolicy::default_max_id_token",
-        rename = "maxIDTokenLifetimeSeconds"
-    )]
+    #[serde(default = "TenantPolicy::default_max_id_token", rename = "maxIDTokenLifetimeSeconds")]
     #[schemars(range(min = 60, max = 86_400))]
     pub max_id_token_lifetime_seconds: i32,
 
@@ -297,13 +283,7 @@ pub struct TenantPolicy {
 
 impl TenantPolicy {
     fn default_scopes() -> Vec<Scope> {
-        vec![
-            Scope::OpenId,
-            Scope::Email,
-            Scope::Profile,
-            Scope::Groups,
-            Scope::OfflineAccess,
-        ]
+        vec![Scope::OpenId, Scope::Email, Scope::Profile, Scope::Groups, Scope::OfflineAccess]
     }
 
     fn default_max_id_token() -> i32 {
@@ -443,7 +423,7 @@ pub struct Branding {
 #[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 pub struct Cors {
-    /// Origins (up to 32), such as https://app.example.com, exactly as browsers send them. There
+    /// Origins (up to 32), such as `https://app.example.com`, exactly as browsers send them. There
     /// is no wildcard.
     #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
     #[x_kube(

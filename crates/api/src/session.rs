@@ -103,11 +103,7 @@ pub struct SessionSpec {
 
     /// The redemption that made it Active: tells Claviger's own repeated write from a replayed
     /// code.
-    #[serde(
-        rename = "redemptionID",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "redemptionID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub redemption_id: Option<String>,
 

@@ -40,11 +40,7 @@ use crate::schema;
         priority = 1,
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")
 )]
 #[x_kube(
@@ -88,11 +84,7 @@ pub struct SigningKeySpec {
     /// Key IDs (`kid`, up to 64) to withdraw at once: they leave the published set, tokens signed
     /// by them are refused by Claviger, and an active one is replaced without waiting. An API
     /// server that holds one in memory trusts it until it fetches the set again.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        rename = "revokedKeyIDs"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "revokedKeyIDs")]
     #[schemars(
         length(max = 64),
         inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))
@@ -265,9 +257,7 @@ mod tests {
     #[test]
     fn the_wire_word_is_the_yaml_word() {
         use SigningAlgorithm::{Es256, Es384, Es512, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
-        for algorithm in [
-            Rs256, Rs384, Rs512, Es256, Es384, Es512, Ps256, Ps384, Ps512,
-        ] {
+        for algorithm in [Rs256, Rs384, Rs512, Es256, Es384, Es512, Ps256, Ps384, Ps512] {
             assert_eq!(serde_json::to_value(algorithm).unwrap(), algorithm.as_str());
         }
     }

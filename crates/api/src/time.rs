@@ -7,11 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 /// The moment `seconds` after the Unix epoch. Beyond what RFC 3339 can say (years -9999 to 9999)
 /// it is the nearest moment that can be said.
 pub fn from_seconds(seconds: i64) -> Time {
-    let nearest = if seconds < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    };
+    let nearest = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Time(Timestamp::from_second(seconds).unwrap_or(nearest))
 }
 

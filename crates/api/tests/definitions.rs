@@ -18,12 +18,7 @@ use serde_json::{Value, json};
 fn nodes() -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for crd in crds() {
-        let schema = crd.spec.versions[0]
-            .schema
-            .clone()
-            .unwrap()
-            .open_api_v3_schema
-            .unwrap();
+        let schema = crd.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
         let schema = serde_json::to_value(schema).unwrap();
         walk(&crd.spec.names.kind, &schema, &mut found);
     }
@@ -42,11 +37,7 @@ fn walk(path: &str, schema: &Value, found: &mut BTreeMap<String, Value>) {
 
 /// Paths of the nodes that are not as they should be.
 fn offenders(is_right: impl Fn(&str, &Value) -> bool) -> Vec<String> {
-    nodes()
-        .into_iter()
-        .filter(|(path, node)| !is_right(path, node))
-        .map(|(path, _)| path)
-        .collect()
+    nodes().into_iter().filter(|(path, node)| !is_right(path, node)).map(|(path, _)| path).collect()
 }
 
 /// Kind and words of every rule.
@@ -54,11 +45,7 @@ fn rules() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for (path, node) in nodes() {
         let kind = path.split('.').next().unwrap();
-        for rule in node["x-kubernetes-validations"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for rule in node["x-kubernetes-validations"].as_array().into_iter().flatten() {
             let message = rule["message"].as_str().expect("every rule has words");
             let is_new = found.insert((kind.to_owned(), message.to_owned()));
             assert!(is_new, "{kind}: two rules say {message:?}");
@@ -87,11 +74,7 @@ fn said_by_rules(kind: &str, spec: &Value, before: Option<&Value>) -> Vec<String
     let before = before.map(object);
     match Validator::new().validate(schema, &object(spec), before.as_ref()) {
         Ok(()) => Vec::new(),
-        Err(errors) => errors
-            .into_vec()
-            .into_iter()
-            .map(|error| error.message)
-            .collect(),
+        Err(errors) => errors.into_vec().into_iter().map(|error| error.message).collect(),
     }
 }
 
@@ -108,21 +91,11 @@ fn the_rules_judge_the_cases_as_the_tables_say() {
         for case in table.bad.iter().filter(|case| is_rule(case.says)) {
             let spec = changed(&table.base, &case.change);
             let said = said_by_rules(table.kind, &spec, None);
-            assert!(
-                said.contains(&case.says.to_owned()),
-                "{} {}: {said:?}",
-                table.kind,
-                case.what
-            );
+            assert!(said.contains(&case.says.to_owned()), "{} {}: {said:?}", table.kind, case.what);
         }
         for case in &table.bad_updates {
             let before = changed(&table.base, &case.before);
-            assert_eq!(
-                said_by_rules(table.kind, &before, None),
-                [""; 0],
-                "{}",
-                case.what
-            );
+            assert_eq!(said_by_rules(table.kind, &before, None), [""; 0], "{}", case.what);
             let after = changed(&before, &case.change);
             let said = said_by_rules(table.kind, &after, Some(&before));
             assert_eq!(said, [case.says], "{} {}", table.kind, case.what);
@@ -137,23 +110,12 @@ fn every_case_changes_something_else() {
         for case in &table.bad {
             let spec = changed(&table.base, &case.change);
             assert_ne!(spec, table.base, "{} {}", table.kind, case.what);
-            assert!(
-                !bad.contains(&spec),
-                "{} {} is there twice",
-                table.kind,
-                case.what
-            );
+            assert!(!bad.contains(&spec), "{} {} is there twice", table.kind, case.what);
             bad.push(spec);
         }
         for case in &table.bad_updates {
             let before = changed(&table.base, &case.before);
-            assert_ne!(
-                changed(&before, &case.change),
-                before,
-                "{} {}",
-                table.kind,
-                case.what
-            );
+            assert_ne!(changed(&before, &case.change), before, "{} {}", table.kind, case.what);
         }
     }
 }
@@ -162,10 +124,7 @@ fn every_case_changes_something_else() {
 fn every_field_is_explained() {
     // Items are explained by their list, the parts of a list of objects by themselves.
     let silent = offenders(|path, node| {
-        path.ends_with("[]")
-            || node["description"]
-                .as_str()
-                .is_some_and(|text| text.len() > 3)
+        path.ends_with("[]") || node["description"].as_str().is_some_and(|text| text.len() > 3)
     });
     assert!(silent.is_empty(), "without description: {silent:#?}");
 }
@@ -224,25 +183,9 @@ fn names_are_namespaced_unique_and_in_the_category() {
         assert_eq!(crd.spec.group, claviger_api::GROUP);
         assert_eq!(crd.spec.versions[0].name, claviger_api::VERSION);
         let is = crd.spec.names;
-        assert_eq!(
-            is.categories.as_deref(),
-            Some(&["claviger".to_owned()][..]),
-            "{}",
-            is.kind
-        );
-        assert!(
-            is.short_names
-                .as_ref()
-                .is_some_and(|short| !short.is_empty()),
-            "{}",
-            is.kind
-        );
-        let all = is
-            .short_names
-            .into_iter()
-            .flatten()
-            .chain([is.plural])
-            .chain(is.singular);
+        assert_eq!(is.categories.as_deref(), Some(&["claviger".to_owned()][..]), "{}", is.kind);
+        assert!(is.short_names.as_ref().is_some_and(|short| !short.is_empty()), "{}", is.kind);
+        let all = is.short_names.into_iter().flatten().chain([is.plural]).chain(is.singular);
         for name in all {
             assert!(names.insert(name.clone()), "{name} is taken");
         }
@@ -252,38 +195,21 @@ fn names_are_namespaced_unique_and_in_the_category() {
 #[test]
 fn only_the_machine_written_kind_has_no_status() {
     for crd in crds() {
-        let has_status = crd.spec.versions[0]
-            .subresources
-            .as_ref()
-            .is_some_and(|s| s.status.is_some());
-        assert_eq!(
-            has_status,
-            crd.spec.names.kind != "Session",
-            "{}",
-            crd.spec.names.kind
-        );
+        let has_status =
+            crd.spec.versions[0].subresources.as_ref().is_some_and(|s| s.status.is_some());
+        assert_eq!(has_status, crd.spec.names.kind != "Session", "{}", crd.spec.names.kind);
     }
 }
 
 #[test]
 fn the_rule_about_upstreams_names_every_variant() {
     let nodes = nodes();
-    let variants: Vec<&String> = nodes["Connector.spec.upstream"]["properties"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .collect();
-    let rules = nodes["Connector.spec"]["x-kubernetes-validations"]
-        .as_array()
-        .unwrap();
+    let variants: Vec<&String> =
+        nodes["Connector.spec.upstream"]["properties"].as_object().unwrap().keys().collect();
+    let rules = nodes["Connector.spec"]["x-kubernetes-validations"].as_array().unwrap();
     let rule = rules
         .iter()
-        .find(|rule| {
-            rule["message"]
-                .as_str()
-                .unwrap()
-                .starts_with("upstream must be exactly one")
-        })
+        .find(|rule| rule["message"].as_str().unwrap().starts_with("upstream must be exactly one"))
         .unwrap();
     let in_rule: BTreeSet<&str> = rule["rule"]
         .as_str()
@@ -292,14 +218,8 @@ fn the_rule_about_upstreams_names_every_variant() {
         .skip(1)
         .map(|rest| rest.split(')').next().unwrap())
         .collect();
-    let in_words: BTreeSet<&str> = rule["message"]
-        .as_str()
-        .unwrap()
-        .split(": ")
-        .nth(1)
-        .unwrap()
-        .split(", ")
-        .collect();
+    let in_words: BTreeSet<&str> =
+        rule["message"].as_str().unwrap().split(": ").nth(1).unwrap().split(", ").collect();
     let variants: BTreeSet<&str> = variants.into_iter().map(String::as_str).collect();
     assert_eq!(in_rule, variants);
     assert_eq!(in_words, variants);
@@ -332,13 +252,7 @@ fn rust_and_the_schema_have_the_same_fields_and_defaults() {
             let spec = changed(&table.base, &case.change);
             let written = reread(table.kind, spec.clone());
             let written = written.unwrap_or_else(|e| panic!("{} {}: {e}", table.kind, case.what));
-            assert_eq!(
-                written,
-                defaulted(schema, spec),
-                "{} {}",
-                table.kind,
-                case.what
-            );
+            assert_eq!(written, defaulted(schema, spec), "{} {}", table.kind, case.what);
         }
     }
 }
@@ -347,39 +261,25 @@ fn rust_and_the_schema_have_the_same_fields_and_defaults() {
 fn a_merge_patch_adds_changes_and_removes() {
     let base = json!({"a": 1, "b": {"c": 2, "d": 3}});
     let change = json!({"a": null, "b": {"c": 4}, "e": {"f": 5}});
-    assert_eq!(
-        changed(&base, &change),
-        json!({"b": {"c": 4, "d": 3}, "e": {"f": 5}})
-    );
+    assert_eq!(changed(&base, &change), json!({"b": {"c": 4, "d": 3}, "e": {"f": 5}}));
 }
 
 fn crdgen(arguments: &[&Path]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_crdgen"))
-        .args(arguments)
-        .output()
-        .unwrap()
+    Command::new(env!("CARGO_BIN_EXE_crdgen")).args(arguments).output().unwrap()
 }
 
 #[test]
 fn the_committed_definitions_are_the_generated_ones() {
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds");
     let output = crdgen(&[Path::new("--check"), &committed]);
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn stale_missing_and_left_over_definitions_are_named() {
     let folder = tempfile::tempdir().unwrap();
     assert!(crdgen(&[folder.path()]).status.success());
-    assert!(
-        crdgen(&[Path::new("--check"), folder.path()])
-            .status
-            .success()
-    );
+    assert!(crdgen(&[Path::new("--check"), folder.path()]).status.success());
 
     let file = |name: &str| folder.path().join(format!("claviger.dev_{name}.yaml"));
     std::fs::remove_file(file("sessions")).unwrap();
@@ -389,10 +289,7 @@ fn stale_missing_and_left_over_definitions_are_named() {
     assert_eq!(output.status.code(), Some(1));
     let named = String::from_utf8(output.stderr).unwrap();
     for stale in ["sessions", "connectors", "passwords"] {
-        assert!(
-            named.contains(&format!("claviger.dev_{stale}.yaml")),
-            "{named}"
-        );
+        assert!(named.contains(&format!("claviger.dev_{stale}.yaml")), "{named}");
     }
     assert!(!named.contains("signingkeys"), "{named}");
 

@@ -29,7 +29,7 @@ pub struct ClusterArgs {
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
     /// Home namespace: where issuers, connectors, keys, users and sessions live. Defaults to the
-    /// pod's (POD_NAMESPACE) or the kubeconfig's namespace.
+    /// pod's (`POD_NAMESPACE`) or the kubeconfig's namespace.
     #[arg(long, env = "POD_NAMESPACE")]
     pub namespace: Option<String>,
 }
@@ -99,7 +99,7 @@ pub struct AuthenticationConfigArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ConfigFormat {
-    /// A structured AuthenticationConfiguration file (`--authentication-config`).
+    /// A structured `AuthenticationConfiguration` file (`--authentication-config`).
     Config,
     /// The older `--oidc-*` flags, one per line.
     Flags,

@@ -16,7 +16,10 @@ impl LogAudit {
     /// When a metric of that name is registered already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let events = IntCounterVec::new(
-            Opts::new("claviger_audit_events_total", "Sign-ins, refreshes, refusals and revocations."),
+            Opts::new(
+                "claviger_audit_events_total",
+                "Sign-ins, refreshes, refusals and revocations.",
+            ),
             &["event", "reason"],
         )?;
         registry.register(Box::new(events.clone()))?;

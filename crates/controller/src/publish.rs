@@ -2,7 +2,7 @@
 //!
 //! What always holds:
 //! - nothing is published before every reflector has listed once;
-//! - a change is live within [`DEBOUNCE`] plus one assessment;
+//! - a change is live within `DEBOUNCE` plus one assessment;
 //! - a world that nothing confirmed for 150 s is published once more, without signers.
 
 use std::sync::Arc;

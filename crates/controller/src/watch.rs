@@ -8,7 +8,7 @@
 //! - a relist replaces what was known in one step, so nothing is ever half there;
 //! - bookmarks are passed on: they prove that no event was missed, which the 150 s staleness bound
 //!   needs (`kube::runtime::watcher` keeps them to itself);
-//! - a connection that says nothing for [`SILENCE`] is given up and opened again.
+//! - a connection that says nothing for `SILENCE` is given up and opened again.
 
 use std::fmt::Debug;
 use std::time::Duration;

@@ -56,8 +56,7 @@ impl AccessToken {
     /// The token's text, good until `not_after`.
     pub fn seal(&self, issuer: &Issuer, not_after: i64) -> String {
         let plain = serde_json::to_vec(self).unwrap_or_default();
-        let sealed =
-            issuer.sealing.seal(Purpose::AccessToken, &context(issuer), not_after, &plain);
+        let sealed = issuer.sealing.seal(Purpose::AccessToken, &context(issuer), not_after, &plain);
         format!("{PREFIX}{sealed}")
     }
 

@@ -64,8 +64,8 @@ pub fn begin(
     issuer: &Issuer,
     params: &Params,
 ) -> Result<Begun, AuthorizeError> {
-    let unverified =
-        UnverifiedRequest::parse(params).map_err(|error| AuthorizeError::Page(error.to_string()))?;
+    let unverified = UnverifiedRequest::parse(params)
+        .map_err(|error| AuthorizeError::Page(error.to_string()))?;
     let client = client_of(issuer, &unverified)?;
     let redirect_uri = redirect_uri_of(client, &unverified)?;
     let state = unverified.state.clone();
@@ -128,8 +128,7 @@ fn error_redirect(
     code: ErrorCode,
     description: &str,
 ) -> AuthorizeError {
-    let response =
-        AuthorizationResponse::error(code, description, state, issuer.url.as_str());
+    let response = AuthorizationResponse::error(code, description, state, issuer.url.as_str());
     AuthorizeError::Redirect(response.location(redirect_uri))
 }
 
@@ -157,7 +156,9 @@ fn check_scopes(issuer: &Issuer, client: &Client, scopes: &ScopeSet) -> Result<(
     for scope in scopes.iter() {
         let admitted = match scope.audience() {
             Some(peer) => trusts(issuer, peer, client),
-            None => KNOWN_SCOPES.contains(&scope.as_str()) && client.scopes.contains(scope.as_str()),
+            None => {
+                KNOWN_SCOPES.contains(&scope.as_str()) && client.scopes.contains(scope.as_str())
+            }
         };
         if !admitted {
             let why = format!("scope {} is not granted to this client", scope.as_str());

@@ -79,9 +79,7 @@ impl Client {
     /// The registered redirect URI that a requested one matches, if any.
     pub fn accepts_redirect(&self, requested: &RedirectUri) -> bool {
         let native = !self.is_confidential();
-        self.redirect_uris
-            .iter()
-            .any(|registered| requested.matches_registered(registered, native))
+        self.redirect_uris.iter().any(|registered| requested.matches_registered(registered, native))
     }
 
     /// Whether its users may sign in with the connector of this name.

@@ -16,7 +16,7 @@ use crate::session::UpstreamState;
 
 /// Lifetime of a code in seconds (RFC 6749 4.1.2 recommends at most 600).
 pub const CODE_SECONDS: i64 = 60;
-/// Longest code sent through a browser, in characters: URLs beyond 4 KiB meet proxies that cut them.
+/// Longest code sent through a browser, in characters: addresses beyond 4 `KiB` meet proxies that cut them.
 pub const MAX_CODE_LENGTH: usize = 3_072;
 
 /// What a code says.

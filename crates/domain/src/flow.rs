@@ -94,7 +94,12 @@ impl Flow {
         let not_after = self.began_at + FLOW_SECONDS;
         FlowCookie {
             name: cookie_name(issuer, &self.id),
-            value: issuer.sealing.seal(Purpose::Flow, &context(issuer, &self.id), not_after, &plain),
+            value: issuer.sealing.seal(
+                Purpose::Flow,
+                &context(issuer, &self.id),
+                not_after,
+                &plain,
+            ),
         }
     }
 
@@ -109,10 +114,8 @@ impl Flow {
         now: i64,
     ) -> Result<Self, FlowError> {
         let wanted = cookie_name(issuer, state);
-        let (_, sealed) = cookies
-            .into_iter()
-            .find(|(name, _)| *name == wanted)
-            .ok_or(FlowError::NoCookie)?;
+        let (_, sealed) =
+            cookies.into_iter().find(|(name, _)| *name == wanted).ok_or(FlowError::NoCookie)?;
         let plain = issuer
             .sealing
             .open(Purpose::Flow, &context(issuer, state), now, sealed)
@@ -130,10 +133,7 @@ impl Flow {
     pub fn is_csrf_token(&self, issuer: &Issuer, given: &str) -> bool {
         let Some((key_id, mac)) = given.split_once('.') else { return false };
         BASE64URL_NOPAD.decode(mac.as_bytes()).is_ok_and(|mac| {
-            issuer
-                .sealing
-                .verify_mac(Purpose::Csrf, key_id, &self.csrf_parts(issuer), &mac)
-                .is_ok()
+            issuer.sealing.verify_mac(Purpose::Csrf, key_id, &self.csrf_parts(issuer), &mac).is_ok()
         })
     }
 

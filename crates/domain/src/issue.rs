@@ -59,7 +59,9 @@ pub struct Tokens {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IssueError {
     /// A claim would carry a value that Kubernetes keeps for itself.
-    #[error("claim {claim} would carry {value:?}: values beginning with system: are refused unless the OIDCIssuer's allowedSystemValues lists them")]
+    #[error(
+        "claim {claim} would carry {value:?}: values beginning with system: are refused unless the OIDCIssuer's allowedSystemValues lists them"
+    )]
     ReservedValue {
         /// Name of the claim.
         claim: &'static str,
@@ -126,8 +128,7 @@ pub fn tokens(
     let now = provider.clock.now();
     let claims = user_claims(issuer, about)?;
     let client = about.client;
-    let signer =
-        issuer.keys.signers.get(&client.id_token_algorithm).ok_or(IssueError::NoSigner)?;
+    let signer = issuer.keys.signers.get(&client.id_token_algorithm).ok_or(IssueError::NoSigner)?;
     let access_token = AccessToken {
         session: when.session.to_owned(),
         client_id: client.id.clone(),

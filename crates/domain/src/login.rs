@@ -116,7 +116,9 @@ pub async fn with_password(
     }
     let Login::Password(upstream) = &connector.login;
     match upstream.authenticate(username, password).await {
-        Ok(authenticated) => authenticated_at(provider, issuer, flow, connector, authenticated).await,
+        Ok(authenticated) => {
+            authenticated_at(provider, issuer, flow, connector, authenticated).await
+        }
         Err(LoginError::InvalidCredentials(_)) => Err(refused("InvalidCredentials")),
         Err(error) => {
             tracing::warn!(connector = connector.name, %error, "sign-in could not be checked");
@@ -221,9 +223,8 @@ async fn grant_code(
     grant: LoginGrant,
 ) -> Result<Outcome, StepError> {
     let client = client_of(issuer, flow)?;
-    let connector = issuer
-        .connector_by_uid(&grant.upstream.connector_uid)
-        .ok_or(StepError::NoConnector)?;
+    let connector =
+        issuer.connector_by_uid(&grant.upstream.connector_uid).ok_or(StepError::NoConnector)?;
     let now = provider.clock.now();
     let mut code = Code {
         flow_id: flow.id.clone(),
@@ -281,12 +282,8 @@ fn error_redirect(
     code: ErrorCode,
     description: &str,
 ) -> Result<Outcome, StepError> {
-    let response = AuthorizationResponse::error(
-        code,
-        description,
-        flow.state.as_deref(),
-        issuer.url.as_str(),
-    );
+    let response =
+        AuthorizationResponse::error(code, description, flow.state.as_deref(), issuer.url.as_str());
     Ok(Outcome::Redirect(response.location(&redirect_uri(flow)?)))
 }
 

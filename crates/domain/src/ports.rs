@@ -238,7 +238,7 @@ pub enum AuditEvent<'a> {
         client: &'a str,
         /// Connector name.
         connector: &'a str,
-        /// PascalCase word.
+        /// Why, in one word.
         reason: &'static str,
     },
 }

@@ -94,10 +94,7 @@ impl RefreshToken {
     }
 
     fn body(&self) -> String {
-        format!(
-            "{}.{}.{}.{}",
-            self.session, self.generation, self.not_after, self.connector_tag
-        )
+        format!("{}.{}.{}.{}", self.session, self.generation, self.not_after, self.connector_tag)
     }
 
     fn parse_body(body: &str) -> Option<Self> {

@@ -1,6 +1,8 @@
 //! The whole way from an authorization request to refreshed tokens, on in-memory ports: every promise
 //! of DESIGN 5 about what is stored when, and what each replay costs.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use claviger_domain::authorize::{self, AuthorizeError, Begun, Next};
@@ -53,7 +55,12 @@ fn begin(world: &World, change: &[(&str, &str)]) -> Begun {
     authorize::begin(&world.provider, &world.issuer, &request(change)).unwrap()
 }
 
-async fn sign_in(world: &World, flow: &Flow, connector: &str, password: &str) -> Result<Outcome, StepError> {
+async fn sign_in(
+    world: &World,
+    flow: &Flow,
+    connector: &str,
+    password: &str,
+) -> Result<Outcome, StepError> {
     let password = SecretString::from(password);
     let attempt = ("alice", &password);
     login::with_password(&world.provider, &world.issuer, flow, connector, attempt).await
@@ -126,7 +133,9 @@ fn assert_unavailable(result: &Result<TokenResponse, TokenError>) {
 async fn a_login_is_one_create_and_nothing_before_it() {
     let world = World::new();
     let code = code(&world, "local").await;
-    assert!(code.len() >= 43 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
+    assert!(
+        code.len() >= 43 && code.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    );
     assert_eq!(world.sessions.take_requests(), Vec::<&str>::new());
     redeem(&world, &code).await.unwrap();
     assert_eq!(world.sessions.take_requests(), ["create"]);
@@ -147,7 +156,8 @@ async fn id_token_and_userinfo_say_what_the_scopes_reveal() {
     };
     let now = 1_767_225_600;
     let id_token = response.id_token.as_ref().unwrap().expose_secret();
-    let claims = claviger_jose::verify(&world.issuer.keys.key_set, id_token, now, &expected).unwrap();
+    let claims =
+        claviger_jose::verify(&world.issuer.keys.key_set, id_token, now, &expected).unwrap();
     assert_eq!(claims["sub"], "CggwOGE4Njg0YhIFbG9jYWw");
     assert_eq!(claims["nonce"], "n-0S6");
     assert_eq!(claims["exp"], 1_767_226_200);
@@ -159,7 +169,8 @@ async fn id_token_and_userinfo_say_what_the_scopes_reveal() {
         assert!(!claims.contains_key(absent), "{absent}");
     }
     let access_token = response.access_token.expose_secret();
-    let at_hash = claviger_jose::left_half_hash(claviger_jose::Algorithm::ES256, access_token.as_bytes());
+    let at_hash =
+        claviger_jose::left_half_hash(claviger_jose::Algorithm::ES256, access_token.as_bytes());
     assert_eq!(claims["at_hash"], at_hash);
     let known = userinfo::answer(&world.provider, &world.issuer, access_token).unwrap();
     assert_eq!(known.email.as_deref(), Some("alice@example.org"));
@@ -175,7 +186,10 @@ async fn replayed_code_revokes_the_session_and_stays_refused() {
     assert_invalid_grant(&redeem(&world, &code).await);
     assert_eq!(world.sessions.all()[0].state, SessionState::Revoked);
     assert_invalid_grant(&redeem(&world, &code).await);
-    assert_eq!(world.sessions.take_requests(), ["create", "create", "get", "revoke", "create", "get"]);
+    assert_eq!(
+        world.sessions.take_requests(),
+        ["create", "create", "get", "revoke", "create", "get"]
+    );
     assert_invalid_grant(&refresh(&world, &refresh_token(&response)).await);
     let token = response.access_token.expose_secret();
     assert!(userinfo::answer(&world.provider, &world.issuer, token).is_err());
@@ -230,7 +244,8 @@ async fn nothing_is_consumed_before_every_check_has_passed() {
 async fn verifier_without_challenge_is_refused() {
     let world = World::new();
     let flow = begin(&world, &[("code_challenge", ""), ("code_challenge_method", "")]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await else {
+    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    else {
         panic!("no code");
     };
     assert_invalid_grant(&redeem(&world, &query(&location, "code").unwrap()).await);
@@ -295,7 +310,9 @@ async fn forged_foreign_and_expired_refresh_tokens_cost_no_request() {
     let foreign = logged_in(&other_issuer, "local").await;
     let (body, mac) = good.rsplit_once('.').unwrap();
     let raised = body.replacen(".0.", ".1.", 1);
-    for forged in ["", "clv_rt_", "x.y.z", &foreign, &format!("{raised}.{mac}"), &good[..good.len() - 1]] {
+    for forged in
+        ["", "clv_rt_", "x.y.z", &foreign, &format!("{raised}.{mac}"), &good[..good.len() - 1]]
+    {
         if !forged.is_empty() {
             assert_invalid_grant(&refresh(&world, forged).await);
         }
@@ -358,7 +375,8 @@ async fn policy_is_applied_at_refresh_as_at_login() {
     world.upstream.put("alice", "wonderland", moved);
     assert_invalid_grant(&refresh(&world, &token).await);
     let flow = begin(&world, &[]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await else {
+    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    else {
         panic!("no redirect");
     };
     assert_eq!(query(&location, "error").as_deref(), Some("access_denied"));
@@ -375,7 +393,8 @@ async fn what_is_gone_is_invalid_grant_and_what_is_broken_is_503() {
     world.issuer.unavailable_connectors.clear();
     assert_invalid_grant(&refresh(&world, &token).await);
     world.issuer.connectors.insert(0, local);
-    let client = world.issuer.clients.insert("kubernetes".into(), ClientEntry::OutOfService).unwrap();
+    let client =
+        world.issuer.clients.insert("kubernetes".into(), ClientEntry::OutOfService).unwrap();
     assert_unavailable(&refresh(&world, &token).await);
     assert_eq!(world.sessions.take_requests(), Vec::<&str>::new());
     world.issuer.clients.insert("kubernetes".into(), client);
@@ -438,9 +457,11 @@ async fn reserved_names_and_groups_never_get_a_token() {
 async fn a_prefix_that_completes_a_reserved_name_is_refused_too() {
     let mut world = World::new();
     let connector = Arc::make_mut(&mut world.issuer.connectors[0]);
-    connector.policy = IdentityPolicy { group_prefix: "system:".into(), ..IdentityPolicy::default() };
+    connector.policy =
+        IdentityPolicy { group_prefix: "system:".into(), ..IdentityPolicy::default() };
     let flow = begin(&world, &[]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await else {
+    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    else {
         panic!("no redirect");
     };
     assert_eq!(query(&location, "error").as_deref(), Some("access_denied"));
@@ -546,7 +567,8 @@ async fn a_peers_audience_needs_the_peers_trust() {
         client.trusted_peers = ["kubernetes".to_owned()].into();
     });
     let flow = begin(&world, &[("scope", &scope)]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await else {
+    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    else {
         panic!("no code");
     };
     let response = redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
@@ -579,7 +601,8 @@ async fn narrowed_scopes_are_answered_and_wider_ones_refused() {
 async fn without_offline_access_there_is_no_refresh_token() {
     let world = World::new();
     let flow = begin(&world, &[("scope", "openid email")]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await else {
+    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    else {
         panic!("no code");
     };
     let response = redeem(&world, &query(&location, "code").unwrap()).await.unwrap();

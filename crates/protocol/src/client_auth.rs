@@ -100,7 +100,10 @@ mod tests {
         assert_eq!(read(None, "client_id=web&client_secret=s%26"), Ok(("web".into(), some("s&"))));
         let basic = format!("Basic {}", BASE64.encode(b"team%2Fweb:s%2Bcret"));
         assert_eq!(read(Some(&basic), ""), Ok(("team/web".into(), some("s+cret"))));
-        assert_eq!(read(Some(&basic), "client_id=team/web"), Ok(("team/web".into(), some("s+cret"))));
+        assert_eq!(
+            read(Some(&basic), "client_id=team/web"),
+            Ok(("team/web".into(), some("s+cret")))
+        );
         assert_eq!(read(Some(&basic), "client_id=x"), Err(ErrorCode::InvalidRequest));
         assert_eq!(read(Some(&basic), "client_secret=x"), Err(ErrorCode::InvalidRequest));
         assert_eq!(read(None, ""), Err(ErrorCode::InvalidClient));

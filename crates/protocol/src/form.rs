@@ -51,9 +51,9 @@ impl Params {
     /// The same, owned, and refused when longer than `max` bytes.
     pub(crate) fn bounded(&self, name: &str, max: usize) -> Result<Option<String>, ErrorResponse> {
         match self.get(name) {
-            Some(value) if value.len() > max => Err(ErrorResponse::invalid_request(&format!(
-                "{name} is longer than {max} bytes"
-            ))),
+            Some(value) if value.len() > max => {
+                Err(ErrorResponse::invalid_request(&format!("{name} is longer than {max} bytes")))
+            }
             value => Ok(value.map(str::to_owned)),
         }
     }

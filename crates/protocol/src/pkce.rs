@@ -51,7 +51,8 @@ impl CodeVerifier {
     /// # Errors
     /// `invalid_request` when it is not 43 to 128 unreserved characters (RFC 7636 4.1).
     pub fn parse(verifier: &str) -> Result<Self, ErrorResponse> {
-        let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        let unreserved =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
         if !(43..=128).contains(&verifier.len()) || !verifier.bytes().all(unreserved) {
             return Err(ErrorResponse::invalid_request(
                 "code_verifier must be 43 to 128 unreserved characters",

@@ -55,9 +55,10 @@ impl TokenRequest {
                 }))
             }
             "refresh_token" => {
-                let scope = params.get("scope").map(ScopeSet::parse).transpose().map_err(|error| {
-                    ErrorResponse::new(ErrorCode::InvalidScope, &error.to_string())
-                })?;
+                let scope =
+                    params.get("scope").map(ScopeSet::parse).transpose().map_err(|error| {
+                        ErrorResponse::new(ErrorCode::InvalidScope, &error.to_string())
+                    })?;
                 let refresh_token = params.required("refresh_token", usize::MAX)?;
                 Ok(Self::RefreshToken(RefreshTokenRequest {
                     refresh_token: SecretString::from(refresh_token),
@@ -159,7 +160,8 @@ mod tests {
     #[test]
     fn answers_are_json_on_the_wire_and_redacted_in_logs() {
         let refresh = Some(SecretString::from("rt"));
-        let answer = TokenResponse::new("at".into(), 600, Some("id".into()), refresh, "openid".into());
+        let answer =
+            TokenResponse::new("at".into(), 600, Some("id".into()), refresh, "openid".into());
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
             r#"{"access_token":"at","token_type":"Bearer","expires_in":600,"refresh_token":"rt","id_token":"id","scope":"openid"}"#

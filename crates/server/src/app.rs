@@ -83,10 +83,7 @@ fn issuer_routes(app: App) -> Router {
         .route("/auth", get(endpoint::authorize::by_query).post(endpoint::authorize::by_form))
         .route("/choose", get(endpoint::choose::show))
         .route("/auth/{connector}", get(endpoint::login::redirect))
-        .route(
-            "/auth/{connector}/login",
-            get(endpoint::login::show).post(endpoint::login::submit),
-        )
+        .route("/auth/{connector}/login", get(endpoint::login::show).post(endpoint::login::submit))
         .route("/approval", post(endpoint::approval::submit))
         .route("/token", post(endpoint::token::exchange))
         .route("/userinfo", get(endpoint::userinfo::by_header).post(endpoint::userinfo::by_body))
@@ -101,7 +98,8 @@ fn issuer_routes(app: App) -> Router {
 async fn to_issuer(app: &App, inner: Router, mut request: Request) -> Response {
     let snapshot = app.snapshot.load_full();
     let host = host_of(&request);
-    let Some((issuer, rest)) = host.as_deref().and_then(|h| snapshot.route(h, request.uri().path()))
+    let Some((issuer, rest)) =
+        host.as_deref().and_then(|h| snapshot.route(h, request.uri().path()))
     else {
         return page::error(&ErrorPage {
             status: StatusCode::NOT_FOUND,

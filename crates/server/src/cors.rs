@@ -31,10 +31,9 @@ impl Call {
         let origin = self.origin.as_ref()?;
         match self.path.as_str() {
             "/.well-known/openid-configuration" | "/keys" => Some(HeaderValue::from_static("*")),
-            "/token" | "/userinfo" => issuer
-                .cors_allowed_origins
-                .contains(origin.to_str().ok()?)
-                .then(|| origin.clone()),
+            "/token" | "/userinfo" => {
+                issuer.cors_allowed_origins.contains(origin.to_str().ok()?).then(|| origin.clone())
+            }
             _ => None,
         }
     }

@@ -19,10 +19,14 @@ impl Metrics {
     /// When metrics of these names are registered already.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
-            Opts::new("claviger_http_requests_total", "Requests answered, by route, method and code."),
+            Opts::new(
+                "claviger_http_requests_total",
+                "Requests answered, by route, method and code.",
+            ),
             &["endpoint", "method", "code"],
         )?;
-        let buckets = vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+        let buckets =
+            vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
         let seconds = HistogramVec::new(
             HistogramOpts::new("claviger_http_request_seconds", "Time to answer, by route.")
                 .buckets(buckets),

@@ -32,10 +32,7 @@ impl Default for Throttle {
     fn default() -> Self {
         let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(PERIOD).unwrap_or(Quota::per_second(NonZeroU32::MIN));
-        Self {
-            failures: RateLimiter::keyed(quota.allow_burst(burst)),
-            waiting: Mutex::default(),
-        }
+        Self { failures: RateLimiter::keyed(quota.allow_burst(burst)), waiting: Mutex::default() }
     }
 }
 

@@ -27,8 +27,11 @@ impl RevokedSessions {
     /// off and the watch resumes. `on_synced` is called whenever the whole set is known.
     pub async fn follow(&self, client: kube::Client, namespace: &str, on_synced: impl Fn()) {
         let api: Api<PartialObjectMeta<Session>> = Api::namespaced(client, namespace);
-        let tombstones =
-            watcher::Config::default().labels(&format!("{}={}", labels::STATE, labels::STATE_REVOKED));
+        let tombstones = watcher::Config::default().labels(&format!(
+            "{}={}",
+            labels::STATE,
+            labels::STATE_REVOKED
+        ));
         let mut events = std::pin::pin!(watcher(api, tombstones).default_backoff());
         let mut listed = HashSet::new();
         loop {

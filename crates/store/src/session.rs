@@ -39,7 +39,8 @@ impl KubeSessions {
 
     async fn patch(&self, name: &str, operations: Value) -> Result<StoredSession, StoreError> {
         let patch = serde_json::from_value(operations).map_err(unavailable)?;
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         let patched = within(self.api.patch(name, &params, &Patch::Json::<()>(patch))).await;
         stored(patched.map_err(|error| match error {
             Failure::Answered(status) if matches!(status.code, 404 | 409 | 422) => {
@@ -54,7 +55,8 @@ impl KubeSessions {
 impl Sessions for KubeSessions {
     async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
         let object = object(session);
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let params =
+            PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         match within(self.api.create(&params, &object)).await {
             Ok(_) => Ok(()),
             Err(Failure::Answered(status)) if status.code == 409 => Err(StoreError::AlreadyExists),

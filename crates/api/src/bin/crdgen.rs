@@ -48,9 +48,7 @@ fn left_over(dir: &Path, wanted: &BTreeMap<String, String>) -> io::Result<Vec<Pa
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let is_crd = path
-            .extension()
-            .is_some_and(|extension| extension == "yaml");
+        let is_crd = path.extension().is_some_and(|extension| extension == "yaml");
         let is_wanted = path
             .file_name()
             .is_some_and(|name| wanted.contains_key(name.to_string_lossy().as_ref()));

@@ -23,8 +23,8 @@ const ATTRIBUTE_PATTERN: &str = r"^[A-Za-z0-9][A-Za-z0-9.;-]*(:[0-9.]+:)?$";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LdapUpstream {
-    /// Servers of one directory (1 to 4), tried in this order: ldaps://host[:636] or
-    /// ldap://host[:389].
+    /// Servers of one directory (1 to 4), tried in this order: `ldaps://host[:636]` or
+    /// `ldap://host[:389]`.
     #[schemars(length(min = 1, max = 4), inner(length(min = 8, max = 512)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,

@@ -31,11 +31,7 @@ use crate::schema;
     doc = "An upstream identity provider: where users come from and what of its answers is let \
            through. Read in Claviger's home namespace only. Its name is part of every `sub` and \
            of the callback path: a renamed connector has other users.",
-    printcolumn(
-        name = "Display Name",
-        type_ = "string",
-        json_path = ".spec.displayName"
-    ),
+    printcolumn(name = "Display Name", type_ = "string", json_path = ".spec.displayName"),
     printcolumn(
         name = "Ready",
         type_ = "string",
@@ -47,11 +43,7 @@ use crate::schema;
         priority = 1,
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     crates(kube_core = "::kube_core")
 )]
 #[x_kube(

@@ -86,11 +86,7 @@ pub fn table() -> Table {
                 }),
             ),
         ],
-        bad: upstreams()
-            .into_iter()
-            .chain(directories())
-            .chain(policies())
-            .collect(),
+        bad: upstreams().into_iter().chain(directories()).chain(policies()).collect(),
         bad_updates: vec![],
     }
 }
@@ -101,16 +97,8 @@ fn ldap(change: &Value) -> Value {
 
 fn upstreams() -> Vec<super::Bad> {
     vec![
-        bad(
-            "no upstream",
-            json!({"upstream": {"ldap": null}}),
-            ONE_UPSTREAM,
-        ),
-        bad(
-            "two upstreams",
-            json!({"upstream": {"local": {}}}),
-            ONE_UPSTREAM,
-        ),
+        bad("no upstream", json!({"upstream": {"ldap": null}}), ONE_UPSTREAM),
+        bad("two upstreams", json!({"upstream": {"local": {}}}), ONE_UPSTREAM),
         bad(
             "an upstream there is not",
             json!({"upstream": {"ldap": null, "passport": {}}}),
@@ -121,36 +109,12 @@ fn upstreams() -> Vec<super::Bad> {
 
 fn directories() -> Vec<super::Bad> {
     vec![
-        bad(
-            "ldap with mode LDAPS",
-            ldap(&json!({"urls": ["ldap://a"]})),
-            LDAPS,
-        ),
-        bad(
-            "ldaps with StartTLS",
-            ldap(&json!({"tls": {"mode": "StartTLS"}})),
-            NOT_LDAPS,
-        ),
-        bad(
-            "ldaps with Plaintext",
-            ldap(&json!({"tls": {"mode": "Plaintext"}})),
-            NOT_LDAPS,
-        ),
-        bad(
-            "a path",
-            ldap(&json!({"urls": ["ldaps://a/dc=example"]})),
-            URLS,
-        ),
-        bad(
-            "another protocol",
-            ldap(&json!({"urls": ["https://a.example.com"]})),
-            URLS,
-        ),
-        bad(
-            "no server",
-            ldap(&json!({"urls": []})),
-            "should have at least 1 items",
-        ),
+        bad("ldap with mode LDAPS", ldap(&json!({"urls": ["ldap://a"]})), LDAPS),
+        bad("ldaps with StartTLS", ldap(&json!({"tls": {"mode": "StartTLS"}})), NOT_LDAPS),
+        bad("ldaps with Plaintext", ldap(&json!({"tls": {"mode": "Plaintext"}})), NOT_LDAPS),
+        bad("a path", ldap(&json!({"urls": ["ldaps://a/dc=example"]})), URLS),
+        bad("another protocol", ldap(&json!({"urls": ["https://a.example.com"]})), URLS),
+        bad("no server", ldap(&json!({"urls": []})), "should have at least 1 items"),
         bad(
             "two sources of certificates",
             ldap(&json!({"tls": {
@@ -222,21 +186,9 @@ fn policies() -> Vec<super::Bad> {
             json!({"groupPrefix": "system:"}),
             "groupPrefix must not begin with 'system:': Kubernetes gives such groups power",
         ),
-        bad(
-            "a domain with @",
-            json!({"emailDomains": ["@example.com"]}),
-            DOMAINS,
-        ),
-        bad(
-            "a domain in capitals",
-            json!({"emailDomains": ["Example.com"]}),
-            DOMAINS,
-        ),
-        bad(
-            "a wildcard domain",
-            json!({"emailDomains": ["*.example.com"]}),
-            DOMAINS,
-        ),
+        bad("a domain with @", json!({"emailDomains": ["@example.com"]}), DOMAINS),
+        bad("a domain in capitals", json!({"emailDomains": ["Example.com"]}), DOMAINS),
+        bad("a wildcard domain", json!({"emailDomains": ["*.example.com"]}), DOMAINS),
         bad(
             "a re-check once in two days",
             json!({"recheckIntervalSeconds": 172_800}),

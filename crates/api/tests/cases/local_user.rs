@@ -30,22 +30,14 @@ pub fn table() -> Table {
         ],
         bad: vec![
             bad("a name for an address", json!({"email": "jane"}), EMAIL),
-            bad(
-                "two addresses",
-                json!({"email": "a@example.com b@example.com"}),
-                EMAIL,
-            ),
+            bad("two addresses", json!({"email": "a@example.com b@example.com"}), EMAIL),
             bad("no hash", json!({"passwordHash": null}), "Required value"),
             bad(
                 "a user ID with a space",
                 json!({"userID": "jane doe"}),
                 "userID must be printable ASCII without spaces",
             ),
-            bad(
-                "a state there is not",
-                json!({"state": "Locked"}),
-                "supported values",
-            ),
+            bad("a state there is not", json!({"state": "Locked"}), "supported values"),
             bad(
                 "a key no Secret has",
                 json!({"passwordHash": {"secretRef": {"key": "a/b"}}}),
@@ -53,19 +45,9 @@ pub fn table() -> Table {
             ),
         ],
         bad_updates: vec![
-            bad_update(
-                "another ID",
-                json!({"userID": "1"}),
-                json!({"userID": "2"}),
-                IMMUTABLE,
-            ),
+            bad_update("another ID", json!({"userID": "1"}), json!({"userID": "2"}), IMMUTABLE),
             bad_update("an ID later", json!({}), json!({"userID": "1"}), IMMUTABLE),
-            bad_update(
-                "an ID no more",
-                json!({"userID": "1"}),
-                json!({"userID": null}),
-                IMMUTABLE,
-            ),
+            bad_update("an ID no more", json!({"userID": "1"}), json!({"userID": null}), IMMUTABLE),
         ],
     }
 }

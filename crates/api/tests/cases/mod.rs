@@ -66,12 +66,7 @@ fn bad(what: &'static str, change: Value, says: &'static str) -> Bad {
 }
 
 fn bad_update(what: &'static str, before: Value, change: Value, says: &'static str) -> BadUpdate {
-    BadUpdate {
-        what,
-        before,
-        change,
-        says,
-    }
+    BadUpdate { what, before, change, says }
 }
 
 /// Every table.

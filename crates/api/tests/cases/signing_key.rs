@@ -45,11 +45,7 @@ pub fn table() -> Table {
                 "overlapSeconds must not exceed rotationPeriodSeconds: lower the one or raise the \
                  other",
             ),
-            bad(
-                "a key ID that is none",
-                json!({"revokedKeyIDs": ["a b"]}),
-                "should match",
-            ),
+            bad("a key ID that is none", json!({"revokedKeyIDs": ["a b"]}), "should match"),
         ],
         bad_updates: vec![bad_update(
             "a request taken back",

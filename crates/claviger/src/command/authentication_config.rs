@@ -60,7 +60,10 @@ pub async fn print(args: AuthenticationConfigArgs) -> anyhow::Result<()> {
     let (config, namespace) = cluster(&args.cluster).await?;
     let issuers: Api<OIDCIssuer> = Api::namespaced(kube::Client::try_from(config)?, &namespace);
     let issuer = issuers.get(&args.issuer).await.with_context(|| {
-        format!("failed to read OIDCIssuer {namespace}/{}: see `kubectl get oidcissuers -A`", args.issuer)
+        format!(
+            "failed to read OIDCIssuer {namespace}/{}: see `kubectl get oidcissuers -A`",
+            args.issuer
+        )
     })?;
     let url = issuer.spec.url;
     if !url.starts_with("https://") {
@@ -78,7 +81,8 @@ fn configuration(args: &AuthenticationConfigArgs, url: String) -> anyhow::Result
         .certificate_authority
         .as_ref()
         .map(|path| {
-            std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))
+            std::fs::read_to_string(path)
+                .with_context(|| format!("failed to read {}", path.display()))
         })
         .transpose()?;
     let prefixed = |claim: &str, prefix: &str| PrefixedClaim {

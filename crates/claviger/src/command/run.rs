@@ -32,7 +32,9 @@ type Tasks = JoinSet<anyhow::Result<()>>;
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     telemetry::start_logging(args.log_format);
     if !args.insecure_http && args.tls_cert_file.is_none() {
-        bail!("give --tls-cert-file and --tls-key-file, or --insecure-http behind something that ends TLS");
+        bail!(
+            "give --tls-cert-file and --tls-key-file, or --insecure-http behind something that ends TLS"
+        );
     }
     let (config, home) = super::cluster(&args.cluster).await?;
     let registry = telemetry::registry()?;
@@ -40,7 +42,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut tasks = Tasks::new();
 
     let watching = watching_client(&config)?;
-    let identity = args.identity.clone().unwrap_or_else(|| format!("claviger-{}", std::process::id()));
+    let identity =
+        args.identity.clone().unwrap_or_else(|| format!("claviger-{}", std::process::id()));
     let (leadership, lease_task) = lease::contend(watching.clone(), &home, &identity).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let controller = Controller::new(

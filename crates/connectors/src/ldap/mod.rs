@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod (login, re-check, probe) → pool → connection → the ldap3 crate
-//!   ├ user, groups: what is asked and what it means      ├ tls
+//!   ├ user, groups: what is asked and what it means      ├ tls, error
 //!   └ config: the administrator's word, checked          └ entry, dn, filter: the wire's words
 //! ```
 //! Always holds: an empty password reaches no server; a user's bind happens on a connection of its
@@ -13,6 +13,7 @@ mod config;
 mod connection;
 mod dn;
 mod entry;
+mod error;
 mod filter;
 mod groups;
 mod pool;
@@ -35,8 +36,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use self::config::{Config, Groups, GroupsFromAttribute, Timeouts, Users};
-use self::connection::{Error, Query, Verdict};
+use self::connection::{Query, Verdict};
 use self::entry::Entry;
+use self::error::Error;
 use self::filter::Filter;
 use self::pool::{Lease, Pool};
 use crate::{BuildError, MAX_PASSWORD_BYTES, Probe, ProbeError, Resolved};

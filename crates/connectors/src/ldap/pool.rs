@@ -15,7 +15,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::config::{Endpoint, ServiceAccount, Timeouts};
-use super::connection::{Connection, Error, Found, Query, Verdict};
+use super::connection::{Connection, Found, Query, Verdict};
+use super::error::Error;
 
 /// Idle connections older than this are closed: shorter than the idle timeouts of directories and
 /// of the firewalls in between, which drop connections without a word.

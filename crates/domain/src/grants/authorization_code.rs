@@ -25,7 +25,8 @@ use crate::provider::Provider;
 use crate::session::{self, Payload};
 use crate::token::TokenError;
 
-const INVALID: &str = "the authorization code is invalid, has expired or was issued to another client";
+const INVALID: &str =
+    "the authorization code is invalid, has expired or was issued to another client";
 
 /// Redeems a code for tokens.
 ///

@@ -41,13 +41,9 @@ pub async fn refresh(
 ) -> Result<TokenResponse, TokenError> {
     let now = provider.clock.now();
     let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
-    let token = RefreshToken::decode(
-        request.refresh_token.expose_secret(),
-        &issuer.sealing,
-        binding,
-        now,
-    )
-    .map_err(|_| invalid())?;
+    let token =
+        RefreshToken::decode(request.refresh_token.expose_secret(), &issuer.sealing, binding, now)
+            .map_err(|_| invalid())?;
     let connector = connector_of(issuer, &token)?;
     let refreshing = Refreshing { provider, issuer, client, connector, token, now };
     let (session, payload) = match &refreshing.connector.refresh {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Form, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::Extension;
 use claviger_domain::connector::Login;
 use claviger_domain::flow::Flow;
 use claviger_domain::issuer::Issuer;
@@ -82,8 +82,7 @@ pub async fn show(
 pub async fn submit(
     State(app): State<App>,
     Extension(issuer): AtIssuer,
-    Path(connector): Path<String>,
-    Query(query): Query<FlowQuery>,
+    (Path(connector), Query(query)): (Path<String>, Query<FlowQuery>),
     headers: HeaderMap,
     Form(typed): Form<LoginForm>,
 ) -> Response {
@@ -150,8 +149,7 @@ fn form(
         username,
         csrf: flow.csrf_token(issuer),
         problem,
-        back: has_choice
-            .then(|| format!("{}/choose?{}", issuer.url.path(), FlowQuery::of(flow))),
+        back: has_choice.then(|| format!("{}/choose?{}", issuer.url.path(), FlowQuery::of(flow))),
     };
     render(status, &page)
 }

@@ -69,11 +69,11 @@ fn granted(tokens: &TokenResponse) -> Response {
 }
 
 fn refused(error: &ErrorResponse) -> Response {
-    let status =
-        StatusCode::from_u16(error.error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let status = StatusCode::from_u16(error.error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = no_store((status, Json(error)).into_response());
     if status == StatusCode::UNAUTHORIZED {
-        let challenge = HeaderValue::from_static(r#"Basic realm="token endpoint", charset="UTF-8""#);
+        let challenge =
+            HeaderValue::from_static(r#"Basic realm="token endpoint", charset="UTF-8""#);
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     response

@@ -191,3 +191,39 @@ async fn while_the_directory_is_away_the_user_is_asked_to_wait() {
     let answer = browser.sign_in(&form, "alice", "wonderland").await;
     assert!(answer.redirect_param("code").is_some(), "{answer:?}");
 }
+
+/// What the control plane publishes once no watch has confirmed the snapshot for too long (DESIGN 2).
+fn make_stale(rig: &Rig) {
+    let mut issuer = rig.world.issuer.clone();
+    let keys = std::sync::Arc::make_mut(&mut issuer.keys);
+    keys.signers.clear();
+    keys.max_age_seconds = 0;
+    rig.replace_issuer(issuer);
+}
+
+#[tokio::test]
+async fn a_cut_off_replica_mints_nothing_consumes_nothing_and_promises_nothing() {
+    let rig = Rig::with_one_connector();
+    let code = rig.browser().code(&[]).await;
+    make_stale(&rig);
+    let refused = rig.redeem(&code).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
+    assert_eq!(refused.json()["error"], "temporarily_unavailable");
+    assert!(refused.header("retry-after").parse::<u32>().unwrap() > 0);
+    assert!(rig.store_requests().is_empty());
+    let keys = rig.get("/keys").await;
+    assert_eq!(keys.header("cache-control"), "public, max-age=0, must-revalidate");
+    assert!(keys.body.contains("\"kid\""), "the keys themselves are still there");
+    rig.replace_issuer(rig.world.issuer.clone());
+    assert_eq!(rig.redeem(&code).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_cut_off_replica_asks_users_to_wait_and_denies_nobody() {
+    let rig = Rig::with_one_connector();
+    let mut browser = rig.browser();
+    let form = browser.login_form(&[]).await;
+    make_stale(&rig);
+    let answer = browser.sign_in(&form, "alice", "wonderland").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+}

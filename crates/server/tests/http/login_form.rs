@@ -155,10 +155,7 @@ async fn a_flow_whose_client_was_replaced_or_whose_connector_is_not_allowed_goes
         panic!("no client")
     };
     std::sync::Arc::make_mut(client).uid = "another".into();
-    rig.snapshot.store(std::sync::Arc::new(claviger_domain::Snapshot {
-        issuers: vec![std::sync::Arc::new(issuer)],
-        ..claviger_domain::Snapshot::default()
-    }));
+    rig.replace_issuer(issuer);
     let answer = browser.sign_in(&form, "alice", "wonderland").await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
 }

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use claviger_domain::Snapshot;
 use claviger_domain::connector::Login;
 use claviger_domain::fakes::{REDIRECT_URI, World};
+use claviger_domain::issuer::Issuer;
 use claviger_server::{App, Metrics};
 use prometheus::{Registry, TextEncoder};
 use serde_json::Value;
@@ -49,13 +50,18 @@ impl Rig {
         change(&mut world);
         let issuer = Arc::new(world.issuer.clone());
         let (host, path) = (issuer.url.authority(), issuer.url.path().to_owned());
-        let snapshot = Snapshot { issuers: vec![issuer], ..Snapshot::default() };
+        let snapshot = Snapshot { issuers: vec![issuer] };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
         let app = App::new(world.provider.clone(), Arc::clone(&snapshot), metrics);
         let router = app.clone().router();
         Self { world, snapshot, app, router, registry, host, path }
+    }
+
+    /// Swaps the snapshot for one with this issuer alone.
+    pub fn replace_issuer(&self, issuer: Issuer) {
+        self.snapshot.store(Arc::new(Snapshot { issuers: vec![Arc::new(issuer)] }));
     }
 
     pub fn browser(&self) -> Browser<'_> {

@@ -113,10 +113,7 @@ async fn no_blob_of_one_issuer_is_good_at_another() {
     let blobs = blobs(&rig).await;
     let mut issuer = rig.world.issuer.clone();
     issuer.uid = "uid-of-another-issuer".into();
-    rig.snapshot.store(std::sync::Arc::new(claviger_domain::Snapshot {
-        issuers: vec![std::sync::Arc::new(issuer)],
-        ..claviger_domain::Snapshot::default()
-    }));
+    rig.replace_issuer(issuer);
     rig.store_requests();
     for (what, blob) in &blobs.all {
         assert_eq!(rig.redeem(blob).await.json()["error"], "invalid_grant", "{what}");

@@ -77,7 +77,7 @@ async fn heads_over_16_kib_are_refused_and_those_below_are_read() {
     let large = |length| head("GET", "/keys", &format!("X-Filler: {}\r\n", "x".repeat(length)));
     assert_status(&server.exchange(&large(15 * 1024)).await, "200");
     assert_status(&server.exchange(&large(17 * 1024)).await, "431");
-    let many: String = (0..200).map(|n| format!("X-{n}: 1\r\n")).collect();
+    let many = "X-Many: 1\r\n".repeat(200);
     assert_status(&server.exchange(&head("GET", "/keys", &many)).await, "431");
     server.stop().await;
 }

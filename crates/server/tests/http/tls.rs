@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use claviger_domain::Snapshot;
 use claviger_domain::issuer::TlsIdentity;
 use claviger_server::tls::{CertificateFiles, Certificates};
 use claviger_server::{Limits, serve};
@@ -124,9 +123,7 @@ impl Secured {
     fn set_issuer_tls(&self, identity: TlsIdentity) {
         let mut issuer = self.rig.world.issuer.clone();
         issuer.tls = Some(Arc::new(identity));
-        self.rig
-            .snapshot
-            .store(Arc::new(Snapshot { issuers: vec![Arc::new(issuer)], ..Snapshot::default() }));
+        self.rig.replace_issuer(issuer);
     }
 }
 
@@ -162,13 +159,19 @@ async fn an_issuers_own_certificate_is_shown_at_its_host_alone_and_follows_the_s
         assert_eq!(server.shown(HOST, &all).await, *own.cert.der());
         assert_eq!(server.shown("other.example.org", &all).await, *default.cert.der());
     }
-    let mismatched = TlsIdentity {
+}
+
+#[tokio::test]
+async fn a_broken_new_secret_leaves_the_issuers_old_certificate_in_use() {
+    let (default, own) = (certificate(), certificate());
+    let server = start(&default).await;
+    server.set_issuer_tls(pem(&own));
+    assert_eq!(server.shown(HOST, &[&default, &own]).await, *own.cert.der());
+    server.set_issuer_tls(TlsIdentity {
         certificate_pem: default.cert.pem(),
-        key_pem: SecretString::from(first.signing_key.serialize_pem()),
-    };
-    server.set_issuer_tls(mismatched);
-    let shown = server.shown(HOST, &all).await;
-    assert_eq!(shown, *second.cert.der(), "a broken new Secret leaves the old certificate in use");
+        key_pem: SecretString::from(own.signing_key.serialize_pem()),
+    });
+    assert_eq!(server.shown(HOST, &[&default, &own]).await, *own.cert.der());
 }
 
 #[tokio::test]
