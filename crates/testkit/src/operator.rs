@@ -134,7 +134,7 @@ impl Operator {
     }
 }
 
-/// The `claviger` binary: the one [`BINARY_ENV`] names, or the path that cargo's JSON prints.
+/// The `claviger` binary: the one `CLAVIGER_BIN` names, or the path that cargo's JSON prints.
 ///
 /// # Errors
 /// When it does not build.
