@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use claviger_testkit::relying_party::claims;
-use claviger_testkit::scene::{LDAP_USER, LOCAL_USER, SCOPE};
-use claviger_testkit::{AuditMark, ControlPlane, Directory, RelyingParty, Scene};
+use claviger_testkit::scene::{LDAP_USER, LOCAL_USER, Manifests, SCOPE};
+use claviger_testkit::{AuditMark, ControlPlane, Directory, Installation, RelyingParty, Scene};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -139,6 +139,27 @@ async fn the_directory_is_asked_again_at_refresh_and_only_its_verdict_revokes() 
     let path = "jsonpath={.items[*].spec.revokedReason}";
     let reasons = scene.installation().kubectl(&["get", "sessions", "-o", path])?;
     assert_eq!(reasons, "UserNoLongerValid");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_in_very_many_groups_waits_in_a_pending_session() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let groups: Vec<_> = (0..200).map(|n| format!("a-group-with-a-long-name-{n}")).collect();
+    let change = |manifests: &mut Manifests| {
+        if let Ok(user) = manifests.find("LocalUser", "admin") {
+            user["spec"]["groups"] = groups.clone().into();
+        }
+    };
+    let installation = Installation::create(&plane).await?;
+    let scene = Scene::start_in(installation, Directory::None, change).await?;
+    let party = scene.relying_party().await?;
+    let mark = plane.audit_log().mark()?;
+    let tokens = party.log_in(SCOPE, LOCAL_USER).await?;
+    assert_eq!(requests(&scene, mark)?, "create sessions × 1, patch sessions × 1");
+    let id_token = claims(text(&tokens, "id_token")?)?;
+    assert_eq!(id_token["groups"].as_array().map(Vec::len), Some(200));
+    party.refresh(text(&tokens, "refresh_token")?).await?.tokens()?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use kube_core::CustomResourceExt;
+use serde_json::Value;
 
 use crate::{Connector, LocalUser, OAuth2Client, OIDCIssuer, Session, SigningKey};
 
@@ -14,6 +15,7 @@ use crate::{Connector, LocalUser, OAuth2Client, OIDCIssuer, Session, SigningKey}
 /// - No `oneOf`: for a missing or misspelt variant the API server reports the first variant as
 ///   "Required value" and, because of that, skips the rules, so the rule that says it in words
 ///   would never be heard. That rule is as strict.
+/// - Defaults have their keys in one order, whatever else is in the build.
 /// - Descriptions are paragraphs: `kubectl explain` would keep the line breaks of the source.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![
@@ -34,6 +36,9 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 fn for_people(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.one_of = None;
+    if let Some(default) = &mut schema.default {
+        sort_keys(&mut default.0);
+    }
     if let Some(description) = &mut schema.description {
         *description = paragraphs(description);
     }
@@ -44,6 +49,16 @@ fn for_people(schema: &mut JSONSchemaProps) {
         Some(JSONSchemaPropsOrArray::Schema(items)) => for_people(items),
         Some(JSONSchemaPropsOrArray::Schemas(all)) => all.iter_mut().for_each(for_people),
         None => {}
+    }
+}
+
+/// JSON keys in one order: `serde_json` keeps another where josekit's `preserve_order` is in the build.
+fn sort_keys(value: &mut Value) {
+    if let Value::Object(map) = value {
+        let mut pairs: Vec<_> = std::mem::take(map).into_iter().collect();
+        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        pairs.iter_mut().for_each(|(_, value)| sort_keys(value));
+        *map = pairs.into_iter().collect();
     }
 }
 

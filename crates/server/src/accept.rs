@@ -143,21 +143,32 @@ impl Server {
             return; // gone already
         }
         match &self.tls {
-            None => self.speak(stream, watcher).await,
+            None => self.speak(stream, false, watcher).await,
             Some(acceptor) => match timeout(self.limits.handshake, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => self.speak(stream, watcher).await,
+                Ok(Ok(stream)) => {
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    self.speak(stream, is_http2, watcher).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_) => tracing::debug!("TLS handshake took too long"),
             },
         }
     }
 
-    async fn speak<S>(&self, stream: S, watcher: hyper_util::server::graceful::Watcher)
-    where
+    /// ALPN says which HTTP it is. Left to guess, `Builder` would wait for ever for the first bytes
+    /// of a peer that says nothing: its header timeout begins only when it has guessed.
+    async fn speak<S>(
+        &self,
+        stream: S,
+        is_http2: bool,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = TowerToHyperService::new(self.router.clone());
-        let connection = self.http.serve_connection(TokioIo::new(stream), service).into_owned();
+        let http = self.http.clone();
+        let http = if is_http2 { http.http2_only() } else { http.http1_only() };
+        let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, "connection ended with an error");
         }

@@ -15,6 +15,7 @@ use claviger_domain::issuer::Issuer;
 use claviger_domain::{Provider, Snapshot};
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
 
 use crate::metrics::Metrics;
 use crate::page::{self, ErrorPage};
@@ -62,7 +63,8 @@ impl App {
                 async move { to_issuer(&app, inner, request).await }
             })
             .with_state(self)
-            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(DefaultBodyLimit::max(MAX_BODY)) // as it is read
+            .layer(RequestBodyLimitLayer::new(MAX_BODY)) // as it is announced
             .layer(CatchPanicLayer::custom(|_| {
                 tracing::error!("a request handler panicked");
                 page::error(&ErrorPage {

@@ -1,9 +1,10 @@
 //! Slows password guessing: who keeps failing for one account at one connector must wait. Only
-//! failures count, so a busy account that succeeds is never slowed.
+//! failures count, so a busy account that succeeds is never slowed; but the tries of one account
+//! that are under way at once are bounded, or a burst would all be checked before any is counted.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
@@ -13,13 +14,31 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 const BURST: u32 = 10;
 /// After them, one more try per this time.
 const PERIOD: Duration = Duration::from_secs(3);
-/// Accounts remembered at most; beyond, those that may try again are forgotten.
+/// Tries of one account under way at once.
+const AT_ONCE: usize = 16;
+/// Accounts remembered one by one; beyond, failures of further accounts share one budget.
 const MAX_ACCOUNTS: usize = 10_000;
+/// The account of all that are beyond.
+const OTHERS: &str = "";
 
 /// Failed sign-ins, by account.
 pub struct Throttle {
     failures: DefaultKeyedRateLimiter<String>,
-    waiting: Mutex<HashMap<String, Instant>>,
+    accounts: Mutex<Accounts>,
+}
+
+#[derive(Default)]
+struct Accounts {
+    waiting: HashMap<String, Instant>,
+    under_way: HashMap<String, usize>,
+    tidied: Option<Instant>,
+}
+
+/// One try that is under way. Dropping it ends it.
+#[derive(Debug)]
+pub struct Attempt<'t> {
+    throttle: &'t Throttle,
+    account: String,
 }
 
 impl std::fmt::Debug for Throttle {
@@ -32,35 +51,77 @@ impl Default for Throttle {
     fn default() -> Self {
         let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(PERIOD).unwrap_or(Quota::per_second(NonZeroU32::MIN));
-        Self { failures: RateLimiter::keyed(quota.allow_burst(burst)), waiting: Mutex::default() }
+        Self { failures: RateLimiter::keyed(quota.allow_burst(burst)), accounts: Mutex::default() }
     }
 }
 
 impl Throttle {
-    /// How long this account must wait before the next try, if at all.
-    pub fn wait(&self, account: &str) -> Option<Duration> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = *waiting.get(account)?;
-        let left = until.checked_duration_since(Instant::now());
-        if left.is_none() {
-            waiting.remove(account);
+    /// Begins a try for an account.
+    ///
+    /// # Errors
+    /// How long to wait before the next one.
+    pub fn begin(&self, account: String) -> Result<Attempt<'_>, Duration> {
+        let mut accounts = self.lock();
+        let now = Instant::now();
+        if let Some(until) = accounts.waiting.get(&account) {
+            match until.checked_duration_since(now) {
+                Some(wait) => return Err(wait),
+                None => {
+                    accounts.waiting.remove(&account);
+                }
+            }
         }
-        left
+        let under_way = accounts.under_way.entry(account.clone()).or_default();
+        if *under_way >= AT_ONCE {
+            return Err(PERIOD);
+        }
+        *under_way += 1;
+        drop(accounts);
+        Ok(Attempt { throttle: self, account })
     }
 
-    /// Notes a failed try.
-    pub fn failed(&self, account: String) {
-        if self.failures.len() >= MAX_ACCOUNTS {
+    fn lock(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets, at most once a period, what no longer makes anybody wait.
+    fn tidy(&self, accounts: &mut Accounts, now: Instant) {
+        if accounts.tidied.is_none_or(|at| now.duration_since(at) >= PERIOD) {
+            accounts.tidied = Some(now);
+            accounts.waiting.retain(|_, until| *until > now);
             self.failures.retain_recent();
         }
-        if let Err(not_until) = self.failures.check_key(&account) {
+    }
+}
+
+impl Attempt<'_> {
+    /// Notes that it failed.
+    pub fn failed(self) {
+        let mut accounts = self.throttle.lock();
+        let now = Instant::now();
+        let failures = &self.throttle.failures;
+        if failures.len() >= MAX_ACCOUNTS {
+            self.throttle.tidy(&mut accounts, now);
+        }
+        let full = failures.len() >= MAX_ACCOUNTS && !accounts.waiting.contains_key(&self.account);
+        let account = if full { OTHERS } else { self.account.as_str() };
+        if let Err(not_until) = failures.check_key(&account.to_owned())
+            && accounts.waiting.len() < MAX_ACCOUNTS
+        {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.len() >= MAX_ACCOUNTS {
-                let now = Instant::now();
-                waiting.retain(|_, until| *until > now);
+            accounts.waiting.insert(self.account.clone(), now + wait);
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut accounts = self.throttle.lock();
+        if let Some(under_way) = accounts.under_way.get_mut(&self.account) {
+            *under_way -= 1;
+            if *under_way == 0 {
+                accounts.under_way.remove(&self.account);
             }
-            waiting.insert(account, Instant::now() + wait);
         }
     }
 }
@@ -74,16 +135,38 @@ pub fn account(issuer_uid: &str, connector: &str, username: &str) -> String {
 mod tests {
     use super::*;
 
+    fn fail(throttle: &Throttle, account: &str) {
+        throttle.begin(account.into()).unwrap().failed();
+    }
+
     #[test]
     fn only_a_burst_of_failures_makes_one_account_wait() {
         let throttle = Throttle::default();
-        for _ in 0..BURST {
-            assert_eq!(throttle.wait("alice"), None);
-            throttle.failed("alice".into());
+        for _ in 0..=BURST {
+            fail(&throttle, "alice");
         }
-        assert_eq!(throttle.wait("alice"), None);
-        throttle.failed("alice".into());
-        assert!(throttle.wait("alice").is_some_and(|wait| wait <= PERIOD));
-        assert_eq!(throttle.wait("bob"), None);
+        assert!(throttle.begin("alice".into()).is_err_and(|wait| wait <= PERIOD));
+        assert!(throttle.begin("bob".into()).is_ok());
+    }
+
+    #[test]
+    fn tries_at_once_are_bounded_and_end_with_their_handle() {
+        let throttle = Throttle::default();
+        let under_way: Vec<_> = (0..AT_ONCE).map(|_| throttle.begin("alice".into())).collect();
+        assert!(under_way.iter().all(Result::is_ok));
+        assert!(throttle.begin("alice".into()).is_err());
+        drop(under_way);
+        assert!(throttle.begin("alice".into()).is_ok());
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_names_are_guessed() {
+        let throttle = Throttle::default();
+        for n in 0..MAX_ACCOUNTS + 100 {
+            fail(&throttle, &format!("user-{n}"));
+        }
+        assert!(throttle.failures.len() <= MAX_ACCOUNTS + 1);
+        assert!(throttle.lock().waiting.len() <= MAX_ACCOUNTS);
+        assert!(throttle.lock().under_way.is_empty());
     }
 }

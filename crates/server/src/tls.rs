@@ -3,6 +3,7 @@
 //! Files are compared by content, not by date: Kubernetes mounts swap a symlink. A broken new pair is
 //! refused and said; the old one goes on.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,7 +59,14 @@ pub struct Certificates {
     files: CertificateFiles,
     current: ArcSwap<Loaded>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    by_issuer: Mutex<Vec<(Arc<TlsIdentity>, Arc<CertifiedKey>)>>,
+    by_host: Mutex<HashMap<String, OfIssuer>>,
+}
+
+/// What an issuer's Secret last said, and the last key that was usable.
+#[derive(Debug)]
+struct OfIssuer {
+    seen: Arc<TlsIdentity>,
+    key: Option<Arc<CertifiedKey>>,
 }
 
 #[derive(Debug)]
@@ -77,7 +85,7 @@ impl Certificates {
         snapshot: Arc<ArcSwap<Snapshot>>,
     ) -> Result<Self, TlsError> {
         let current = ArcSwap::from_pointee(Loaded::from_files(&files)?);
-        Ok(Self { files, current, snapshot, by_issuer: Mutex::default() })
+        Ok(Self { files, current, snapshot, by_host: Mutex::default() })
     }
 
     /// A configuration that asks these certificates at every handshake: TLS 1.2 and 1.3, HTTP/2 and 1.1.
@@ -134,21 +142,23 @@ impl Certificates {
                 authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host) == host
             })
             .find_map(|issuer| issuer.tls.as_ref())?;
-        let mut known = self.by_issuer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, key)) = known.iter().find(|(other, _)| Arc::ptr_eq(other, identity)) {
-            return Some(Arc::clone(key));
+        let mut known = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_issuer) = known.get(host)
+            && (Arc::ptr_eq(&of_issuer.seen, identity) || of_issuer.seen.same_as(identity))
+        {
+            return of_issuer.key.clone();
         }
-        known.retain(|(other, _)| Arc::strong_count(other) > 1);
-        match certified(identity) {
-            Ok(key) => {
-                known.push((Arc::clone(identity), Arc::clone(&key)));
-                Some(key)
-            }
+        let old = known.remove(host).and_then(|of_issuer| of_issuer.key);
+        let key = match certified(identity) {
+            Ok(key) => Some(key),
             Err(error) => {
-                tracing::error!(host, %error, "the issuer's TLS Secret is not usable");
-                None
+                tracing::error!(host, %error, "the issuer's TLS Secret is refused; the old one goes on");
+                old
             }
-        }
+        };
+        let of_issuer = OfIssuer { seen: Arc::clone(identity), key: key.clone() };
+        known.insert(host.to_owned(), of_issuer);
+        key
     }
 }
 

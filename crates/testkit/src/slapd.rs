@@ -172,7 +172,10 @@ impl Slapd {
         let installed = first_existing(&PROGRAMS)
             .context("slapd is not installed: run scripts/setup (Debian: slapd, ldap-utils)")?;
         // A copy, since Ubuntu's AppArmor profile keeps the installed one to /etc/ldap and /var/lib/ldap.
-        std::fs::copy(installed, self.file("slapd")).context("failed to copy slapd")?;
+        // By a child: a copy of ours, open for writing, could be inherited by another thread's child, and
+        // the kernel then refuses to run it ("Text file busy").
+        let copied = Command::new("cp").arg(installed).arg(self.file("slapd")).status();
+        ensure!(copied.context("failed to run cp")?.success(), "failed to copy slapd");
         let authority = self.authority.server(&[], &[])?;
         authority.save(&self.file("server.crt"), &self.file("server.key"))?;
         std::fs::write(self.ca_file(), self.ca_pem()).context("failed to write the CA")?;

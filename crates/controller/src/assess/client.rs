@@ -365,11 +365,15 @@ impl<'w> Assessor<'w> {
                         .reject(Reason::InvalidSpec, format!("redirectURIs: {raw:?}: {error}"));
                 }
             }
-            let Some(policy) = policy else { continue };
-            if !host_of(raw).is_some_and(|host| admits_host(policy, &host)) {
+        }
+        let post_logout = &self.object.spec.post_logout_redirect_uris;
+        for raw in self.object.spec.redirect_uris.iter().chain(post_logout) {
+            let admitted = policy
+                .is_none_or(|policy| host_of(raw).is_some_and(|host| admits_host(policy, &host)));
+            if !admitted {
                 self.findings.reject(
                     Reason::TenantPolicyViolation,
-                    format!("redirectURIs: the host of {raw:?} is not in the issuer's tenants.allowedRedirectURIHosts: remove it, or ask the issuer's administrator"),
+                    format!("the host of {raw:?} is not in the issuer's tenants.allowedRedirectURIHosts: remove the URI, or ask the issuer's administrator"),
                 );
             }
         }

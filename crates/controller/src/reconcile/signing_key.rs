@@ -88,3 +88,75 @@ async fn generate(
     let pem = key.to_pkcs8_pem().map_err(|error| ReconcileError::Key(error.to_string()))?;
     Ok(RingKey::pending(key.kid().to_owned(), algorithm, pem, now))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    use super::*;
+    use crate::keyring::Policy;
+    use crate::world::ObjectKey;
+
+    const NOW: i64 = 1_000;
+
+    /// A SigningKey whose Secret is as it must be.
+    fn settled() -> SigningKeyPlan {
+        let policy = Policy {
+            algorithm: Algorithm::ES256,
+            rotation_period: 86_400,
+            rotation_request: 0,
+            longest_token_seconds: 600,
+            overlap: 0,
+            revoked: BTreeSet::new(),
+        };
+        let mut ring = Ring::default();
+        for kid in ["a", "b"] {
+            ring.keys.push(RingKey::pending(kid.into(), Algorithm::ES256, "pem".into(), NOW));
+        }
+        assert!(!ring.step(NOW, &policy).needs_key);
+        let key = ObjectKey::new("home", "claviger-signing-key-main");
+        let mut secret = secret_for(&key, None, Use::SigningKey, ring_secret::encode(&ring));
+        secret.labels_mut().insert(labels::SIGNING_KEY.into(), "main".into());
+        secret.annotations_mut().insert(SIGNING_KEY_UID.into(), "uid".into());
+        SigningKeyPlan {
+            secret: key,
+            name: "main".into(),
+            uid: "uid".into(),
+            observed: Some(Arc::new(secret)),
+            ring,
+            policy,
+            rsa_bits: 2048,
+        }
+    }
+
+    fn settles_at(plan: &SigningKeyPlan, now: i64) -> bool {
+        let mut ring = plan.ring.clone();
+        !ring.step(now, &plan.policy).needs_key && is_settled(plan, &ring)
+    }
+
+    #[test]
+    fn a_secret_that_is_as_it_must_be_is_not_written() {
+        let plan = settled();
+        assert!(settles_at(&plan, NOW) && settles_at(&plan, NOW + 86_399));
+        assert!(!settles_at(&plan, NOW + 86_400), "a rotation is due");
+    }
+
+    #[test]
+    fn a_secret_that_is_gone_restored_or_owned_is_written() {
+        let change = |change: fn(&mut SigningKeyPlan)| {
+            let mut plan = settled();
+            change(&mut plan);
+            settles_at(&plan, NOW)
+        };
+        assert!(!change(|plan| plan.observed = None));
+        assert!(!change(|plan| plan.uid = "of the restored SigningKey".into()));
+        assert!(!change(|plan| plan.policy.longest_token_seconds = 3_600));
+        assert!(!change(|plan| {
+            let secret = plan.observed.as_mut().map(Arc::make_mut).unwrap();
+            secret.metadata.owner_references = Some(vec![OwnerReference::default()]);
+        }));
+    }
+}

@@ -1,10 +1,11 @@
 //! `/auth/{connector}` and `/auth/{connector}/login`: the form for name and password.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Form, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use claviger_domain::connector::Login;
 use claviger_domain::flow::Flow;
@@ -112,19 +113,26 @@ async fn attempt(
         return again(WRONG, StatusCode::UNAUTHORIZED);
     }
     let account = throttle::account(&issuer.uid, connector, username);
-    if app.throttle().wait(&account).is_some() {
-        return again(TOO_OFTEN, StatusCode::TOO_MANY_REQUESTS);
-    }
+    let under_way = match app.throttle().begin(account) {
+        Ok(under_way) => under_way,
+        Err(wait) => return wait_first(again(TOO_OFTEN, StatusCode::TOO_MANY_REQUESTS), wait),
+    };
     let tried =
         login::with_password(app.provider(), issuer, flow, connector, (username, &typed.password));
     match tried.await {
         Ok(outcome) => lead_on(issuer, flow, &outcome),
         Err(StepError::InvalidCredentials) => {
-            app.throttle().failed(account);
+            under_way.failed();
             again(WRONG, StatusCode::UNAUTHORIZED)
         }
         Err(error) => refusal(issuer, &error),
     }
+}
+
+fn wait_first(mut response: Response, wait: Duration) -> Response {
+    let seconds = HeaderValue::from(wait.as_secs() + 1);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
 }
 
 fn form(

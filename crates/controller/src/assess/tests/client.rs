@@ -167,6 +167,7 @@ fn a_tenant_that_asks_for_more_than_it_is_granted_is_refused_and_not_served() {
         uris("https://team-a.example.com/callback"),
         uris("https://evilteam-a.example.com/callback"),
         uris("https://.team-a.example.com/callback"),
+        json!({"postLogoutRedirectURIs": ["https://evil.example.com/bye"]}),
         uris("http://localhost/callback"),
         uris("http://127.0.0.1/callback"),
         uris("com.example.app:/callback"),
