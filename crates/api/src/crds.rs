@@ -57,7 +57,9 @@ fn sort_keys(value: &mut Value) {
     if let Value::Object(map) = value {
         let mut pairs: Vec<_> = std::mem::take(map).into_iter().collect();
         pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
-        pairs.iter_mut().for_each(|(_, value)| sort_keys(value));
+        for (_, value) in &mut pairs {
+            sort_keys(value);
+        }
         *map = pairs.into_iter().collect();
     }
 }
