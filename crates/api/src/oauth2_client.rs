@@ -114,7 +114,7 @@ pub struct OAuth2ClientSpec {
     /// loopback URI may differ for a Public client (RFC 8252 section 7.3). `https://`, or `http://`
     /// on localhost, 127.0.0.1 or `[::1]`, or for a Public client a private-use scheme with a dot.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "redirectURIs")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 1024)))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new("self.all(u, !u.contains('#'))")
@@ -129,7 +129,7 @@ pub struct OAuth2ClientSpec {
 
     /// Where users may be sent after signing out (up to 32), compared exactly.
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "postLogoutRedirectURIs")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 1024)))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
         validation = Rule::new(

@@ -155,7 +155,10 @@ pub fn build(
     match &spec.upstream {
         api::Upstream::Local(upstream) => {
             let label = upstream.username_prompt.as_deref();
-            let users = Arc::new(local::Local::new(label, &resolved.local_users)?);
+            let users = Arc::new(
+                local::Local::new(label, &resolved.local_users)?
+                    .with_suspended(resolved.suspended_users.clone()),
+            );
             Ok(Upstream {
                 login: Login::Password(Arc::clone(&users) as _),
                 refresh: Refresh::Memory(users),

@@ -4,8 +4,8 @@
 //! form, whether the name is known, unknown, ambiguous or disabled, and of a cost that users of this
 //! table have. A name that two users answer to signs in neither.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +78,8 @@ pub struct Local {
     users: Vec<User>,
     by_name: HashMap<String, Answer>,
     by_id: HashMap<String, Answer>,
+    /// IDs of users who exist but are invalid at the moment.
+    suspended: BTreeSet<String>,
     /// What is checked when there is nothing to check: one per user, so that unknown names cost what
     /// known ones do, in the same proportions. Never empty.
     decoys: Vec<Arc<PasswordHash>>,
@@ -132,10 +134,19 @@ impl Local {
             users,
             by_name,
             by_id,
+            suspended: BTreeSet::new(),
             decoys,
             spread: RandomState::new(),
             hashes_computed: AtomicU64::new(0),
         })
+    }
+
+    /// The same table, knowing users (by ID) who exist but cannot be vouched for at the moment, such
+    /// as one whose Secret is missing: that is no verdict about them.
+    #[must_use]
+    pub fn with_suspended(mut self, ids: BTreeSet<String>) -> Self {
+        self.suspended = ids;
+        self
     }
 
     /// Password hashes computed so far.
@@ -283,8 +294,13 @@ impl Recheck for Local {
     ) -> Result<Authenticated, RecheckError> {
         let gone = |why: &str| Err(RecheckError::Gone(why.to_owned()));
         match self.by_id.get(&known.user_id) {
+            None if self.suspended.contains(&known.user_id) => Err(RecheckError::Unavailable(
+                "the LocalUser is invalid at the moment: see its conditions".to_owned(),
+            )),
             None => gone("the local user was removed"),
-            Some(Answer::Several) => gone("several local users have that identifier"),
+            Some(Answer::Several) => Err(RecheckError::Unavailable(
+                "several local users have that identifier".to_owned(),
+            )),
             Some(Answer::One(index)) => {
                 let user = &self.users[*index];
                 if user.active {
@@ -446,6 +462,16 @@ mod tests {
         assert_eq!(disabled, RecheckError::Gone("the local user is disabled".to_owned()));
         let removed = table(&[user("grace")]).recheck(&known, None).await.unwrap_err();
         assert_eq!(removed, RecheckError::Gone("the local user was removed".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn an_invalid_user_is_no_verdict() {
+        let known = login(&table(&[user("ada")]), "ada", "correct horse").await.unwrap().identity;
+        let broken = table(&[]).with_suspended([known.user_id.clone()].into());
+        let waits = broken.recheck(&known, None).await.unwrap_err();
+        assert!(matches!(waits, RecheckError::Unavailable(_)), "{waits:?}");
+        let twice = table(&[user("ada"), user("ada")]).recheck(&known, None).await.unwrap_err();
+        assert!(matches!(twice, RecheckError::Unavailable(_)), "{twice:?}");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a connector needs that does not stand in its own object, already read by the controller.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use claviger_api::SecretKeyRef;
@@ -57,6 +57,8 @@ pub struct Resolved {
     secrets: HashMap<(String, String), SecretSlice<u8>>,
     /// All local users in service, for a `local` connector.
     pub local_users: Vec<LocalUser>,
+    /// IDs of local users that exist but are invalid at the moment: their sessions wait.
+    pub suspended_users: BTreeSet<String>,
 }
 
 impl Resolved {

@@ -67,7 +67,8 @@ impl Installation {
             folder: tempfile::tempdir().context("failed to make a folder")?,
         };
         installation.apply_custom_resource_definitions()?;
-        installation.apply(&installation.roles()?)?;
+        // They name their namespaces: home and the tenants'.
+        installation.server_side_apply(&[], &installation.roles()?)?;
         Ok(installation)
     }
 
@@ -142,9 +143,12 @@ impl Installation {
     /// # Errors
     /// What kubectl said.
     pub fn apply_in(&self, namespace: &str, manifests: &str) -> Result<()> {
-        let arguments = ["apply", "--server-side", "--force-conflicts", "-n", namespace, "-f", "-"];
+        self.server_side_apply(&["--namespace", namespace], manifests)
+    }
+
+    fn server_side_apply(&self, options: &[&str], manifests: &str) -> Result<()> {
         let mut kubectl = self.plane.kubectl();
-        kubectl.args(arguments);
+        kubectl.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]).args(options);
         run_with_input(kubectl, manifests).map(drop)
     }
 

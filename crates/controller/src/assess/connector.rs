@@ -141,9 +141,12 @@ fn resolve(
     }
     if matches!(connector.spec.upstream, Upstream::Local(_)) {
         for user in users {
-            if let Some(row) = &user.row {
-                resolved.local_users.push(row.clone());
-                inputs.insert(user.version.clone());
+            inputs.insert(user.version.clone());
+            match &user.row {
+                Some(row) => resolved.local_users.push(row.clone()),
+                None => {
+                    resolved.suspended_users.insert(user.user_id.clone());
+                }
             }
         }
     }

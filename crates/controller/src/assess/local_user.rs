@@ -1,7 +1,7 @@
 //! `LocalUser` → conditions, and a row of the table the `local` connectors look users up in.
 //!
 //! What always holds: of two users with one mail address or one ID the oldest has it, disabled or
-//! not; a user out of service is in no table.
+//! not; a user out of service is in no table, but known: that is no verdict about them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub struct AssessedUser {
     pub row: Option<local::LocalUser>,
     /// Says which build of the row this is: UID, generation, version of the Secret.
     pub version: String,
+    /// Identifier of the user, in `sub`.
+    pub user_id: String,
 }
 
 /// Assesses all users, oldest first.
@@ -60,6 +62,7 @@ fn assess_one(
         findings
             .unready(Reason::Disabled, "the user is disabled: set state to Active to let them in");
     }
+    let id = user_id.clone();
     let row = hash.filter(|_| findings.is_in_service()).map(|password_hash| local::LocalUser {
         user_id,
         email: Some(spec.email.clone()),
@@ -71,7 +74,7 @@ fn assess_one(
         active: spec.state == LocalUserState::Active,
     });
     let version = version(world, user);
-    AssessedUser { object: Arc::clone(user), findings, row, version }
+    AssessedUser { object: Arc::clone(user), findings, row, user_id: id, version }
 }
 
 fn password_hash(world: &World, user: &LocalUser) -> Result<SecretString, Unresolved> {
