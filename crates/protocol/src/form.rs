@@ -48,6 +48,13 @@ impl Params {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The same parameters with one set.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// The same, owned, and refused when longer than `max` bytes.
     pub(crate) fn bounded(&self, name: &str, max: usize) -> Result<Option<String>, ErrorResponse> {
         match self.get(name) {

@@ -1,7 +1,7 @@
 //! `claviger authentication-config`: what a kube-apiserver is told, for an OIDCIssuer of this cluster.
 
 use anyhow::{Context, bail};
-use claviger_api::OIDCIssuer;
+use claviger_api::{OIDCIssuer, SigningAlgorithm, SigningKey};
 use kube::Api;
 use serde::Serialize;
 
@@ -58,20 +58,31 @@ struct Rule {
 /// When the issuer cannot be read, or the API server would refuse the result.
 pub async fn print(args: AuthenticationConfigArgs) -> anyhow::Result<()> {
     let (config, namespace) = cluster(&args.cluster).await?;
-    let issuers: Api<OIDCIssuer> = Api::namespaced(kube::Client::try_from(config)?, &namespace);
+    let client = kube::Client::try_from(config)?;
+    let issuers: Api<OIDCIssuer> = Api::namespaced(client.clone(), &namespace);
     let issuer = issuers.get(&args.issuer).await.with_context(|| {
         format!(
             "failed to read OIDCIssuer {namespace}/{}: see `kubectl get oidcissuers -A`",
             args.issuer
         )
     })?;
-    let url = issuer.spec.url;
+    let OIDCIssuerSpec { url, signing_keys, .. } = issuer.spec;
     if !url.starts_with("https://") {
         bail!("{url}: an API server trusts https issuers only");
     }
     match args.format {
         ConfigFormat::Config => print!("{}", configuration(&args, url)?),
-        ConfigFormat::Flags => print!("{}", flags(&args, &url)),
+        ConfigFormat::Flags => {
+            let keys: Api<SigningKey> = Api::namespaced(client, &namespace);
+            let mut algorithms = Vec::new();
+            for key in signing_keys {
+                let key = keys.get(&key.name).await.with_context(|| {
+                    format!("failed to read SigningKey {namespace}/{}", key.name)
+                })?;
+                algorithms.push(key.spec.algorithm);
+            }
+            print!("{}", flags(&args, &url, &algorithms));
+        }
     }
     Ok(())
 }
@@ -113,17 +124,31 @@ fn configuration(args: &AuthenticationConfigArgs, url: String) -> anyhow::Result
     serde_saphyr::to_string(&file).context("failed to write YAML")
 }
 
-fn flags(args: &AuthenticationConfigArgs, url: &str) -> String {
+/// One flag a line. `algorithms` are those of the issuer's keys.
+fn flags(args: &AuthenticationConfigArgs, url: &str, algorithms: &[SigningAlgorithm]) -> String {
+    // Without a prefix an API server puts the issuer's URL before names that are no email.
+    let username_prefix = Some(args.username_prefix.as_str()).filter(|prefix| !prefix.is_empty());
     let mut lines = vec![
         format!("--oidc-issuer-url={url}"),
         format!("--oidc-client-id={}", args.client_id),
         format!("--oidc-username-claim={}", args.username_claim),
-        format!("--oidc-username-prefix={}", args.username_prefix),
+        format!("--oidc-username-prefix={}", username_prefix.unwrap_or("-")),
         "--oidc-groups-claim=groups".to_owned(),
         format!("--oidc-groups-prefix={}", args.groups_prefix),
     ];
+    lines.extend(signing_algorithms_flag(algorithms));
     if let Some(path) = &args.certificate_authority {
         lines.push(format!("--oidc-ca-file={}", path.display()));
     }
     lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// Nothing where the API server's default will do. RS256 stays in: a key whose algorithm was changed signs
+/// with the old one until it is rotated.
+fn signing_algorithms_flag(algorithms: &[SigningAlgorithm]) -> Option<String> {
+    let mut names = vec![SigningAlgorithm::RS256.as_str()];
+    names.extend(algorithms.iter().map(|algorithm| algorithm.as_str()));
+    names.sort_unstable_by_key(|name| (*name != "RS256", *name));
+    names.dedup();
+    (names.len() > 1).then(|| format!("--oidc-signing-algs={}", names.join(",")))
 }

@@ -36,21 +36,36 @@ pub async fn by_form(
     begin(&app, &issuer, &headers, &body)
 }
 
+/// By GET at `/auth/{connector}`, as dex has it: the request names the connector in its path.
+pub fn at_connector(
+    app: &App,
+    issuer: &Issuer,
+    headers: &HeaderMap,
+    params: Params,
+    connector: &str,
+) -> Response {
+    begin_with(app, issuer, headers, &params.with("connector_id", connector))
+}
+
 fn begin(app: &App, issuer: &Issuer, headers: &HeaderMap, parameters: &[u8]) -> Response {
-    let refuse = |status, message: &str| {
-        let heading = "The application sent a request that cannot be answered";
-        issuer_error(issuer, &ErrorPage { status, heading, message })
-    };
-    let params = match Params::parse(parameters) {
-        Ok(params) => params,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    match authorize::begin(app.provider(), issuer, &params) {
+    match Params::parse(parameters) {
+        Ok(params) => begin_with(app, issuer, headers, &params),
+        Err(error) => refuse(issuer, StatusCode::BAD_REQUEST, &error.to_string()),
+    }
+}
+
+fn refuse(issuer: &Issuer, status: StatusCode, message: &str) -> Response {
+    let heading = "The application sent a request that cannot be answered";
+    issuer_error(issuer, &ErrorPage { status, heading, message })
+}
+
+fn begin_with(app: &App, issuer: &Issuer, headers: &HeaderMap, params: &Params) -> Response {
+    match authorize::begin(app.provider(), issuer, params) {
         Ok(begun) => go_on(app, issuer, headers, &begun),
         Err(AuthorizeError::Redirect(location)) => Redirect::to(&location).into_response(),
-        Err(AuthorizeError::Page(message)) => refuse(StatusCode::BAD_REQUEST, &message),
+        Err(AuthorizeError::Page(message)) => refuse(issuer, StatusCode::BAD_REQUEST, &message),
         Err(AuthorizeError::Unavailable(message)) => {
-            let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, &message);
+            let mut response = refuse(issuer, StatusCode::SERVICE_UNAVAILABLE, &message);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
             response
         }

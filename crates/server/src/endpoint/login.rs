@@ -4,17 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Form, Path, Query, State};
+use axum::extract::{Form, Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use claviger_domain::connector::Login;
 use claviger_domain::flow::Flow;
 use claviger_domain::issuer::Issuer;
 use claviger_domain::login::{self, StepError};
+use claviger_protocol::form::Params;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::AtIssuer;
+use super::authorize::at_connector;
 use super::step::{FlowQuery, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
 use crate::app::App;
 use crate::page::{Frame, LoginPage, render};
@@ -39,14 +41,21 @@ pub struct LoginForm {
     csrf: String,
 }
 
-/// To the page that this kind of connector begins with.
+/// To the page that this kind of connector begins with. An authorization request here, as dex takes
+/// it, begins a flow at this connector.
 pub async fn redirect(
     State(app): State<App>,
     Extension(issuer): AtIssuer,
-    Path(connector): Path<String>,
-    Query(query): Query<FlowQuery>,
+    (Path(connector), Query(query)): (Path<String>, Query<FlowQuery>),
+    RawQuery(raw): RawQuery,
     headers: HeaderMap,
 ) -> Response {
+    match Params::parse(raw.unwrap_or_default().as_bytes()) {
+        Ok(params) if params.get("client_id").is_some() => {
+            return at_connector(&app, &issuer, &headers, params, &connector);
+        }
+        _ => {}
+    }
     let flow = match flow_of(&app, &issuer, &query, &headers) {
         Ok(flow) => flow,
         Err(page) => return *page,

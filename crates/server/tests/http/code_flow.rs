@@ -227,3 +227,17 @@ async fn a_cut_off_replica_asks_users_to_wait_and_denies_nobody() {
     let answer = browser.sign_in(&form, "alice", "wonderland").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
 }
+
+/// dex takes authorization requests at `/auth/{connector}` too.
+#[tokio::test]
+async fn a_request_at_a_connectors_own_path_begins_there() {
+    let rig = Rig::new();
+    let mut browser = rig.browser();
+    let query = "response_type=code&client_id=kubernetes&scope=openid&state=s\
+                 &redirect_uri=https%3A%2F%2Fapp.example.org%2Fcallback";
+    let answer = browser.get(&format!("/auth/directory?{query}")).await;
+    let location = answer.location();
+    assert!(location.starts_with("/auth/directory?state="), "{location}");
+    let answer = browser.get(&format!("/auth/nowhere?{query}")).await;
+    assert!(answer.location().contains("error=invalid_request"), "{}", answer.location());
+}

@@ -32,8 +32,9 @@ pub struct RunningControlPlane {
     api_server: Part,
     etcd: Part,
     ports: Ports,
+    extra_flags: Vec<String>,
     _leases: [PortLease; 3],
-    _state: StateFolder,
+    state: StateFolder,
 }
 
 /// A program that can be stopped and started again with the same flags.
@@ -86,8 +87,9 @@ impl RunningControlPlane {
             etcd: part(ETCD, etcd_flags(&state, ports)),
             handle: ControlPlane { state: state.path().to_owned(), bin },
             ports,
+            extra_flags: extra_flags.to_vec(),
             _leases: leases,
-            _state: state,
+            state,
         };
         plane.start_etcd().await?;
         plane.start_api_server().await?;
@@ -121,6 +123,17 @@ impl RunningControlPlane {
     /// Stops and starts the API server. Watches end, memory is gone, what is stored stays.
     pub async fn restart_api_server(&mut self) -> Result<()> {
         self.stop_api_server();
+        self.start_api_server().await
+    }
+
+    /// The same with another JWT authentication.
+    pub async fn restart_api_server_with(&mut self, authentication: &Authentication) -> Result<()> {
+        self.stop_api_server();
+        if let Authentication::Configuration(configuration) = authentication {
+            self.state.write(state::AUTHENTICATION, configuration)?;
+        }
+        self.api_server.flags =
+            api_server_flags(&self.state, self.ports, authentication, &self.extra_flags);
         self.start_api_server().await
     }
 
