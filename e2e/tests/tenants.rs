@@ -43,7 +43,7 @@ fn client(scene: &Scene, name: &str, change: impl FnOnce(&mut Value)) -> String 
     object.to_string()
 }
 
-async fn wait_for(scene: &Scene, client: &str, condition: (&str, &str)) -> Result<()> {
+fn wait_for(scene: &Scene, client: &str, condition: (&str, &str)) -> Result<()> {
     let (kind, status) = condition;
     let team = &scene.installation().tenants()[0];
     let condition = format!("--for=condition={kind}={status}");
@@ -87,7 +87,7 @@ async fn a_tenants_client_signs_users_in_for_itself_alone() -> Result<()> {
         object["spec"]["trustedPeers"] = json!(["kubernetes"]);
     });
     scene.installation().apply_in(&team, &kubernetes)?;
-    wait_for(&scene, "kubernetes", ("Ready", "True")).await?;
+    wait_for(&scene, "kubernetes", ("Ready", "True"))?;
     let party = application(&scene, "kubernetes").await?;
     let tokens = party.log_in("openid email groups", LOCAL_USER).await?;
     let id_token = claims(tokens["id_token"].as_str().context("no ID token")?)?;
@@ -116,7 +116,7 @@ async fn a_chosen_client_id_or_a_foreign_redirect_host_is_refused_with_the_reaso
         ("elsewhere", elsewhere, "TenantPolicyViolation"),
     ] {
         scene.installation().apply_in(&team, &manifest)?;
-        wait_for(&scene, name, ("Accepted", "False")).await?;
+        wait_for(&scene, name, ("Accepted", "False"))?;
         let path = "jsonpath={.status.conditions[?(@.type==\"Accepted\")].reason}";
         let mut kubectl = plane.kubectl();
         let output =
@@ -147,7 +147,7 @@ async fn users_connectors_and_issuers_outside_home_are_nobodys() -> Result<()> {
     // A change in home that is live proves that what was applied before it was looked at too.
     let marker = client(&scene, "marker", |_| {});
     scene.installation().apply_in(&team, &marker)?;
-    wait_for(&scene, "marker", ("Ready", "True")).await?;
+    wait_for(&scene, "marker", ("Ready", "True"))?;
 
     let mallory = claviger_testkit::Login { username: "mallory@local.example.com", ..LOCAL_USER };
     let refused = scene.relying_party().await?.log_in("openid", mallory).await;

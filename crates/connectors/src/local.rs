@@ -287,6 +287,11 @@ impl PasswordLogin for Local {
 
 #[async_trait]
 impl Recheck for Local {
+    fn is_certain(&self) -> bool {
+        let ambiguous = |answer: &Answer| matches!(answer, Answer::Several);
+        self.suspended.is_empty() && !self.by_id.values().any(ambiguous)
+    }
+
     async fn recheck(
         &self,
         known: &Identity,

@@ -16,10 +16,7 @@ use crate::client::{Client, Grant};
 use crate::flow::{Flow, FlowCookie, MAX_COOKIE_LENGTH};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::provider::Provider;
-
-/// Scopes every issuer knows; `audience:server:client_id:<peer>` is the only other form.
-pub const KNOWN_SCOPES: [&str; 6] =
-    ["openid", "email", "profile", "groups", "offline_access", "federated:id"];
+use crate::scopes::{self, Judgement};
 
 /// A flow that has begun.
 #[derive(Debug)]
@@ -152,27 +149,14 @@ fn check_client(
     check_scopes(issuer, client, &request.scope)
 }
 
-fn check_scopes(issuer: &Issuer, client: &Client, scopes: &ScopeSet) -> Result<(), Refusal> {
-    for scope in scopes.iter() {
-        let admitted = match scope.audience() {
-            Some(peer) => trusts(issuer, peer, client),
-            None => {
-                KNOWN_SCOPES.contains(&scope.as_str()) && client.scopes.contains(scope.as_str())
-            }
-        };
-        if !admitted {
+fn check_scopes(issuer: &Issuer, client: &Client, requested: &ScopeSet) -> Result<(), Refusal> {
+    for scope in requested.iter() {
+        if scopes::judge(issuer, client, scope) != Judgement::Granted {
             let why = format!("scope {} is not granted to this client", scope.as_str());
             return Err((ErrorCode::InvalidScope, why));
         }
     }
     Ok(())
-}
-
-/// Whether tokens with `peer` in their audience may be given to `client`: the peer decides.
-fn trusts(issuer: &Issuer, peer: &str, client: &Client) -> bool {
-    peer == client.id
-        || matches!(issuer.client(peer), Some(ClientEntry::InService(peer))
-            if peer.trusted_peers.contains(&client.id))
 }
 
 fn next_step(

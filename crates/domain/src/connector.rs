@@ -43,7 +43,7 @@ pub enum Login {
 pub enum Refresh {
     /// It cannot: no refresh token is given.
     Unsupported,
-    /// Answered from memory; asked at every refresh, never unavailable.
+    /// Answered from memory; asked at every refresh.
     Memory(Arc<dyn Recheck>),
     /// Asked over the network, no more often than `interval_seconds`.
     Upstream {
@@ -94,6 +94,12 @@ pub trait PasswordLogin: Send + Sync + fmt::Debug {
 /// Says later whether a user is still there, and who they are now.
 #[async_trait]
 pub trait Recheck: Send + Sync + fmt::Debug {
+    /// Whether every question gets a verdict at once. A refresh then rotates first and asks
+    /// afterwards, which saves a request; otherwise nothing is rotated before the answer is known.
+    fn is_certain(&self) -> bool {
+        false
+    }
+
     /// Looks the user up again.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 
 use claviger_protocol::discovery::ProviderMetadata;
 
-use crate::authorize::KNOWN_SCOPES;
 use crate::issuer::Issuer;
+use crate::scopes::KNOWN_SCOPES;
 
 /// Claims a token of ours may carry.
 const CLAIMS: [&str; 16] = [

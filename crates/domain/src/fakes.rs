@@ -259,6 +259,10 @@ impl PasswordLogin for TableUpstream {
 
 #[async_trait]
 impl Recheck for TableUpstream {
+    fn is_certain(&self) -> bool {
+        !*lock(&self.away)
+    }
+
     async fn recheck(
         &self,
         known: &Identity,
@@ -408,7 +412,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         authentication,
         redirect_uris: vec![redirect_uri()],
         grants: BTreeSet::from([Grant::AuthorizationCode, Grant::RefreshToken]),
-        scopes: crate::authorize::KNOWN_SCOPES.into_iter().map(str::to_owned).collect(),
+        scopes: crate::scopes::KNOWN_SCOPES.into_iter().map(str::to_owned).collect(),
         allowed_connectors: None,
         allowed_groups: BTreeSet::new(),
         trusted_peers: BTreeSet::new(),

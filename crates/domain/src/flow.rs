@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use crate::issuer::Issuer;
+use crate::session;
 
 /// How long a user may take to sign in, in seconds.
 pub const FLOW_SECONDS: i64 = 600;
@@ -82,9 +83,11 @@ pub fn cookie_name(issuer: &Issuer, flow_id: &str) -> String {
     format!("{}{flow_id}", cookie_prefix(issuer))
 }
 
-/// What the names of all flow cookies begin with.
-pub fn cookie_prefix(issuer: &Issuer) -> &'static str {
-    if issuer.url.is_https() { "__Host-claviger-flow-" } else { "claviger-flow-" }
+/// What the names of an issuer's flow cookies begin with: issuers below paths of one host share its
+/// cookies and must not take each other's for surplus.
+pub fn cookie_prefix(issuer: &Issuer) -> String {
+    let lock = if issuer.url.is_https() { "__Host-" } else { "" };
+    format!("{lock}claviger-flow-{}-", &session::object_hash(&issuer.uid)[..8])
 }
 
 impl Flow {
@@ -157,7 +160,7 @@ pub fn surplus_cookies<'c>(
     let mut live = Vec::new();
     let mut surplus = Vec::new();
     for (name, value) in cookies {
-        let Some(id) = name.strip_prefix(prefix) else { continue };
+        let Some(id) = name.strip_prefix(&prefix) else { continue };
         match Flow::open(issuer, id, [(name, value)], now) {
             Ok(flow) => live.push((flow.began_at, name.to_owned())),
             Err(_) => surplus.push(name.to_owned()),

@@ -181,6 +181,7 @@ fn refuse_reserved(issuer: &Issuer, claims: &UserClaims) -> Result<(), IssueErro
         ("email", claims.email.as_ref()),
         ("name", claims.name.as_ref()),
         ("preferred_username", claims.preferred_username.as_ref()),
+        ("federated_claims.user_id", claims.federated_claims.as_ref().map(|f| &f.user_id)),
     ];
     let singles = single.into_iter().filter_map(|(claim, value)| Some((claim, value?)));
     let groups = claims.groups.iter().map(|group| ("groups", group));

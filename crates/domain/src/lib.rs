@@ -30,6 +30,7 @@ pub mod login;
 pub mod ports;
 pub mod provider;
 pub mod refresh_token;
+pub mod scopes;
 pub mod session;
 pub mod snapshot;
 pub mod token;

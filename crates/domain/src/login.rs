@@ -239,6 +239,14 @@ async fn grant_code(
     {
         text = code.seal(issuer, now);
         let session = pending(issuer, client, connector, &grant, (flow, &text, now));
+        if session.payload.len() > session::MAX_PAYLOAD {
+            return error_redirect(
+                issuer,
+                flow,
+                ErrorCode::AccessDenied,
+                "the user is in more groups than a session can hold: narrow the connector's search",
+            );
+        }
         match provider.sessions.create(&session).await {
             Ok(()) => {}
             Err(StoreError::AlreadyExists) => {

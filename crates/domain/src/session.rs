@@ -10,6 +10,9 @@ use crate::identity::Identity;
 use crate::issuer::Issuer;
 use crate::ports::{SessionState, StoredSession};
 
+/// Longest sealed payload, in characters: what the Session's schema takes.
+pub const MAX_PAYLOAD: usize = 65_536;
+
 /// The sealed part of a session: its only authority.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {

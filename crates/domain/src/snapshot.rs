@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::issuer::Issuer;
+use crate::issuer::{Issuer, IssuerUrl};
 
 /// Everything in service, as one consistent value.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// Issuers in service. No two have the same URL.
     pub issuers: Vec<Arc<Issuer>>,
+    /// URLs of issuers that exist but are out of service: requests there wait (503).
+    pub unavailable: Vec<IssuerUrl>,
 }
 
 impl Snapshot {
@@ -18,13 +20,23 @@ impl Snapshot {
     pub fn route<'p>(&self, host: &str, path: &'p str) -> Option<(&Arc<Issuer>, &'p str)> {
         self.issuers
             .iter()
-            .filter(|issuer| same_authority(&issuer.url.authority(), host, issuer.url.is_https()))
-            .filter_map(|issuer| {
-                let rest = path.strip_prefix(issuer.url.path())?;
-                (rest.is_empty() || rest.starts_with('/')).then_some((issuer, rest))
-            })
+            .filter_map(|issuer| Some((issuer, below(&issuer.url, host, path)?)))
             .max_by_key(|(issuer, _)| issuer.url.path().len())
     }
+
+    /// Whether the request is for an issuer that is out of service at the moment.
+    pub fn is_unavailable(&self, host: &str, path: &str) -> bool {
+        self.unavailable.iter().any(|url| below(url, host, path).is_some())
+    }
+}
+
+/// The path below an issuer, if the request is for it.
+fn below<'p>(url: &IssuerUrl, host: &str, path: &'p str) -> Option<&'p str> {
+    if !same_authority(&url.authority(), host, url.is_https()) {
+        return None;
+    }
+    let rest = path.strip_prefix(url.path())?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
 fn same_authority(configured: &str, requested: &str, https: bool) -> bool {

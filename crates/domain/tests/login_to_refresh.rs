@@ -610,3 +610,95 @@ async fn without_offline_access_there_is_no_refresh_token() {
     let session = &world.sessions.all()[0];
     assert_eq!(session.expires_at, 1_767_225_600 + 600, "nothing outlives its tokens");
 }
+
+#[tokio::test]
+async fn an_uncertain_upstream_rotates_nothing_however_long_it_lasts() {
+    let world = World::new();
+    let token = logged_in(&world, "local").await;
+    world.upstream.set_away(true);
+    for _ in 0..3 {
+        assert_unavailable(&refresh(&world, &token).await);
+        world.clock.advance(60);
+    }
+    assert_eq!(world.sessions.take_requests(), ["get", "get", "get"]);
+    world.upstream.set_away(false);
+    refresh(&world, &token).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_the_rotation_is_settled_by_one_read() {
+    let world = World::new();
+    for connector in ["local", "directory"] {
+        let token = logged_in(&world, connector).await;
+        world.sessions.fail_next_write(Fault::AnswerLost);
+        let next = refresh_token(&refresh(&world, &token).await.unwrap());
+        world.sessions.fail_next_write(Fault::Refused);
+        assert_unavailable(&refresh(&world, &next).await);
+        world.clock.advance(60);
+        refresh(&world, &next).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_scope_beyond_the_grant_costs_no_token() {
+    let world = World::new();
+    for connector in ["local", "directory"] {
+        let token = logged_in(&world, connector).await;
+        let scope = "openid federated:id";
+        let form = [("grant_type", "refresh_token"), ("refresh_token", &token), ("scope", scope)];
+        assert!(exchange(&world, &form).await.is_err());
+        world.clock.advance(60);
+        refresh(&world, &token).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn trust_withdrawn_is_withdrawn_at_the_next_refresh() {
+    let mut world = World::new();
+    let scope = format!("{SCOPE} audience:server:client_id:cli");
+    world.change_client("cli", |client| {
+        client.trusted_peers = ["kubernetes".to_owned()].into();
+    });
+    let flow = begin(&world, &[("scope", &scope)]).flow;
+    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    else {
+        panic!("no code");
+    };
+    let token = refresh_token(&redeem(&world, &query(&location, "code").unwrap()).await.unwrap());
+    world.change_client("cli", |client| client.trusted_peers.clear());
+    world.change_client("kubernetes", |client| {
+        client.scopes.remove("groups");
+    });
+    let response = refresh(&world, &token).await.unwrap();
+    assert_eq!(response.scope, "openid email profile offline_access");
+    let access_token = response.access_token.expose_secret();
+    let known = userinfo::answer(&world.provider, &world.issuer, access_token).unwrap();
+    assert!(known.groups.is_empty());
+    world.change_client("kubernetes", |client| {
+        client.allowed_connectors = Some(["directory".to_owned()].into());
+    });
+    assert_invalid_grant(&refresh(&world, &refresh_token(&response)).await);
+}
+
+#[tokio::test]
+async fn a_revoked_session_is_refused_from_memory() {
+    let world = World::new();
+    let code = code(&world, "local").await;
+    let token = refresh_token(&redeem(&world, &code).await.unwrap());
+    assert_invalid_grant(&redeem(&world, &code).await);
+    world.sessions.take_requests();
+    assert_invalid_grant(&refresh(&world, &token).await);
+    assert_eq!(world.sessions.take_requests(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn issuers_on_one_host_leave_each_others_flows_alone() {
+    let world = World::new();
+    let mut other = World::new();
+    other.issuer.uid = "uid-of-another-issuer".into();
+    let mine = begin(&world, &[]).cookie;
+    let theirs = begin(&other, &[]).cookie;
+    let cookies = [(mine.name.as_str(), mine.value.as_str()), (&theirs.name, &theirs.value)];
+    let surplus = claviger_domain::flow::surplus_cookies(&world.issuer, cookies, 1_767_225_600);
+    assert!(surplus.is_empty(), "{surplus:?}");
+}

@@ -89,6 +89,11 @@ impl ScopeSet {
         self.0.iter().all(|scope| other.0.contains(scope))
     }
 
+    /// Keeps those for which `keep` says so.
+    pub fn retain(&mut self, keep: impl FnMut(&Scope) -> bool) {
+        self.0.retain(keep);
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -100,14 +100,10 @@ fn issuer_routes(app: App) -> Router {
 async fn to_issuer(app: &App, inner: Router, mut request: Request) -> Response {
     let snapshot = app.snapshot.load_full();
     let host = host_of(&request);
-    let Some((issuer, rest)) =
-        host.as_deref().and_then(|h| snapshot.route(h, request.uri().path()))
-    else {
-        return page::error(&ErrorPage {
-            status: StatusCode::NOT_FOUND,
-            heading: "Nothing here",
-            message: "No OpenID Connect issuer is served at this address.",
-        });
+    let path = request.uri().path();
+    let Some((issuer, rest)) = host.as_deref().and_then(|h| snapshot.route(h, path)) else {
+        let waits = host.as_deref().is_some_and(|host| snapshot.is_unavailable(host, path));
+        return no_issuer(waits);
     };
     let issuer = Arc::clone(issuer);
     let Some(uri) = below(request.uri(), rest) else {
@@ -125,6 +121,24 @@ async fn to_issuer(app: &App, inner: Router, mut request: Request) -> Response {
     };
     cors::allow(&issuer, &call, &mut response);
     secure(&issuer, &mut response);
+    response
+}
+
+/// There is no issuer, or only one that is out of service and may come back.
+fn no_issuer(waits: bool) -> Response {
+    if !waits {
+        return page::error(&ErrorPage {
+            status: StatusCode::NOT_FOUND,
+            heading: "Nothing here",
+            message: "No OpenID Connect issuer is served at this address.",
+        });
+    }
+    let mut response = page::error(&ErrorPage {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        heading: "Out of service",
+        message: "The OpenID Connect issuer at this address is invalid at the moment.",
+    });
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     response
 }
 

@@ -46,6 +46,14 @@ sn: Liddell
 mail: alice@example.com
 userPassword: wonderland
 
+dn: uid=bob,ou=people,dc=example,dc=org
+objectClass: inetOrgPerson
+uid: bob
+cn: Bob
+sn: Builder
+mail: bob@example.com
+userPassword: builder
+
 dn: cn=developers,ou=groups,dc=example,dc=org
 objectClass: groupOfNames
 cn: developers

@@ -1,7 +1,9 @@
 //! `claviger authentication-config`: what a kube-apiserver is told, for an OIDCIssuer of this cluster.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, bail};
-use claviger_api::{OIDCIssuer, SigningAlgorithm, SigningKey};
+use claviger_api::{OIDCIssuer, OIDCIssuerSpec, SigningAlgorithm, SigningKey};
 use kube::Api;
 use serde::Serialize;
 
@@ -146,9 +148,36 @@ fn flags(args: &AuthenticationConfigArgs, url: &str, algorithms: &[SigningAlgori
 /// Nothing where the API server's default will do. RS256 stays in: a key whose algorithm was changed signs
 /// with the old one until it is rotated.
 fn signing_algorithms_flag(algorithms: &[SigningAlgorithm]) -> Option<String> {
-    let mut names = vec![SigningAlgorithm::RS256.as_str()];
+    let mut names = BTreeSet::from([SigningAlgorithm::Rs256.as_str()]);
     names.extend(algorithms.iter().map(|algorithm| algorithm.as_str()));
-    names.sort_unstable_by_key(|name| (*name != "RS256", *name));
-    names.dedup();
+    let names: Vec<_> = names.into_iter().collect();
     (names.len() > 1).then(|| format!("--oidc-signing-algs={}", names.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Command};
+
+    fn printed(arguments: &[&str], algorithms: &[SigningAlgorithm]) -> String {
+        let all = ["claviger", "authentication-config", "--issuer", "main"];
+        let args = Args::parse_from(all.iter().chain(arguments));
+        let Command::AuthenticationConfig(args) = args.command else { panic!("another command") };
+        flags(&args, "https://id.example.com", algorithms)
+    }
+
+    #[test]
+    fn an_empty_user_name_prefix_is_none_and_not_the_issuers_url() {
+        let flags = printed(&["--username-prefix", ""], &[]);
+        assert!(flags.contains("--oidc-username-prefix=-\n"), "{flags}");
+    }
+
+    #[test]
+    fn algorithms_are_named_where_the_api_servers_default_would_not_do() {
+        assert!(!printed(&[], &[SigningAlgorithm::Rs256]).contains("algs"));
+        let flags = printed(&[], &[SigningAlgorithm::Es256, SigningAlgorithm::Es256]);
+        assert!(flags.contains("--oidc-signing-algs=ES256,RS256\n"), "{flags}");
+    }
 }

@@ -1,6 +1,7 @@
 //! `claviger run`: wires the control plane to the server, and ends when any part of it does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use claviger_controller::{Config as ControllerConfig, Controller};
@@ -13,6 +14,7 @@ use kube::Client;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -70,9 +72,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let app = App::new(provider, Arc::clone(&snapshot), Metrics::new(&registry)?);
 
     spawn_controller(&mut tasks, controller, &shutdown);
-    spawn_revocations(&mut tasks, watching, home, revoked, &shutdown);
+    let tombstones = Arc::new(AtomicBool::new(false));
+    spawn_revocations(&mut tasks, watching, home, (revoked, Arc::clone(&tombstones)), &shutdown);
     serve_issuers(&mut tasks, &args, app, &shutdown).await?;
-    serve_admin(&mut tasks, &args, registry, readiness, &shutdown).await?;
+    serve_admin(&mut tasks, &args, registry, (readiness, tombstones), &shutdown).await?;
 
     let outcome = first_end(&mut tasks, &shutdown).await;
     while let Some(ended) = tasks.join_next().await {
@@ -121,12 +124,13 @@ fn spawn_revocations(
     tasks: &mut Tasks,
     client: Client,
     home: String,
-    revoked: Arc<RevokedSessions>,
+    revoked: (Arc<RevokedSessions>, Arc<AtomicBool>),
     shutdown: &CancellationToken,
 ) {
+    let (revoked, known) = revoked;
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
-        let synced = || tracing::debug!("revoked sessions are known");
+        let synced = || known.store(true, Ordering::Release);
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             () = revoked.follow(client, &home, synced) => bail!("the watch of revoked sessions ended"),
@@ -170,7 +174,7 @@ async fn serve_admin(
     tasks: &mut Tasks,
     args: &RunArgs,
     registry: Registry,
-    readiness: tokio::sync::watch::Receiver<claviger_controller::Readiness>,
+    (readiness, tombstones): (watch::Receiver<claviger_controller::Readiness>, Arc<AtomicBool>),
     shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.admin_listen)
@@ -178,7 +182,9 @@ async fn serve_admin(
         .with_context(|| format!("failed to listen on {}", args.admin_listen))?;
     let ready: admin::Readiness = Arc::new(move || {
         let readiness = readiness.borrow();
-        if readiness.is_ready() {
+        if !tombstones.load(Ordering::Acquire) {
+            Err("revoked sessions are not listed yet: may the ServiceAccount list sessions?".into())
+        } else if readiness.is_ready() {
             Ok(())
         } else if readiness.missing.is_empty() {
             Err("the first snapshot is not published yet".into())

@@ -70,8 +70,6 @@ pub struct Assessment {
     pub readiness: Readiness,
     /// The sealing ring.
     pub sealing: Sealing,
-    /// The longest that a session may live, in seconds.
-    pub longest_session: i64,
     /// What must be seen to in signing-key Secrets.
     pub signing_keys: Vec<SigningKeyPlan>,
     /// What must be seen to in generated client Secrets.
@@ -101,12 +99,11 @@ pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
     let assessed = Assessed::of(&world, memo, now);
     let stale = world.is_stale(now);
     let snapshot = Arc::new(assessed.snapshot(now, stale));
-    let longest_session = longest_session(&snapshot);
     let policies = assessed.policies();
     let probes = assessed.connectors.values().filter_map(|connector| connector.probe.clone());
     Assessment {
         readiness: readiness(&assessed.sealing, stale),
-        next: assessed.next(&world, &policies, longest_session).filter(|at| *at > now).min(),
+        next: assessed.next(&world, &policies).filter(|at| *at > now).min(),
         updates: assessed.updates(&world, &policies, now),
         probes: probes.collect(),
         signing_keys: policies
@@ -115,7 +112,6 @@ pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
             .collect(),
         client_secrets: assessed.clients.into_iter().filter_map(|client| client.secret).collect(),
         sealing: assessed.sealing,
-        longest_session,
         snapshot,
         world,
     }
@@ -158,10 +154,9 @@ impl Assessed {
         &self,
         world: &World,
         policies: &BTreeMap<String, Policy>,
-        longest_session: i64,
     ) -> impl Iterator<Item = i64> {
         let stale = world.confirmed_at().map(|at| at + STALENESS_SECONDS);
-        let sealing = self.sealing.ring().map(|ring| sealing_ring::due(ring, longest_session));
+        let sealing = self.sealing.ring().map(|ring| sealing_ring::due(ring));
         let rings = self.signing_keys.iter().filter_map(|(name, key)| {
             key.ring.as_ref().and_then(|loaded| loaded.ring.due(policies.get(name)?))
         });
@@ -214,7 +209,7 @@ fn snapshot(
     let served = issuers.values().filter_map(|issuer| {
         issuer.serve(parts, entries.remove(issuer.name()).unwrap_or_default(), stale)
     });
-    Snapshot { issuers: served.collect() }
+    Snapshot { issuers: served.collect(), ..Snapshot::default() }
 }
 
 /// By signing key: the longest lifetime of an ID token that an issuer using it may make.
@@ -240,17 +235,6 @@ fn longest_tokens(
         }
     }
     longest
-}
-
-fn longest_session(snapshot: &Snapshot) -> i64 {
-    let sessions = snapshot.issuers.iter().flat_map(|issuer| {
-        let clients = issuer.clients.values().filter_map(|entry| match entry {
-            ClientEntry::InService(client) => Some(client.lifetimes.refresh_absolute),
-            ClientEntry::OutOfService => None,
-        });
-        clients.chain([issuer.lifetimes.refresh_absolute])
-    });
-    sessions.max().unwrap_or_default()
 }
 
 fn readiness(sealing: &Sealing, stale: bool) -> Readiness {

@@ -22,6 +22,7 @@ use crate::ports::{
     Activation, AuditEvent, NewSession, RevocationReason, SessionState, StoreError, StoredSession,
 };
 use crate::provider::Provider;
+use crate::scopes;
 use crate::session::{self, Payload};
 use crate::token::TokenError;
 
@@ -152,7 +153,7 @@ impl Redemption<'_> {
     /// The common case: the grant is in the code.
     async fn create(&self, grant: &LoginGrant) -> Result<TokenResponse, TokenError> {
         let connector = self.connector(&grant.upstream.connector_uid)?;
-        let scopes = scopes(&grant.scopes)?;
+        let scopes = self.scopes(&grant.scopes)?;
         self.check_claims(&grant.identity, &connector, &scopes)?;
         let payload = payload_of(
             self.issuer,
@@ -201,7 +202,7 @@ impl Redemption<'_> {
             return Err(invalid());
         }
         let connector = self.connector(&payload.upstream.connector_uid)?;
-        let scopes = scopes(&payload.scopes)?;
+        let scopes = self.scopes(&payload.scopes)?;
         self.check_claims(&payload.identity, &connector, &scopes)?;
         self.respond(&payload, &connector, &scopes, session.expires_at)
     }
@@ -245,13 +246,25 @@ impl Redemption<'_> {
     }
 
     fn connector(&self, uid: &str) -> Result<Arc<Connector>, TokenError> {
-        if let Some(connector) = self.issuer.connector_by_uid(uid) {
-            return Ok(Arc::clone(connector));
+        match self.issuer.connector_by_uid(uid) {
+            Some(connector) if self.client.allows_connector(&connector.name) => {
+                return Ok(Arc::clone(connector));
+            }
+            Some(_) => return Err(invalid()),
+            None => {}
         }
         if self.issuer.unavailable_connectors.contains(uid) {
             return Err(TokenError::unavailable("the connector is out of service"));
         }
         Err(invalid())
+    }
+
+    /// The granted scopes, as far as the configuration of this moment still grants them.
+    fn scopes(&self, granted: &str) -> Result<ScopeSet, TokenError> {
+        let granted = ScopeSet::parse(granted).map_err(|_| {
+            TokenError::refused(ErrorCode::InvalidScope, "stored scopes cannot be read")
+        })?;
+        scopes::still_granted(self.issuer, self.client, &granted)
     }
 
     fn check_claims(
@@ -291,11 +304,6 @@ impl Redemption<'_> {
         });
         Ok(response)
     }
-}
-
-fn scopes(text: &str) -> Result<ScopeSet, TokenError> {
-    ScopeSet::parse(text)
-        .map_err(|_| TokenError::refused(ErrorCode::InvalidScope, "stored scopes cannot be read"))
 }
 
 fn invalid() -> TokenError {

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! MAC, expiry, connector tag ── bad ─→ refused, no request
-//!   │ upstream answers from memory ─→ PATCH (generation n → n+1), then ask memory
-//!   │ upstream is remote           ─→ GET, ask upstream if due, PATCH
-//!   └ PATCH refused ─→ GET decides: honest retry · reuse (revoked) · over · 503
+//!   │ upstream's answer is certain ─→ PATCH (generation n → n+1), then ask memory
+//!   │ any other                    ─→ GET, ask upstream if due, decide everything, PATCH
+//!   └ PATCH refused or its answer lost ─→ GET decides: honest retry · reuse (revoked) · over · 503
 //! ```
 //! Only a verdict about this user revokes; an outage rotates nothing.
 
@@ -17,13 +17,14 @@ use secrecy::ExposeSecret;
 
 use super::{Proven, refresh_expiry, respond};
 use crate::client::Client;
-use crate::connector::{Authenticated, Connector, Recheck, RecheckError, Refresh};
+use crate::connector::{Authenticated, Connector, ConnectorData, Recheck, RecheckError, Refresh};
 use crate::identity::Identity;
 use crate::issue::{self, Subject};
 use crate::issuer::Issuer;
 use crate::ports::{AuditEvent, RevocationReason, Rotation, StoreError, StoredSession};
 use crate::provider::Provider;
 use crate::refresh_token::{Binding, RefreshToken, connector_tag};
+use crate::scopes;
 use crate::session::{Payload, Standing, standing};
 use crate::token::TokenError;
 
@@ -41,19 +42,28 @@ pub async fn refresh(
 ) -> Result<TokenResponse, TokenError> {
     let now = provider.clock.now();
     let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
-    let token =
-        RefreshToken::decode(request.refresh_token.expose_secret(), &issuer.sealing, binding, now)
-            .map_err(|_| invalid())?;
+    let text = request.refresh_token.expose_secret();
+    let token = RefreshToken::decode(text, &issuer.sealing, binding, now).map_err(|_| invalid())?;
+    if provider.revocations.is_revoked(&token.session) {
+        return Err(invalid());
+    }
     let connector = connector_of(issuer, &token)?;
-    let refreshing = Refreshing { provider, issuer, client, connector, token, now };
-    let (session, payload) = match &refreshing.connector.refresh {
-        Refresh::Unsupported => return Err(invalid()),
-        Refresh::Memory(recheck) => refreshing.rotate_then_ask(recheck.as_ref()).await?,
-        Refresh::Upstream { recheck, interval_seconds } => {
-            refreshing.ask_then_rotate(recheck.as_ref(), *interval_seconds).await?
+    if !client.allows_connector(&connector.name) {
+        return Err(invalid());
+    }
+    let requested = request.scope.as_ref();
+    let refreshing = Refreshing { provider, issuer, client, connector, requested, token, now };
+    match &refreshing.connector.refresh {
+        Refresh::Unsupported => Err(invalid()),
+        // A scope that exceeds the grant must not cost the token: look first.
+        Refresh::Memory(recheck) if recheck.is_certain() && requested.is_none() => {
+            refreshing.rotate_then_ask(recheck.as_ref()).await
         }
-    };
-    refreshing.respond(&session, &payload, request.scope.as_ref())
+        Refresh::Memory(recheck) => refreshing.ask_then_rotate(recheck.as_ref(), 0).await,
+        Refresh::Upstream { recheck, interval_seconds } => {
+            refreshing.ask_then_rotate(recheck.as_ref(), *interval_seconds).await
+        }
+    }
 }
 
 /// The connector a token's tag names: gone is `invalid_grant`, out of service is 503.
@@ -73,60 +83,67 @@ struct Refreshing<'a> {
     issuer: &'a Issuer,
     client: &'a Client,
     connector: Arc<Connector>,
+    requested: Option<&'a ScopeSet>,
     token: RefreshToken,
     now: i64,
 }
 
 impl Refreshing<'_> {
-    /// For upstreams that answer from memory: one request in all.
-    async fn rotate_then_ask(
-        &self,
-        recheck: &dyn Recheck,
-    ) -> Result<(StoredSession, Payload), TokenError> {
+    /// For upstreams whose answer is certain: one request in all.
+    async fn rotate_then_ask(&self, recheck: &dyn Recheck) -> Result<TokenResponse, TokenError> {
         let expires_at = self.now.saturating_add(self.client.lifetimes.refresh_idle);
         let session = match self.rotate(expires_at, None).await {
             Ok(session) => session,
-            Err(StoreError::PreconditionFailed) => self.settle_conflict().await?,
-            Err(error) => return Err(error.into()),
+            Err(error) => self.settle(error).await?,
         };
         let mut payload = self.open(&session)?;
-        if let Some(authenticated) = self.ask(recheck, &payload).await? {
-            payload.identity = self.admit(authenticated).await?.0;
-        }
-        Ok((session, payload))
+        let authenticated = self.ask(recheck, &payload).await?;
+        payload.identity = self.admit(authenticated).await?.0;
+        let scopes = self.scopes(&payload)?;
+        self.respond(&session, &payload, &scopes)
     }
 
-    /// For remote upstreams: nothing is rotated before the upstream has vouched for the user.
+    /// For remote upstreams, and wherever a refusal must cost nothing: read, decide, then rotate.
     async fn ask_then_rotate(
         &self,
         recheck: &dyn Recheck,
         interval: i64,
-    ) -> Result<(StoredSession, Payload), TokenError> {
+    ) -> Result<TokenResponse, TokenError> {
         let session = self.read().await?;
-        match self.judge(&session) {
-            Standing::Current => {}
-            _ => return self.retry_or_refuse(session).await,
+        if self.judge(&session) != Standing::Current {
+            let session = self.retry_or_refuse(session).await?;
+            return self.respond_as_stored(&session).await;
         }
         let mut payload = self.open(&session)?;
-        if self.now.saturating_sub(payload.upstream.checked_at) >= interval
-            && let Some(authenticated) = self.ask(recheck, &payload).await?
-        {
+        if self.now.saturating_sub(payload.upstream.checked_at) >= interval {
+            let authenticated = self.ask(recheck, &payload).await?;
             let (identity, data) = self.admit(authenticated).await?;
             payload.identity = identity;
             payload.upstream.data = data;
             payload.upstream.checked_at = self.now;
         }
+        self.check_groups(&payload).await?;
+        let scopes = self.scopes(&payload)?;
         let expires_at = refresh_expiry(self.client, self.now, payload.absolute_expiry);
         let sealed = payload.seal(self.issuer, &self.token.session);
         match self.rotate(expires_at, Some(sealed)).await {
-            Ok(session) => Ok((session, payload)),
-            Err(StoreError::PreconditionFailed) => {
-                let session = self.settle_conflict().await?;
-                let payload = self.open(&session)?;
-                Ok((session, payload))
+            Ok(session) => self.respond(&session, &payload, &scopes),
+            Err(error) => {
+                let session = self.settle(error).await?;
+                self.respond_as_stored(&session).await
             }
-            Err(error) => Err(error.into()),
         }
+    }
+
+    /// The answer to a retry: what the session holds, the upstream not asked again.
+    async fn respond_as_stored(
+        &self,
+        session: &StoredSession,
+    ) -> Result<TokenResponse, TokenError> {
+        let payload = self.open(session)?;
+        self.check_groups(&payload).await?;
+        let scopes = self.scopes(&payload)?;
+        self.respond(session, &payload, &scopes)
     }
 
     async fn rotate(
@@ -145,24 +162,24 @@ impl Refreshing<'_> {
         self.provider.sessions.rotate(&rotation).await
     }
 
-    /// The rotation was refused: one quorum read says why.
-    async fn settle_conflict(&self) -> Result<StoredSession, TokenError> {
-        let session = self.read().await?;
-        if self.judge(&session) == Standing::Current {
-            return Err(TokenError::unavailable("the API server refused a current generation"));
+    /// The rotation was refused, or its answer was lost: one quorum read says what holds now.
+    async fn settle(&self, error: StoreError) -> Result<StoredSession, TokenError> {
+        if matches!(error, StoreError::Unavailable { retry_after: Some(_), .. }) {
+            return Err(error.into()); // the API server refused it: it did not happen
         }
-        Ok(self.retry_or_refuse(session).await?.0)
+        let session = self.read().await?;
+        match (self.judge(&session), error) {
+            (Standing::Current, StoreError::PreconditionFailed) => {
+                Err(TokenError::unavailable("the API server refused a current generation"))
+            }
+            (Standing::Current, error) => Err(error.into()),
+            _ => self.retry_or_refuse(session).await,
+        }
     }
 
-    async fn retry_or_refuse(
-        &self,
-        session: StoredSession,
-    ) -> Result<(StoredSession, Payload), TokenError> {
+    async fn retry_or_refuse(&self, session: StoredSession) -> Result<StoredSession, TokenError> {
         match self.judge(&session) {
-            Standing::HonestRetry => {
-                let payload = self.open(&session)?;
-                Ok((session, payload))
-            }
+            Standing::HonestRetry => Ok(session),
             Standing::Reused => {
                 self.revoke(RevocationReason::RefreshTokenReused).await?;
                 Err(invalid())
@@ -194,16 +211,13 @@ impl Refreshing<'_> {
         &self,
         recheck: &dyn Recheck,
         payload: &Payload,
-    ) -> Result<Option<Authenticated>, TokenError> {
+    ) -> Result<Authenticated, TokenError> {
         let known = Identity { groups: Vec::new(), ..payload.identity.clone() };
         match recheck.recheck(&known, payload.upstream.data.as_ref()).await {
             Ok(authenticated) if authenticated.identity.user_id == known.user_id => {
-                Ok(Some(authenticated))
+                Ok(authenticated)
             }
-            Ok(_) | Err(RecheckError::Gone(_)) => {
-                self.revoke(RevocationReason::UserNoLongerValid).await?;
-                Err(invalid())
-            }
+            Ok(_) | Err(RecheckError::Gone(_)) => Err(self.user_no_longer_valid().await),
             Err(error @ RecheckError::Unavailable(_)) => {
                 Err(TokenError::unavailable(error.to_string()))
             }
@@ -214,15 +228,29 @@ impl Refreshing<'_> {
     async fn admit(
         &self,
         authenticated: Authenticated,
-    ) -> Result<(Identity, Option<crate::connector::ConnectorData>), TokenError> {
+    ) -> Result<(Identity, Option<ConnectorData>), TokenError> {
         match self.connector.policy.admit(authenticated.identity) {
             Ok(identity) if self.client.allows_groups(&identity.groups) => {
                 Ok((identity, authenticated.data))
             }
-            Ok(_) | Err(_) => {
-                self.revoke(RevocationReason::UserNoLongerValid).await?;
-                Err(invalid())
-            }
+            Ok(_) | Err(_) => Err(self.user_no_longer_valid().await),
+        }
+    }
+
+    /// The client's groups are asked for even where the upstream is not.
+    async fn check_groups(&self, payload: &Payload) -> Result<(), TokenError> {
+        if self.client.allows_groups(&payload.identity.groups) {
+            Ok(())
+        } else {
+            Err(self.user_no_longer_valid().await)
+        }
+    }
+
+    /// Ends the session, and says what its client is told.
+    async fn user_no_longer_valid(&self) -> TokenError {
+        match self.revoke(RevocationReason::UserNoLongerValid).await {
+            Ok(()) => invalid(),
+            Err(error) => error,
         }
     }
 
@@ -236,14 +264,11 @@ impl Refreshing<'_> {
         Ok(())
     }
 
-    fn respond(
-        &self,
-        session: &StoredSession,
-        payload: &Payload,
-        requested: Option<&ScopeSet>,
-    ) -> Result<TokenResponse, TokenError> {
+    /// The scopes of this answer, by the configuration of this moment.
+    fn scopes(&self, payload: &Payload) -> Result<ScopeSet, TokenError> {
         let granted = ScopeSet::parse(&payload.scopes).map_err(|_| invalid())?;
-        let scopes = narrowed(&granted, requested)?;
+        let granted = scopes::still_granted(self.issuer, self.client, &granted)?;
+        let scopes = narrowed(&granted, self.requested)?;
         let about = Subject {
             identity: &payload.identity,
             connector: &self.connector,
@@ -251,12 +276,21 @@ impl Refreshing<'_> {
             scopes: &scopes,
         };
         issue::check(self.issuer, about)?;
+        Ok(scopes)
+    }
+
+    fn respond(
+        &self,
+        session: &StoredSession,
+        payload: &Payload,
+        scopes: &ScopeSet,
+    ) -> Result<TokenResponse, TokenError> {
         let not_after = session.expires_at.min(payload.absolute_expiry);
         let proven = Proven {
             name: &session.name,
             payload,
             connector: &self.connector,
-            scopes: &scopes,
+            scopes,
             refresh: Some((session.generation, not_after)),
         };
         let response = respond(self.provider, self.issuer, self.client, &proven)?;

@@ -50,7 +50,7 @@ impl Rig {
         change(&mut world);
         let issuer = Arc::new(world.issuer.clone());
         let (host, path) = (issuer.url.authority(), issuer.url.path().to_owned());
-        let snapshot = Snapshot { issuers: vec![issuer] };
+        let snapshot = Snapshot { issuers: vec![issuer], ..Snapshot::default() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
@@ -61,7 +61,8 @@ impl Rig {
 
     /// Swaps the snapshot for one with this issuer alone.
     pub fn replace_issuer(&self, issuer: Issuer) {
-        self.snapshot.store(Arc::new(Snapshot { issuers: vec![Arc::new(issuer)] }));
+        self.snapshot
+            .store(Arc::new(Snapshot { issuers: vec![Arc::new(issuer)], ..Snapshot::default() }));
     }
 
     pub fn browser(&self) -> Browser<'_> {
