@@ -89,3 +89,15 @@ async fn a_disabled_user_is_signed_out_at_the_next_refresh() -> Result<()> {
     assert_eq!(here.kubectl(&["get", "sessions", "-o", path])?, "UserNoLongerValid");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_told_to_end_ends_well_and_gives_up_the_lease() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let mut scene = Scene::start(&plane, Directory::None).await?;
+    let holder = ["get", "lease", "claviger-leader", "-o", "jsonpath={.spec.holderIdentity}"];
+    let held_by = scene.installation().kubectl(&holder)?;
+    ensure!(held_by.starts_with("replica-"), "the lease is held by {held_by:?}");
+    scene.terminate_operator().await?;
+    assert_eq!(scene.installation().kubectl(&holder)?, "");
+    Ok(())
+}

@@ -118,6 +118,20 @@ impl Operator {
         self.process.signal(signal)
     }
 
+    /// Tells it to end (SIGTERM) and waits until it has, without an error.
+    ///
+    /// # Errors
+    /// With the end of its log when it does not end well.
+    pub async fn terminate(mut self) -> Result<()> {
+        self.process.signal(Signal::TERM)?;
+        let status = eventually(Duration::from_secs(20), async || {
+            self.process.exit_status()?.context("it is still running")
+        })
+        .await?;
+        ensure!(status.success(), "it ended with {status}: {}", self.process.log_tail());
+        Ok(())
+    }
+
     async fn wait_until_ready(&mut self) -> Result<()> {
         let url = format!("{}/readyz", self.admin_url);
         let http = reqwest::Client::new();

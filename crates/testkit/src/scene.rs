@@ -146,6 +146,14 @@ impl Scene {
         self.operator.as_ref().context("the operator was stopped")
     }
 
+    /// Tells the replica to end and waits until it has, without an error.
+    ///
+    /// # Errors
+    /// When it does not end well.
+    pub async fn terminate_operator(&mut self) -> Result<()> {
+        self.operator.take().context("the operator was stopped")?.terminate().await
+    }
+
     /// Kills the replica and starts it again.
     ///
     /// # Errors

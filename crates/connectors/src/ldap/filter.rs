@@ -121,6 +121,15 @@ impl Filter {
         Self(format!("({attribute}={})", escape(value)))
     }
 
+    /// The attribute has a value, whatever it is; any matching rule is left out, since with one, `*` would
+    /// be a value. A rule for no attribute in particular is no condition.
+    pub fn present(attribute: &Attribute) -> Self {
+        match attribute.as_str().split(':').next() {
+            Some(name) if !name.is_empty() => Self(format!("({name}=*)")),
+            _ => Self::anything(),
+        }
+    }
+
     /// All of them match. Of none, the filter that matches everything.
     pub fn all(filters: &[Filter]) -> Self {
         match filters {
@@ -203,6 +212,16 @@ mod tests {
         let PL::C(parts) = tag.payload else { panic!("not constructed") };
         let PL::P(value) = parts[1].payload.clone() else { panic!("not primitive") };
         value
+    }
+
+    #[test]
+    fn presence_needs_no_matching_rule() {
+        let present =
+            |name: &str| Filter::present(&Attribute::parse_matched(name).unwrap()).to_string();
+        assert_eq!(present("uid"), "(uid=*)");
+        assert_eq!(present("uid:caseExactMatch:"), "(uid=*)");
+        assert_eq!(present("cn:dn:2.5.13.5:"), "(cn=*)");
+        assert_eq!(present(":caseExactMatch:"), "(objectClass=*)");
     }
 
     #[test]

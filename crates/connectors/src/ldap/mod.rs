@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! mod (login, re-check, probe) → pool → connection → the ldap3 crate
-//!   ├ user, groups: what is asked and what it means      ├ tls, error
-//!   └ config: the administrator's word, checked          └ entry, dn, filter: the wire's words
+//!   ├ again: what no answer means                        ├ tls, error
+//!   ├ user, groups: what is asked and what it means      └ entry, dn, filter: the wire's words
+//!   └ config: the administrator's word, checked
 //! ```
 //! Always holds: an empty password reaches no server; a user's bind happens on a connection of its
 //! own; only an answer about this user is a verdict about this user; everything else, a wrong service
 //! password above all, is `Unavailable`; everything ends by a deadline.
 
+mod again;
 mod config;
 mod connection;
 mod dn;
@@ -35,6 +37,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use self::again::Again;
 use self::config::{Config, Groups, GroupsFromAttribute, Timeouts, Users};
 use self::connection::{Query, Verdict};
 use self::entry::Entry;
@@ -110,6 +113,16 @@ impl From<Failure> for RecheckError {
     }
 }
 
+impl From<Failure> for ProbeError {
+    fn from(failure: Failure) -> Self {
+        let (reason, message) = match failure {
+            Failure::Directory(error) => (error.reason(), error.to_string()),
+            Failure::Unusable(why) => (Reason::UpstreamUnusable, why),
+        };
+        Self { reason: reason.as_str(), message }
+    }
+}
+
 impl Directory {
     /// Takes the settings and Secrets; contacts nobody. `name` is for logs.
     ///
@@ -152,8 +165,8 @@ impl Directory {
     ) -> Result<Authenticated, LoginError> {
         let until = self.deadline();
         let filter = self.users.named(username);
-        let found = self.pool.search(self.below_base(&filter), until).await;
-        let (mut lease, found) = found.map_err(Failure::from)?;
+        let mut lease = self.pool.lease(until).await.map_err(Failure::from)?;
+        let found = lease.search(self.below_base(&filter)).await.map_err(Failure::from)?;
         let user = match found.entries.as_slice() {
             [] => return self.refuse_unknown(lease, password).await,
             [one] if !found.more => one,
@@ -214,71 +227,7 @@ impl Directory {
         Ok(Authenticated { identity, data: Some(ConnectorData(data)) })
     }
 
-    /// The entry of a user we know: where it was, or, if it is not there any more, wherever its
-    /// identifier is now. `None`: nowhere.
-    async fn find_again(
-        &self,
-        known: &Identity,
-        dn: Option<&str>,
-        until: Instant,
-    ) -> Result<Option<(Lease<'_>, Entry)>, Failure> {
-        if let Some(dn) = dn.filter(|dn| self.users.place.holds(dn)) {
-            let there = self.read_user(dn, until).await?;
-            if let Some((lease, entry)) = there {
-                // Without an identifier there is no saying who this is, and so no verdict.
-                let identity = self.users.identity(&entry).map_err(Failure::Unusable)?;
-                if identity.user_id == known.user_id {
-                    return Ok(Some((lease, entry)));
-                }
-                lease.give_back();
-            }
-        }
-        if self.users.id.is_dn() {
-            return Ok(None);
-        }
-        let filter = self.users.identified(&known.user_id);
-        let (lease, found) = self.pool.search(self.below_base(&filter), until).await?;
-        let mut entries = found.entries.into_iter();
-        match (entries.next(), entries.next()) {
-            (None, _) => {
-                lease.give_back();
-                Ok(None)
-            }
-            (Some(entry), None) if !found.more => Ok(Some((lease, entry))),
-            _ => Err(Failure::Unusable(format!(
-                "more than one entry has the same {}: choose another idAttribute",
-                self.users.id
-            ))),
-        }
-    }
-
-    async fn read_user(
-        &self,
-        dn: &str,
-        until: Instant,
-    ) -> Result<Option<(Lease<'_>, Entry)>, Failure> {
-        let query = Query {
-            base: dn,
-            scope: Scope::Base,
-            filter: &self.users.place.filter,
-            attributes: &self.wanted,
-            limit: 1,
-            page: None,
-        };
-        match self.pool.search(query, until).await {
-            Ok((lease, mut found)) => {
-                let Some(entry) = found.entries.pop() else {
-                    lease.give_back();
-                    return Ok(None);
-                };
-                Ok(Some((lease, entry)))
-            }
-            Err(error) if error.is_no_such_object() => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn read_base(&self, base: &str, lease: &mut Lease<'_>) -> Result<(), ProbeError> {
+    async fn read_base(&self, base: &str, lease: &mut Lease<'_>) -> Result<(), Failure> {
         let query = Query {
             base,
             scope: Scope::Base,
@@ -287,22 +236,14 @@ impl Directory {
             limit: 1,
             page: None,
         };
-        let found = lease.search(query).await.map_err(|error| probe_error(&error))?;
-        if found.entries.is_empty() {
-            return Err(ProbeError {
-                reason: Reason::UpstreamUnusable.as_str(),
-                message: format!(
-                    "the search base {base:?} is not visible: \
-                     check baseDN, and that the service account may read it"
-                ),
-            });
+        if lease.search(query).await?.entries.is_empty() {
+            return Err(Failure::Unusable(format!(
+                "the search base {base:?} is not visible: \
+                 check baseDN, and that the service account may read it"
+            )));
         }
         Ok(())
     }
-}
-
-fn probe_error(error: &Error) -> ProbeError {
-    ProbeError { reason: error.reason().as_str(), message: error.to_string() }
 }
 
 #[async_trait]
@@ -344,8 +285,13 @@ impl Recheck for Directory {
             None if self.users.id.is_dn() => Some(known.user_id.as_str()),
             None => None,
         };
-        let Some((mut lease, entry)) = self.find_again(known, dn, self.deadline()).await? else {
-            return gone("the entry is gone, or the search finds it no more");
+        let mut lease = self.pool.lease(self.deadline()).await.map_err(Failure::from)?;
+        let entry = match self.find_again(known, dn, &mut lease).await? {
+            Again::There(entry) => entry,
+            Again::Gone(why) => {
+                lease.give_back();
+                return gone(why);
+            }
         };
         if let Some(why) = entry.disabled() {
             lease.give_back();
@@ -364,7 +310,7 @@ impl Recheck for Directory {
 impl Probe for Directory {
     async fn probe(&self) -> Result<(), ProbeError> {
         let until = self.deadline().min(Instant::now() + LONGEST_PROBE);
-        let mut lease = self.pool.fresh(until).await.map_err(|error| probe_error(&error))?;
+        let mut lease = self.pool.fresh(until).await.map_err(Failure::from)?;
         self.read_base(&self.users.place.base, &mut lease).await?;
         if let Some(groups) = &self.groups {
             self.read_base(&groups.place.base, &mut lease).await?;

@@ -48,17 +48,32 @@ pub struct Lease<'a> {
     pool: &'a Pool,
     connection: Connection,
     opened: Instant,
+    /// Kept from an earlier request, and has not answered this one yet.
     reused: bool,
     until: Instant,
     _permit: SemaphorePermit<'a>,
 }
 
 impl Lease<'_> {
-    /// Searches within one operation's time.
+    /// Searches within one operation's time. A kept connection that turns out to be dead is replaced
+    /// once, and before its first answer only: all answers that a lease gives are one server's.
     ///
     /// # Errors
-    /// Those of [`Connection::search`].
+    /// [`Error`]: no server, no connection in time, or the search was refused.
     pub async fn search(&mut self, query: Query<'_>) -> Result<Found, Error> {
+        let found = self.search_once(query).await;
+        let reused = std::mem::replace(&mut self.reused, false);
+        if !reused || !found.as_ref().is_err_and(Error::is_of_this_connection) {
+            return found;
+        }
+        // Its siblings are as old. If the server is gone, the new connection says so.
+        self.pool.idle().clear();
+        self.connection = self.pool.open(self.until).await?;
+        self.opened = Instant::now();
+        self.search_once(query).await
+    }
+
+    async fn search_once(&mut self, query: Query<'_>) -> Result<Found, Error> {
         let until = self.pool.by(self.until);
         let found = self.connection.search(query, until).await;
         if found.as_ref().is_err_and(Error::is_of_this_connection) {
@@ -109,31 +124,6 @@ impl Pool {
         }
     }
 
-    /// Runs a search on a kept connection or a new one. A kept connection that turns out to be dead
-    /// is replaced once.
-    ///
-    /// # Errors
-    /// [`Error`]: no server, no connection in time, or the search was refused.
-    pub async fn search(
-        &self,
-        query: Query<'_>,
-        until: Instant,
-    ) -> Result<(Lease<'_>, Found), Error> {
-        let mut lease = self.lease(until).await?;
-        match lease.search(query).await {
-            Ok(found) => Ok((lease, found)),
-            Err(error) if lease.reused && error.is_of_this_connection() => {
-                // Its siblings are as old. If the server is gone, the new connection says so.
-                self.idle().clear();
-                let Lease { _permit: permit, .. } = lease;
-                let mut lease = self.open_lease(permit, until).await?;
-                let found = lease.search(query).await?;
-                Ok((lease, found))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// A new connection, whatever is kept, for a probe.
     ///
     /// # Errors
@@ -143,7 +133,11 @@ impl Pool {
         self.open_lease(permit, until).await
     }
 
-    async fn lease(&self, until: Instant) -> Result<Lease<'_>, Error> {
+    /// A kept connection or a new one.
+    ///
+    /// # Errors
+    /// [`Error`]: no server, or no connection in time.
+    pub async fn lease(&self, until: Instant) -> Result<Lease<'_>, Error> {
         let permit = self.permit(until).await?;
         let kept = self.take_kept();
         match kept {

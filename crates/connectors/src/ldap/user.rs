@@ -16,10 +16,25 @@ impl Users {
         Filter::all(&[self.place.filter.clone(), Filter::any(equals(&self.username), &others)])
     }
 
-    /// Which entry has this identifier.
+    /// Which user has this identifier.
     pub fn identified(&self, user_id: &str) -> Filter {
-        let value = entry::identifier_bytes(&self.id, user_id);
-        Filter::all(&[self.place.filter.clone(), Filter::equals(&self.id, &value)])
+        Filter::all(&[self.place.filter.clone(), self.has_identifier(user_id)])
+    }
+
+    /// Which entry has this identifier, user or not.
+    pub fn has_identifier(&self, user_id: &str) -> Filter {
+        Filter::equals(&self.id, &entry::identifier_bytes(&self.id, user_id))
+    }
+
+    /// Which entries are users at all: those that some name and some identifier would find, as far as
+    /// the service account may see both.
+    pub fn anybody(&self) -> Filter {
+        let others: Vec<Filter> = self.other_usernames.iter().map(Filter::present).collect();
+        let named = Filter::any(Filter::present(&self.username), &others);
+        let identified = (!self.id.is_dn()).then(|| Filter::present(&self.id));
+        let filters: Vec<Filter> =
+            [self.place.filter.clone(), named].into_iter().chain(identified).collect();
+        Filter::all(&filters)
     }
 
     /// Who an entry is, without groups.

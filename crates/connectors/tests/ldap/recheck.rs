@@ -1,4 +1,5 @@
-//! What a refresh learns: only a verdict about this user is one.
+//! What a refresh learns: only a verdict about this user is one, and an empty answer is one only if
+//! the directory shows other users.
 
 use claviger_domain::connector::{Authenticated, ConnectorData, RecheckError};
 use claviger_testkit::Slapd;
@@ -32,6 +33,19 @@ fn replace(slapd: &Slapd, dn: &str, attribute: &str, value: &str) {
         .unwrap();
 }
 
+fn delete(slapd: &Slapd, dn: &str) {
+    slapd.modify(&format!("dn: {dn}\nchangetype: delete\n")).unwrap();
+}
+
+/// A connector's spec, by what identifies its users.
+fn identified_by(slapd: &Slapd, attribute: &str) -> serde_json::Value {
+    let mut spec = plain_connector(slapd);
+    ldap(&mut spec)["userSearch"]["idAttribute"] = json!(attribute);
+    spec
+}
+
+const IDENTIFIERS: [&str; 3] = ["entryUUID", "uid", "DN"];
+
 fn move_ada(slapd: &Slapd) {
     slapd
         .modify(&format!(
@@ -53,7 +67,7 @@ async fn recheck_costs_one_search_and_gives_what_the_directory_says_now() {
     assert_eq!(known.identity.groups, ["staff"]);
     replace(&slapd, &person_dn("ada"), "mail", "countess@example.org");
     slapd.add(&group("poets", &[person_dn("ada")])).unwrap();
-    slapd.modify(&format!("dn: {}\nchangetype: delete\n", group_dn("staff"))).unwrap();
+    delete(&slapd, &group_dn("staff"));
     let watch = Watch::on(&slapd);
     let fresh = service.recheck(&known).await.unwrap();
     assert_eq!(fresh.identity.user_id, known.identity.user_id);
@@ -64,29 +78,117 @@ async fn recheck_costs_one_search_and_gives_what_the_directory_says_now() {
 }
 
 #[tokio::test]
-async fn removed_user_is_gone() {
+async fn removed_user_is_gone_while_others_remain() {
+    let slapd = directory().await;
+    slapd.add(&person("grace", "")).unwrap();
+    for attribute in IDENTIFIERS {
+        slapd.add(&person("ada", "")).unwrap();
+        let service = Service::of(&identified_by(&slapd, attribute), &slapd);
+        let known = signed_in(&service).await;
+        delete(&slapd, &person_dn("ada"));
+        let watch = Watch::on(&slapd);
+        for data in [known.data.as_ref(), None] {
+            let why = gone(service.recheck_with(&known.identity, data).await);
+            assert_eq!(why, "the entry is gone", "{attribute}");
+        }
+        assert_eq!(watch.connections(), 0, "one server answers all: {}", watch.text());
+    }
+}
+
+#[tokio::test]
+async fn directory_without_any_user_is_no_verdict() {
+    let slapd = directory().await;
+    for attribute in IDENTIFIERS {
+        slapd.add(&person("ada", "")).unwrap();
+        slapd.add(&person("grace", "")).unwrap();
+        let service = Service::of(&identified_by(&slapd, attribute), &slapd);
+        let known = signed_in(&service).await;
+        delete(&slapd, &person_dn("ada"));
+        // What is left is nobody whom the search would ever find.
+        replace(&slapd, &person_dn("grace"), "employeeType", "former");
+        for data in [known.data.as_ref(), None] {
+            let why = unavailable(service.recheck_with(&known.identity, data).await);
+            assert!(why.contains("no user at all below \"ou=people,dc=example,dc=org\""), "{why}");
+            assert!(why.contains("let the service account read"), "{why}");
+        }
+        // The users come back: it was no verdict.
+        replace(&slapd, &person_dn("grace"), "employeeType", "staff");
+        gone(service.recheck(&known).await);
+        delete(&slapd, &person_dn("grace"));
+    }
+}
+
+#[tokio::test]
+async fn entries_without_names_are_not_users() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
-    let service = Service::of(&connector(&slapd), &slapd);
+    let mut spec = connector(&slapd);
+    // Matches the search base, too.
+    ldap(&mut spec)["userSearch"]["filter"] = json!("(objectClass=*)");
+    let service = Service::of(&spec, &slapd);
     let known = signed_in(&service).await;
-    slapd.modify(&format!("dn: {}\nchangetype: delete\n", person_dn("ada"))).unwrap();
-    gone(service.recheck(&known).await);
+    delete(&slapd, &person_dn("ada"));
+    let why = unavailable(service.recheck(&known).await);
+    assert!(why.contains("no user at all"), "{why}");
+}
+
+#[tokio::test]
+async fn hidden_or_renamed_search_base_is_no_verdict() {
+    let slapd = directory().await;
+    slapd.add(&person("ada", "")).unwrap();
+    slapd.add(&person("grace", "")).unwrap();
+    for attribute in IDENTIFIERS {
+        let spec = identified_by(&slapd, attribute);
+        let service = Service::of(&spec, &slapd);
+        let known = signed_in(&service).await;
+
+        // This directory hides everything from whoever has no name.
+        let mut without_rights = spec.clone();
+        ldap(&mut without_rights).as_object_mut().unwrap().remove("bind");
+        let without_rights = Service::of(&without_rights, &slapd);
+        for data in [known.data.as_ref(), None] {
+            let why = unavailable(without_rights.recheck_with(&known.identity, data).await);
+            assert!(why.contains("that the service account may read it"), "{attribute}: {why}");
+        }
+
+        let rename = |from: &str, to: &str| {
+            slapd
+                .modify(&format!(
+                    "dn: ou={from},dc=example,dc=org\nchangetype: modrdn\n\
+                     newrdn: ou={to}\ndeleteoldrdn: 1\n"
+                ))
+                .unwrap();
+        };
+        rename("people", "humans");
+        let why = unavailable(service.recheck(&known).await);
+        assert!(why.contains("check baseDN"), "{attribute}: {why}");
+        rename("humans", "people");
+        service.recheck(&known).await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn user_whom_the_filter_finds_no_more_is_gone() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
-    let service = Service::of(&connector(&slapd), &slapd);
-    let known = signed_in(&service).await;
-    replace(&slapd, &person_dn("ada"), "employeeType", "former");
-    gone(service.recheck(&known).await);
+    for attribute in IDENTIFIERS {
+        let service = Service::of(&identified_by(&slapd, attribute), &slapd);
+        let known = signed_in(&service).await;
+        replace(&slapd, &person_dn("ada"), "employeeType", "former");
+        // The entry itself is the evidence: nobody else is needed.
+        for data in [known.data.as_ref(), None] {
+            let why = gone(service.recheck_with(&known.identity, data).await);
+            assert!(why.contains("the search finds it no more"), "{attribute}: {why}");
+        }
+        replace(&slapd, &person_dn("ada"), "employeeType", "staff");
+    }
 }
 
 #[tokio::test]
 async fn user_below_another_base_than_now_is_gone() {
     let slapd = directory().await;
     slapd.add(&person("ada", "")).unwrap();
+    slapd.add(&person("grace", "").replacen("ou=people", "ou=groups", 1)).unwrap();
     let mut spec = connector(&slapd);
     let known = signed_in(&Service::of(&spec, &slapd)).await;
     ldap(&mut spec)["userSearch"]["baseDN"] = json!("ou=groups,dc=example,dc=org");
@@ -152,7 +254,7 @@ async fn somebody_else_under_the_same_name_inherits_nothing() {
     slapd.add(&person("ada", "")).unwrap();
     let service = Service::of(&connector(&slapd), &slapd);
     let known = signed_in(&service).await;
-    slapd.modify(&format!("dn: {}\nchangetype: delete\n", person_dn("ada"))).unwrap();
+    delete(&slapd, &person_dn("ada"));
     slapd.add(&person("ada", "")).unwrap();
     gone(service.recheck(&known).await);
 }
