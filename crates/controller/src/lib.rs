@@ -227,7 +227,11 @@ impl Controller {
         tasks.spawn(async move {
             let what = source.to_string();
             watch::follow(api, source.labels(), &what, |change| {
-                observations.take_in(&source, change.decode::<K>(), &mut store);
+                observations.take_in(&source, change, |world, change| {
+                    let unreadable = world.unreadable.entry(source.clone()).or_default();
+                    let change = change.decode::<K>(unreadable);
+                    store(world, change);
+                });
             })
             .await;
             (what, Ok(()))

@@ -8,9 +8,12 @@
 //! - a relist replaces what was known in one step, so nothing is ever half there;
 //! - bookmarks are passed on: they prove that no event was missed, which the 150 s staleness bound
 //!   needs (`kube::runtime::watcher` keeps them to itself);
-//! - a connection that says nothing for `SILENCE` is given up and opened again.
+//! - only what the API server says of its objects confirms anything: a list, an event, a bookmark. That
+//!   it accepted a watch says nothing, for its cache may be behind;
+//! - when nothing was confirmed for `SILENCE`, through however many connections, it lists again.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -19,9 +22,11 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::world::{ObjectKey, Objects};
+
 /// Objects per page of a list: what client-go asks for.
 const PAGE_SIZE: u32 = 500;
-/// Bookmarks come about every 60 s; a connection silent for longer than this is taken for dead.
+/// Bookmarks come about every 60 s; a watch silent for longer than this is taken for dead.
 const SILENCE: Duration = Duration::from_secs(90);
 /// Longest wait for the first byte of a list or watch.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -41,8 +46,8 @@ pub enum Change<K> {
     Replaced(Vec<K>),
     /// One object was made or changed.
     Applied(K),
-    /// One object is gone.
-    Deleted(K),
+    /// One object is gone, whatever it looked like.
+    Deleted(ObjectKey),
     /// Nothing changed up to this moment.
     Confirmed,
     /// The API server refuses to show these objects to us.
@@ -51,12 +56,28 @@ pub enum Change<K> {
 
 /// Why one round of listing and watching ended.
 enum End {
-    /// The server closed an orderly watch, or it fell silent: go on from this resource version.
+    /// The server closed an orderly watch: go on from this resource version.
     Resume(String),
-    /// The resource version is too old: list again.
+    /// The resource version is too old, or nothing was confirmed for too long: list again.
     Relist,
     Denied,
     Failed(String),
+}
+
+/// Who is told, and when the API server last said something of its objects.
+struct News<S> {
+    sink: S,
+    confirmed_at: Instant,
+}
+
+impl<S> News<S> {
+    fn confirm<K>(&mut self, change: Change<K>)
+    where
+        S: FnMut(Change<K>),
+    {
+        self.confirmed_at = Instant::now();
+        (self.sink)(change);
+    }
 }
 
 /// Follows all objects of one kind that the API and the selector show; never returns.
@@ -66,20 +87,21 @@ pub async fn follow<K>(
     api: Api<K>,
     labels: Option<&'static str>,
     what: &str,
-    mut sink: impl FnMut(Change<K>) + Send,
+    sink: impl FnMut(Change<K>) + Send,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut pause = FIRST_PAUSE;
     let mut version: Option<String> = None;
     let mut denied = false;
+    let mut news = News { sink, confirmed_at: Instant::now() };
     loop {
         let began = Instant::now();
         let end = match version.clone() {
-            Some(from) => watch(&api, labels, from, &mut sink).await,
+            Some(from) => watch(&api, labels, from, &mut news).await,
             None => match list(&api, labels).await {
                 Ok((objects, listed)) => {
-                    sink(Change::Replaced(objects));
+                    news.confirm(Change::Replaced(objects));
                     denied = false;
                     version = Some(listed);
                     continue;
@@ -95,14 +117,19 @@ pub async fn follow<K>(
                     continue;
                 }
             }
-            End::Relist => version = None,
+            End::Relist => {
+                version = None;
+                if began.elapsed() >= SHORTEST_WATCH {
+                    pause = FIRST_PAUSE;
+                }
+            }
             End::Denied => {
                 version = None;
                 if !denied {
                     tracing::warn!(what, "not allowed to list and watch; grant it by RBAC");
                 }
                 denied = true;
-                sink(Change::Denied);
+                (news.sink)(Change::Denied);
             }
             End::Failed(error) => tracing::warn!(what, error, "failed to watch; trying again"),
         }
@@ -135,7 +162,7 @@ async fn watch<K>(
     api: &Api<K>,
     labels: Option<&str>,
     mut version: String,
-    sink: &mut (impl FnMut(Change<K>) + Send),
+    news: &mut News<impl FnMut(Change<K>) + Send>,
 ) -> End
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
@@ -147,26 +174,27 @@ where
         Ok(Err(error)) => return end_of(&error),
         Err(_) => return End::Failed("watch timed out".into()),
     };
-    sink(Change::Confirmed);
     loop {
-        let event = match tokio::time::timeout(SILENCE, events.next()).await {
+        let silence = news.confirmed_at + SILENCE;
+        let event = match tokio::time::timeout_at(silence, events.next()).await {
             Ok(Some(Ok(event))) => event,
-            // An orderly end, or silence: open the watch again where we are.
-            Ok(None) | Err(_) => return End::Resume(version),
+            // An orderly end: open the watch again where we are.
+            Ok(None) => return End::Resume(version),
+            Err(_) => return End::Relist,
             Ok(Some(Err(error))) => return resume_or(&error, version),
         };
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 version = object.resource_version().unwrap_or(version);
-                sink(Change::Applied(object));
+                news.confirm(Change::Applied(object));
             }
             WatchEvent::Deleted(object) => {
                 version = object.resource_version().unwrap_or(version);
-                sink(Change::Deleted(object));
+                news.confirm(Change::Deleted(ObjectKey::of(&object)));
             }
             WatchEvent::Bookmark(bookmark) => {
                 version = bookmark.metadata.resource_version;
-                sink(Change::Confirmed);
+                news.confirm(Change::Confirmed);
             }
             WatchEvent::Error(status) if status.code == 410 => return End::Relist,
             WatchEvent::Error(status) if status.code == 403 => return End::Denied,
@@ -195,25 +223,170 @@ fn end_of(error: &kube::Error) -> End {
 }
 
 impl Change<DynamicObject> {
-    /// Gives the objects their type. One that cannot be decoded is logged and left out.
-    pub fn decode<K: Resource + DeserializeOwned>(self) -> Change<K> {
+    /// Gives the objects their type. What cannot be decoded is logged and goes to `unreadable`: it
+    /// exists, but nobody knows what it says now.
+    pub fn decode<K>(self, unreadable: &mut Objects<DynamicObject>) -> Change<K>
+    where
+        K: Resource + DeserializeOwned,
+    {
         match self {
-            Self::Replaced(all) => Change::Replaced(all.into_iter().filter_map(parse).collect()),
-            Self::Applied(object) => parse(object).map_or(Change::Confirmed, Change::Applied),
-            Self::Deleted(object) => parse(object).map_or(Change::Confirmed, Change::Deleted),
+            Self::Replaced(all) => {
+                unreadable.clear();
+                Change::Replaced(
+                    all.into_iter().filter_map(|one| parse(one, unreadable).ok()).collect(),
+                )
+            }
+            Self::Applied(object) => {
+                parse(object, unreadable).map_or_else(Change::Deleted, Change::Applied)
+            }
+            Self::Deleted(key) => {
+                unreadable.remove(&key);
+                Change::Deleted(key)
+            }
             Self::Confirmed => Change::Confirmed,
-            Self::Denied => Change::Denied,
+            Self::Denied => {
+                unreadable.clear();
+                Change::Denied
+            }
         }
     }
 }
 
-fn parse<K: Resource + DeserializeOwned>(object: DynamicObject) -> Option<K> {
-    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-    match object.try_parse() {
-        Ok(object) => Some(object),
-        Err(error) => {
-            tracing::error!(namespace, name, %error, "object left out: it does not fit its schema");
-            None
+/// The object with its type, or the key it is now to be found under in `unreadable`.
+fn parse<K: Resource + DeserializeOwned>(
+    object: DynamicObject,
+    unreadable: &mut Objects<DynamicObject>,
+) -> Result<K, ObjectKey> {
+    let key = ObjectKey::of(&object);
+    match object.clone().try_parse() {
+        Ok(parsed) => {
+            unreadable.remove(&key);
+            Ok(parsed)
         }
+        Err(error) => {
+            tracing::error!(%key, %error, "object out of service: it does not fit its schema");
+            unreadable.insert(key.clone(), Arc::new(object));
+            Err(key)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use claviger_api::OAuth2Client;
+    use kube::Client;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn object(spec: &Value) -> Value {
+        json!({
+            "apiVersion": "claviger.dev/v1alpha1",
+            "kind": "OAuth2Client",
+            "metadata": {"namespace": "home", "name": "app", "uid": "1", "resourceVersion": "2"},
+            "spec": spec,
+        })
+    }
+
+    fn dynamic(spec: &Value) -> DynamicObject {
+        serde_json::from_value(object(spec)).unwrap()
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_kept_apart_until_it_can_or_is_gone() {
+        let broken = json!({"issuerRef": {"name": "main"}, "type": "Secretive"});
+        let whole = json!({"issuerRef": {"name": "main"}, "type": "Public"});
+        let mut unreadable = Objects::new();
+        let mut told = |change: Change<DynamicObject>| {
+            let change = change.decode::<OAuth2Client>(&mut unreadable);
+            (kind(&change), unreadable.len())
+        };
+        assert_eq!(told(Change::Applied(dynamic(&broken))), ("deleted", 1));
+        assert_eq!(told(Change::Confirmed), ("confirmed", 1));
+        assert_eq!(told(Change::Applied(dynamic(&whole))), ("applied", 0));
+        assert_eq!(told(Change::Replaced(vec![dynamic(&broken)])), ("replaced", 1));
+        assert_eq!(told(Change::Deleted(ObjectKey::new("home", "app"))), ("deleted", 0));
+    }
+
+    fn kind<K>(change: &Change<K>) -> &'static str {
+        match change {
+            Change::Replaced(_) => "replaced",
+            Change::Applied(_) => "applied",
+            Change::Deleted(_) => "deleted",
+            Change::Confirmed => "confirmed",
+            Change::Denied => "denied",
+        }
+    }
+
+    /// Answers a list, and a watch with these events and then with silence.
+    async fn answer(mut stream: TcpStream, events: Vec<Value>) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let ok = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+        stream.write_all(ok.as_bytes()).await.unwrap();
+        if !String::from_utf8(head).unwrap().contains("watch=") {
+            let list = json!({"apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2ClientList",
+                "metadata": {"resourceVersion": "1"}, "items": []});
+            stream.write_all(list.to_string().as_bytes()).await.unwrap();
+            return;
+        }
+        for event in events {
+            stream.write_all(format!("{event}\n").as_bytes()).await.unwrap();
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// An API server whose every watch says this, for as long as the runtime lives.
+    async fn server(events: Vec<Value>) -> Api<DynamicObject> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(answer(stream, events.clone()));
+            }
+        });
+        let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+        Api::all_with(client, &kube::api::ApiResource::erase::<OAuth2Client>(&()))
+    }
+
+    #[tokio::test]
+    async fn that_a_watch_began_confirms_nothing() {
+        let bookmark = json!({"apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2Client",
+            "metadata": {"resourceVersion": "3"}});
+        let api = server(vec![
+            json!({"type": "ADDED", "object": object(&json!({}))}),
+            json!({"type": "BOOKMARK", "object": bookmark}),
+        ])
+        .await;
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let following = follow(api, None, "test", move |change| {
+            sender.send(kind(&change)).unwrap();
+        });
+        let said = async {
+            let mut said = Vec::new();
+            while said.len() < 3 {
+                said.extend(told.recv().await);
+            }
+            said
+        };
+        tokio::select! {
+            () = following => panic!("a reflector never ends"),
+            said = said => assert_eq!(said, ["replaced", "applied", "confirmed"]),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_opens_and_confirms_nothing_for_too_long_ends_in_a_list() {
+        let api = server(Vec::new()).await;
+        let sink = |change: Change<DynamicObject>| panic!("nobody said {}", kind(&change));
+        let mut news = News { sink, confirmed_at: Instant::now() - SILENCE };
+        let end = watch(&api, None, "1".into(), &mut news).await;
+        assert!(matches!(end, End::Relist));
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //! What always holds:
 //! - outside home only `OAuth2Clients`, namespace labels and labelled Secrets are known at all;
-//! - an object that cannot be decoded is left out and logged; it never hurts another;
+//! - an object that cannot be decoded is logged and kept apart, as it came; it never hurts another;
 //! - the keys Claviger made are remembered when somebody deletes their Secret.
 
 use std::collections::BTreeMap;
@@ -18,11 +18,14 @@ use claviger_api::{Connector, LocalUser, OAuth2Client, OIDCIssuer, SigningKey};
 use claviger_domain::ports::Clock;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
+use kube::api::DynamicObject;
 use tokio::sync::Notify;
 
+use crate::assess::sealing;
 use crate::keyring::STALENESS_SECONDS;
 use crate::probe::ProbeResult;
-use crate::secret;
+use crate::ring_secret;
+use crate::secret::{self, Use};
 use crate::upstream::UpstreamKey;
 use crate::watch::Change;
 
@@ -140,8 +143,11 @@ pub struct World {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Labelled Secrets of the namespaces that are watched.
     pub secrets: Objects<Secret>,
-    /// Key Secrets of ours that somebody deleted, as they last were.
+    /// Key Secrets of ours that somebody deleted or labelled for another use, as they last were. One
+    /// that cannot be read is not among them: to delete it is the way to be rid of it.
     pub remembered: Objects<Secret>,
+    /// What exists and does not fit its schema.
+    pub unreadable: BTreeMap<Source, Objects<DynamicObject>>,
     /// How far each reflector is.
     pub sources: BTreeMap<Source, Progress>,
     /// What asking the upstreams said.
@@ -168,15 +174,6 @@ impl World {
     /// Whether nothing confirmed this world for so long that it must not be signed from.
     pub fn is_stale(&self, now: i64) -> bool {
         self.confirmed_at().is_some_and(|at| now - at >= STALENESS_SECONDS)
-    }
-
-    /// A key Secret of ours in home, live or remembered.
-    pub fn own_secret(&self, name: &str) -> Option<&Arc<Secret>> {
-        let key = ObjectKey::new(&self.home, name);
-        self.secrets
-            .get(&key)
-            .filter(|secret| secret::is_own(secret))
-            .or_else(|| self.remembered.get(&key))
     }
 
     /// How far the Secrets of a namespace are; `None` if they are not watched at all.
@@ -272,8 +269,8 @@ pub fn store<K: ResourceExt>(objects: &mut Objects<K>, change: Change<K>) {
             let (key, object) = keyed(object);
             objects.insert(key, object);
         }
-        Change::Deleted(object) => {
-            objects.remove(&ObjectKey::of(&object));
+        Change::Deleted(key) => {
+            objects.remove(&key);
         }
         Change::Denied => objects.clear(),
         Change::Confirmed => {}
@@ -288,14 +285,22 @@ pub fn store_secrets(world: &mut World, namespace: &str, change: Change<Secret>)
     let denied = matches!(change, Change::Denied);
     store(&mut of_namespace, change);
     if namespace == world.home && !denied {
+        let is_there =
+            |key: &ObjectKey| of_namespace.get(key).is_some_and(|secret| secret::is_own(secret));
+        world.remembered.retain(|key, _| !is_there(key));
         for (key, secret) in before {
-            if !of_namespace.contains_key(&key) && secret::is_own(&secret) {
+            if !is_there(&key) && is_readable(&secret) {
                 world.remembered.insert(key, secret);
             }
         }
-        world.remembered.retain(|key, _| !of_namespace.contains_key(key));
     }
     world.secrets.append(&mut of_namespace);
+}
+
+/// Whether this is a key Secret of ours that holds what it must.
+fn is_readable(secret: &Secret) -> bool {
+    (Use::SigningKey.admits(secret) && ring_secret::decode(secret).is_ok())
+        || (Use::SealingRing.admits(secret) && sealing::read(secret).is_ok())
 }
 
 /// Brings the namespaces' labels up to date.
@@ -313,7 +318,7 @@ pub fn store_namespaces(
             namespaces.insert(name, labels);
         }
         Change::Deleted(namespace) => {
-            namespaces.remove(&namespace.name_any());
+            namespaces.remove(&namespace.name);
         }
         Change::Denied => namespaces.clear(),
         Change::Confirmed => {}
@@ -328,6 +333,7 @@ fn keyed<K: ResourceExt>(mut object: K) -> (ObjectKey, Arc<K>) {
 #[cfg(test)]
 mod tests {
     use claviger_api::labels;
+    use k8s_openapi::ByteString;
     use serde_json::json;
 
     use super::*;
@@ -346,6 +352,13 @@ mod tests {
             "namespace": "home", "name": name, "labels": {labels::SECRET: label},
         }}))
         .unwrap()
+    }
+
+    fn signing_keys(index: &str) -> Secret {
+        let mut secret = secret("keys", labels::SECRET_SIGNING_KEY);
+        let index = ByteString(index.as_bytes().to_vec());
+        secret.data = Some(BTreeMap::from([("ring.json".to_owned(), index)]));
+        secret
     }
 
     fn names<K>(objects: &Objects<K>) -> Vec<&str> {
@@ -371,21 +384,36 @@ mod tests {
 
     #[test]
     fn keys_of_ours_are_remembered_however_they_vanish_until_they_are_back() {
-        let vanish: [fn() -> Change<Secret>; 2] = [
-            || Change::Deleted(secret("keys", labels::SECRET_SIGNING_KEY)),
+        let vanish: [fn() -> Change<Secret>; 3] = [
+            || Change::Deleted(ObjectKey::new("home", "keys")),
             || Change::Replaced(Vec::new()),
+            || Change::Applied(secret("keys", "connector")),
         ];
         for change in vanish {
             let mut world = world();
-            let keys = || Change::Applied(secret("keys", labels::SECRET_SIGNING_KEY));
+            let keys = || Change::Applied(signing_keys(r#"{"keys": []}"#));
             store_secrets(&mut world, "home", keys());
             store_secrets(&mut world, "home", Change::Applied(secret("theirs", "client")));
             store_secrets(&mut world, "home", change());
             assert_eq!(names(&world.remembered), ["keys"]);
-            assert!(world.own_secret("keys").is_some() && world.own_secret("theirs").is_none());
             store_secrets(&mut world, "home", keys());
             assert!(world.remembered.is_empty());
         }
+    }
+
+    #[test]
+    fn an_unreadable_key_secret_that_is_deleted_is_not_remembered() {
+        let mut world = world();
+        let apply = |world: &mut World, secret| {
+            store_secrets(world, "home", Change::Applied(secret));
+        };
+        apply(&mut world, signing_keys("{"));
+        apply(&mut world, secret("ring", labels::SECRET_SEALING_RING));
+        for name in ["keys", "ring"] {
+            let key = ObjectKey::new("home", name);
+            store_secrets(&mut world, "home", Change::Deleted(key));
+        }
+        assert!(world.secrets.is_empty() && world.remembered.is_empty());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use kube::ResourceExt;
 
 use crate::assess::findings::Findings;
 use crate::assess::local_user::AssessedUser;
+use crate::assess::unreadable::{Unreadable, UnreadableUser};
 use crate::probe::{ProbeResult, ProbeTarget};
 use crate::secret::{self, Unresolved, Use};
 use crate::upstream::{Cache, UpstreamKey};
@@ -56,11 +57,12 @@ impl AssessedConnector {
 pub fn assess(
     world: &World,
     users: &[AssessedUser],
+    unreadable: &Unreadable,
     cache: &mut Cache,
 ) -> BTreeMap<String, AssessedConnector> {
     let sharing = sharing_an_issuer(&world.issuers);
     let assessed = world.connectors.values().map(|connector| {
-        let mut assessed = assess_one(world, connector, users, cache);
+        let mut assessed = assess_one(world, connector, (users, &unreadable.users), cache);
         if sharing.contains(&connector.name_any()) {
             warn_of_impersonation(&mut assessed);
         }
@@ -74,7 +76,7 @@ pub fn assess(
 fn assess_one(
     world: &World,
     connector: &Arc<Connector>,
-    users: &[AssessedUser],
+    users: (&[AssessedUser], &[UnreadableUser]),
     cache: &mut Cache,
 ) -> AssessedConnector {
     let mut findings = Findings::default();
@@ -126,7 +128,7 @@ fn assess_one(
 fn resolve(
     world: &World,
     connector: &Connector,
-    users: &[AssessedUser],
+    (users, unreadable): (&[AssessedUser], &[UnreadableUser]),
     findings: &mut Findings,
 ) -> Option<(UpstreamKey, Resolved)> {
     let mut resolved = Resolved::default();
@@ -148,6 +150,10 @@ fn resolve(
                     resolved.suspended_users.insert(user.user_id.clone());
                 }
             }
+        }
+        for user in unreadable {
+            inputs.insert(user.version.clone());
+            resolved.suspended_users.insert(user.user_id.clone());
         }
     }
     let key = UpstreamKey {

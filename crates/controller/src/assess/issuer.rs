@@ -23,6 +23,7 @@ use crate::assess::connector::AssessedConnector;
 use crate::assess::findings::Findings;
 use crate::assess::sealing::Sealing;
 use crate::assess::signing_key::AssessedSigningKey;
+use crate::assess::unreadable::Unreadable;
 use crate::keyring::JWKS_MAX_AGE_SECONDS;
 use crate::secret::{self, Unresolved, Use};
 use crate::world::World;
@@ -36,6 +37,8 @@ pub struct Parts<'a> {
     pub signing_keys: &'a BTreeMap<String, AssessedSigningKey>,
     /// The ring that seals.
     pub sealing: &'a Sealing,
+    /// What cannot be decoded.
+    pub unreadable: &'a Unreadable,
     /// Time of this assessment.
     pub now: i64,
 }
@@ -179,6 +182,10 @@ fn check_connectors(object: &OIDCIssuer, parts: &Parts<'_>, findings: &mut Findi
     for reference in &object.spec.connectors {
         let name = &reference.name;
         match parts.connectors.get(name) {
+            None if parts.unreadable.connectors.contains_key(name) => findings.unready(
+                Reason::ConnectorNotReady,
+                format!("Connector {name} does not fit its schema: apply it again"),
+            ),
             None => findings.unready(
                 Reason::ConnectorNotFound,
                 format!("Connector {name} not found: create it, or correct connectors"),
@@ -215,6 +222,11 @@ impl AssessedIssuer {
         self.object.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// The URL it asks for, whether it may have it or not.
+    pub fn wanted_url(&self) -> Option<IssuerUrl> {
+        IssuerUrl::parse(&self.object.spec.url).ok()
+    }
+
     /// The status but for its conditions.
     pub fn status(&self) -> OIDCIssuerStatus {
         OIDCIssuerStatus {
@@ -238,6 +250,9 @@ impl AssessedIssuer {
         let spec = &self.object.spec;
         let keys = self.keys.as_ref()?;
         let named = || spec.connectors.iter().filter_map(|c| parts.connectors.get(&c.name));
+        let unreadable =
+            spec.connectors.iter().filter_map(|c| parts.unreadable.connectors.get(&c.name));
+        let unreadable = unreadable.cloned();
         let signing = SigningKeys {
             jwks: Arc::from(keys.key_set.to_json()),
             key_set: Arc::new(keys.key_set.clone()),
@@ -260,6 +275,7 @@ impl AssessedIssuer {
             unavailable_connectors: named()
                 .filter(|connector| connector.connector.is_none())
                 .filter_map(|connector| connector.object.uid())
+                .chain(unreadable)
                 .collect(),
             callback_connector: spec.default_callback_connector.clone(),
             keys: Arc::new(signing),

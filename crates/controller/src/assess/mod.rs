@@ -20,6 +20,7 @@ pub mod selector;
 pub mod signing_key;
 #[cfg(test)]
 mod tests;
+pub mod unreadable;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -52,6 +53,7 @@ use self::issuer::{AssessedIssuer, Parts};
 use self::local_user::AssessedUser;
 use self::sealing::Sealing;
 use self::signing_key::{AssessedSigningKey, Cached, RingCache, SigningKeyPlan};
+use self::unreadable::Unreadable;
 
 /// What one assessment came to.
 #[derive(Debug, Default)]
@@ -92,6 +94,7 @@ struct Assessed {
     sealing: Sealing,
     issuers: BTreeMap<String, AssessedIssuer>,
     clients: Vec<AssessedClient>,
+    unreadable: Unreadable,
 }
 
 /// Assesses everything.
@@ -119,15 +122,21 @@ pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
 
 impl Assessed {
     fn of(world: &World, memo: &mut Memo, now: i64) -> Self {
+        let unreadable = Unreadable::of(world);
         let users = local_user::assess(world);
-        let connectors = connector::assess(world, &users, &mut memo.upstreams);
+        let connectors = connector::assess(world, &users, &unreadable, &mut memo.upstreams);
         let signing_keys = signing_key::assess(world, &mut memo.rings);
         let sealing = sealing::assess(world, &mut memo.sealing);
-        let parts =
-            Parts { connectors: &connectors, signing_keys: &signing_keys, sealing: &sealing, now };
+        let parts = Parts {
+            connectors: &connectors,
+            signing_keys: &signing_keys,
+            sealing: &sealing,
+            unreadable: &unreadable,
+            now,
+        };
         let issuers = issuer::assess(world, &parts);
         let clients = client::assess(world, &issuers);
-        Self { users, connectors, signing_keys, sealing, issuers, clients }
+        Self { users, connectors, signing_keys, sealing, issuers, clients, unreadable }
     }
 
     fn snapshot(&self, now: i64, stale: bool) -> Snapshot {
@@ -135,6 +144,7 @@ impl Assessed {
             connectors: &self.connectors,
             signing_keys: &self.signing_keys,
             sealing: &self.sealing,
+            unreadable: &self.unreadable,
             now,
         };
         snapshot(&self.issuers, &self.clients, &parts, stale)
@@ -206,10 +216,23 @@ fn snapshot(
             entries.entry(issuer).or_default().insert(id.clone(), entry.clone());
         }
     }
-    let served = issuers.values().filter_map(|issuer| {
-        issuer.serve(parts, entries.remove(issuer.name()).unwrap_or_default(), stale)
-    });
-    Snapshot { issuers: served.collect(), ..Snapshot::default() }
+    for client in &parts.unreadable.clients {
+        let of = issuers.keys().filter(|name| client.issuer.as_ref().is_none_or(|of| of == *name));
+        for issuer in of {
+            let entries = entries.entry(issuer).or_default();
+            entries.entry(client.id.clone()).or_insert(ClientEntry::OutOfService);
+        }
+    }
+    let mut snapshot =
+        Snapshot { unavailable: parts.unreadable.issuers.clone(), ..Snapshot::default() };
+    for issuer in issuers.values() {
+        let entries = entries.remove(issuer.name()).unwrap_or_default();
+        match issuer.serve(parts, entries, stale) {
+            Some(served) => snapshot.issuers.push(served),
+            None => snapshot.unavailable.extend(issuer.wanted_url()),
+        }
+    }
+    snapshot
 }
 
 /// By signing key: the longest lifetime of an ID token that an issuer using it may make.

@@ -32,7 +32,8 @@ pub enum Sealing {
         ring: Arc<KeyRing>,
         /// Its Secret as it is now; `None` if somebody deleted it.
         observed: Option<Arc<Secret>>,
-        /// Whether the Secret holds this very ring; what cannot be read is not overwritten.
+        /// Whether the Secret holds this very ring; what cannot be read or is somebody else's is not
+        /// overwritten.
         intact: bool,
     },
 }
@@ -66,39 +67,66 @@ pub fn secret_key(home: &str) -> ObjectKey {
     ObjectKey::new(home, SECRET_NAME)
 }
 
-/// Reads the ring. A Secret that became unreadable leaves the last good ring in use.
+/// The ring in a Secret.
+///
+/// # Errors
+/// What is wrong with it; never key material.
+pub fn read(secret: &Secret) -> Result<KeyRing, String> {
+    let json = secret::value(secret, RING).ok_or_else(|| format!("it has no {RING}"))?;
+    KeyRing::from_json(json).map_err(|error| error.to_string())
+}
+
+/// Reads the ring. Whatever becomes of its Secret, the last good ring stays in use.
 pub fn assess(world: &World, cache: &mut Cached<KeyRing>) -> Sealing {
     let key = secret_key(&world.home);
     let live = world.secrets.get(&key);
-    if live.is_some_and(|secret| !Use::SealingRing.admits(secret)) {
-        return Sealing::Blocked(format!("Secret {key} exists and is not Claviger's: remove it"));
-    }
-    let Some(own) = world.own_secret(SECRET_NAME) else {
-        return match world.obstacles.get(&key) {
-            None => Sealing::Missing,
-            Some(Obstacle::SessionsWithoutRing) => Sealing::Lost,
-            Some(Obstacle::Foreign) => {
-                Sealing::Blocked(format!("Secret {key} exists and is not Claviger's: remove it"))
-            }
-            Some(Obstacle::Denied) => Sealing::Blocked(format!(
-                "Claviger may not write Secret {key}: grant its ServiceAccount create and update on secrets in its own namespace"
-            )),
+    let Some(live) = live else {
+        return match from_memory(world, cache) {
+            Some(ring) => Sealing::Ready { ring, observed: None, intact: true },
+            None => absent(world, &key),
         };
     };
-    let read = cache.read(own, |secret, _| {
-        let json = secret::value(secret, RING).ok_or_else(|| format!("it has no {RING}"))?;
-        KeyRing::from_json(json).map_err(|error| error.to_string())
-    });
-    match (read, cache.last_good()) {
-        (Ok(ring), _) => Sealing::Ready { ring, observed: live.cloned(), intact: true },
-        (Err(error), good) => {
-            tracing::error!(secret = %key, error, "sealing ring cannot be read");
-            match good {
-                Some(ring) => Sealing::Ready { ring, observed: live.cloned(), intact: false },
-                None => Sealing::Unreadable(format!(
-                    "Secret {key} cannot be read: {error}; restore it from a backup"
-                )),
+    let failed = if Use::SealingRing.admits(live) {
+        match cache.read(live, |secret, _| read(secret)) {
+            Ok(ring) => {
+                return Sealing::Ready { ring, observed: Some(Arc::clone(live)), intact: true };
             }
+            Err(error) => Sealing::Unreadable(format!(
+                "Secret {key} cannot be read: {error}; restore it from a backup, or delete it and all sessions and Claviger makes a new one"
+            )),
         }
+    } else {
+        foreign(&key)
+    };
+    let Some(ring) = from_memory(world, cache) else {
+        return failed;
+    };
+    if let Some(complaint) = failed.complaint() {
+        tracing::error!(complaint, "the sealing ring is used from memory alone");
     }
+    Sealing::Ready { ring, observed: Some(Arc::clone(live)), intact: false }
+}
+
+/// The ring as it last was, if this replica ever read it.
+fn from_memory(world: &World, cache: &mut Cached<KeyRing>) -> Option<Arc<KeyRing>> {
+    let remembered = world.remembered.get(&secret_key(&world.home));
+    remembered
+        .filter(|secret| Use::SealingRing.admits(secret))
+        .and_then(|secret| cache.read(secret, |secret, _| read(secret)).ok())
+        .or_else(|| cache.last_good())
+}
+
+fn absent(world: &World, key: &ObjectKey) -> Sealing {
+    match world.obstacles.get(key) {
+        None => Sealing::Missing,
+        Some(Obstacle::SessionsWithoutRing) => Sealing::Lost,
+        Some(Obstacle::Foreign) => foreign(key),
+        Some(Obstacle::Denied) => Sealing::Blocked(format!(
+            "Claviger may not write Secret {key}: grant its ServiceAccount create and update on secrets in its own namespace"
+        )),
+    }
+}
+
+fn foreign(key: &ObjectKey) -> Sealing {
+    Sealing::Blocked(format!("Secret {key} exists and is not Claviger's: remove it"))
 }

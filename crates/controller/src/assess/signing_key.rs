@@ -194,25 +194,22 @@ fn assess_one(
     let key = ObjectKey::new(&world.home, &secret_name(&name));
     let live = world.secrets.get(&key);
     let squatted = live.is_some_and(|secret| !Use::SigningKey.admits(secret));
-    let own = world.own_secret(&key.name).filter(|secret| Use::SigningKey.admits(secret));
     let mut writable = findings.is_accepted() && !squatted;
+    let own = live.filter(|_| !squatted);
     let ring = match own.map(|secret| cached.read(secret, LoadedRing::load)) {
-        Some(Ok(ring)) => {
-            if squatted {
-                findings.unready(Reason::SecretNotOwned, foreign(&key).message);
-            }
-            Some(ring)
-        }
+        Some(Ok(ring)) => Some(ring),
         Some(Err(error)) => {
             writable = false;
             unreadable(&mut findings, &key, &error, cached.last_good())
         }
-        None => {
-            findings.unresolved(absent(world, &key, squatted));
-            None
-        }
+        None => from_memory(world, &key, cached),
     };
-    let observed = live.filter(|_| !squatted).cloned();
+    match &ring {
+        Some(_) if squatted => findings.unready(Reason::SecretNotOwned, foreign(&key).message),
+        None if own.is_none() => findings.unresolved(absent(world, &key, squatted)),
+        _ => {}
+    }
+    let observed = own.cloned();
     let revoked: BTreeSet<String> = object.spec.revoked_key_ids.iter().cloned().collect();
     if let Some(ring) = &ring
         && ring.signer(&revoked).is_none()
@@ -220,6 +217,19 @@ fn assess_one(
         findings.unready(Reason::Progressing, "Claviger is making a new key");
     }
     AssessedSigningKey { object: Arc::clone(object), findings, ring, revoked, observed, writable }
+}
+
+/// The ring as it last was, if this replica ever read it.
+fn from_memory(
+    world: &World,
+    key: &ObjectKey,
+    cached: &mut Cached<LoadedRing>,
+) -> Option<Arc<LoadedRing>> {
+    let remembered = world.remembered.get(key);
+    remembered
+        .filter(|secret| Use::SigningKey.admits(secret))
+        .and_then(|secret| cached.read(secret, LoadedRing::load).ok())
+        .or_else(|| cached.last_good())
 }
 
 fn unreadable(

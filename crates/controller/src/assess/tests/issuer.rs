@@ -1,4 +1,5 @@
 use super::*;
+use claviger_domain::issuer::IssuerUrl;
 
 fn word(fixture: &mut Fixture, condition: &str) -> String {
     fixture.assess().word("OIDCIssuer", (HOME, "main"), condition)
@@ -33,6 +34,9 @@ fn an_issuer_out_of_service_is_not_in_the_snapshot() {
         assert_eq!(assessment.word("OIDCIssuer", (HOME, "main"), condition), wanted, "{spec}");
         assert!(assessment.issuer("main").is_none(), "{spec}");
         assert_eq!(assessment.client_word(HOME, "app", "ResolvedRefs"), "False/IssuerNotReady");
+        let url = spec["url"].as_str().unwrap_or("https://id.example.com");
+        let unavailable: Vec<_> = IssuerUrl::parse(url).into_iter().collect();
+        assert_eq!(assessment.snapshot.unavailable, unavailable, "{spec}");
     }
 }
 
@@ -89,6 +93,38 @@ fn a_garbled_sealing_ring_leaves_the_last_good_one_in_use_and_is_not_overwritten
     assert!(matches!(assessment.sealing, Sealing::Ready { intact: false, .. }));
     let mut restarted = Fixture { memo: Memo::default(), ..fixture };
     assert!(matches!(restarted.assess().sealing, Sealing::Unreadable(_)));
+}
+
+#[test]
+fn a_garbled_sealing_ring_that_is_deleted_is_written_anew() {
+    let mut fixture = Fixture::new();
+    let before = fixture.assess();
+    let garbled = [(sealing::RING, "{")];
+    fixture.secret((HOME, sealing::SECRET_NAME), labels::SECRET_SEALING_RING, &garbled);
+    fixture.assess();
+    fixture.remove_secret(HOME, sealing::SECRET_NAME);
+    let after = fixture.assess();
+    assert!(matches!(after.sealing, Sealing::Ready { observed: None, intact: true, .. }));
+    let keys = |assessment: &Assessment| -> Vec<String> {
+        let ring = assessment.sealing.ring().unwrap();
+        ring.keys().iter().map(|key| key.id().to_owned()).collect()
+    };
+    assert_eq!(keys(&before), keys(&after));
+    let mut restarted = Fixture { memo: Memo::default(), ..fixture };
+    assert!(matches!(restarted.assess().sealing, Sealing::Missing));
+}
+
+#[test]
+fn a_foreign_secret_in_the_rings_place_does_not_stop_a_replica_that_has_the_ring() {
+    let mut fixture = Fixture::new();
+    fixture.assess();
+    let theirs = [("password", "theirs")];
+    fixture.secret((HOME, sealing::SECRET_NAME), "connector", &theirs);
+    let assessment = fixture.assess();
+    assert!(assessment.issuer("main").is_some() && assessment.readiness.is_ready());
+    assert!(matches!(assessment.sealing, Sealing::Ready { intact: false, .. }), "not overwritten");
+    let mut restarted = Fixture { memo: Memo::default(), ..fixture };
+    assert!(matches!(restarted.assess().sealing, Sealing::Blocked(_)));
 }
 
 #[test]

@@ -130,6 +130,30 @@ fn an_unreadable_key_secret_is_left_alone_and_the_last_good_keys_go_on() {
 }
 
 #[test]
+fn an_unreadable_key_secret_that_is_deleted_is_written_anew() {
+    let mut fixture = Fixture::new();
+    let kids = fixture.ring("main", &["ES256"]);
+    fixture.assess();
+    let name = secret_name("main");
+    fixture.secret((HOME, &name), labels::SECRET_SIGNING_KEY, &[("ring.json", "{}")]);
+    fixture.assess();
+    let unreadable = fixture.remove_secret(HOME, &name);
+    fixture.world.remembered.insert(ObjectKey::new(HOME, &name), unreadable);
+    let planned = |assessment: &Assessment| -> Vec<String> {
+        let plan = &assessment.signing_keys[0];
+        assert!(plan.observed.is_none());
+        plan.ring.keys.iter().map(|key| key.kid.clone()).collect()
+    };
+    let assessment = fixture.assess();
+    assert_eq!(planned(&assessment), kids);
+    assert!(assessment.issuer("main").is_some());
+    let mut restarted = Fixture { memo: Memo::default(), ..fixture };
+    let assessment = restarted.assess();
+    assert!(planned(&assessment).is_empty(), "new keys, for nobody knows the old ones");
+    assert_eq!(main_key(&assessment, "ResolvedRefs"), "False/Progressing");
+}
+
+#[test]
 fn a_key_under_another_keys_id_is_refused() {
     let mut fixture = Fixture::new();
     let kids = fixture.ring("main", &["ES256"]);

@@ -6,6 +6,7 @@ mod client;
 mod connector;
 mod issuer;
 mod keys;
+mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -191,6 +192,12 @@ impl Fixture {
             labels::SECRET_SEALING_RING,
             &[(sealing::RING, &json)],
         );
+    }
+
+    /// An object that does not fit its schema.
+    fn unreadable(&mut self, source: Source, key: (&str, &str), spec: Value) {
+        let object = self.object(&source.to_string(), key, &spec);
+        insert(self.world.unreadable.entry(source).or_default(), key, object);
     }
 
     fn remove_secret(&mut self, namespace: &str, name: &str) -> Arc<Secret> {
