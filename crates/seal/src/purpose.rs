@@ -7,10 +7,8 @@ use std::fmt;
 pub enum Purpose {
     /// An authorization request on its way through login (cookie).
     Flow,
-    /// An authorization code that holds its grant.
+    /// An authorization code.
     Code,
-    /// An authorization code that names a pending session.
-    CodeHandle,
     /// The grant a consent form sends back.
     Consent,
     /// An access token.
@@ -21,25 +19,18 @@ pub enum Purpose {
     RefreshMac,
     /// The MAC of form tokens against cross-site requests.
     Csrf,
-    /// The cookie that names a browser session.
-    Browser,
-    /// A pushed authorization request (RFC 9126).
-    Par,
 }
 
 impl Purpose {
     /// Every purpose, in the order of declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 7] = [
         Self::Flow,
         Self::Code,
-        Self::CodeHandle,
         Self::Consent,
         Self::AccessToken,
         Self::SessionPayload,
         Self::RefreshMac,
         Self::Csrf,
-        Self::Browser,
-        Self::Par,
     ];
 
     /// The word that stands in subkey derivation and associated data. Never changes.
@@ -47,14 +38,11 @@ impl Purpose {
         match self {
             Self::Flow => "flow",
             Self::Code => "code",
-            Self::CodeHandle => "code-handle",
             Self::Consent => "consent",
             Self::AccessToken => "access-token",
             Self::SessionPayload => "session-payload",
             Self::RefreshMac => "refresh-mac",
             Self::Csrf => "csrf",
-            Self::Browser => "browser",
-            Self::Par => "par",
         }
     }
 }

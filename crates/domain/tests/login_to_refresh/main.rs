@@ -1,0 +1,9 @@
+//! The whole way from an authorization request to refreshed tokens, on in-memory ports: every promise
+//! of DESIGN 5 about what is stored when, and what each replay costs.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod authorization_code;
+mod login;
+mod refresh_token;
+mod rig;
