@@ -130,7 +130,10 @@ mod tests {
         ring.publish(4).unwrap();
         let text = ring.seal(Purpose::SessionPayload, &CONTEXT, 100, b"session");
         let restored = KeyRing::from_json(&ring.to_json().unwrap()).unwrap();
-        assert_eq!(restored.open(Purpose::SessionPayload, &CONTEXT, 5, &text), Ok(b"session".to_vec()));
+        assert_eq!(
+            restored.open(Purpose::SessionPayload, &CONTEXT, 5, &text),
+            Ok(b"session".to_vec())
+        );
         assert_eq!(document(&restored), document(&ring));
         assert_eq!(restored.sealing_key().id(), next);
     }
