@@ -62,6 +62,13 @@ async fn replayed_refresh_token_revokes_the_family() -> Result<()> {
     assert_eq!(party.refresh(refresh_token(&third)?).await?.error(), "invalid_grant");
     let log = scene.operator()?.log()?;
     ensure!(log.contains("RefreshTokenReused"), "the audit log does not say it:\n{log}");
+    eventually(Duration::from_secs(5), async || {
+        let path = "jsonpath={.items[?(@.reason==\"RefreshTokenReused\")].involvedObject.kind}";
+        let kinds = scene.installation().kubectl(&["get", "events", "-o", path])?;
+        ensure!(kinds == "Session", "no Event about the session: {kinds:?}");
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 

@@ -1,20 +1,36 @@
-//! Audit events become log lines (target `audit`) and counters.
+//! Audit events become log lines (target `audit`) and counters; a revocation becomes a Kubernetes Event
+//! about its session too, published aside so that no answer waits for it.
 
 use claviger_domain::ports::{Audit, AuditEvent};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use prometheus::{IntCounterVec, Opts, Registry};
+use tokio::sync::mpsc;
+
+/// Revocations waiting to be published; beyond, the log and the counter tell alone.
+const QUEUE: usize = 256;
 
 /// Writes audit events to the log and counts them by kind and reason.
 #[derive(Debug)]
 pub struct LogAudit {
     events: IntCounterVec,
+    revoked: mpsc::Sender<Revoked>,
+}
+
+/// A session that was revoked, and why.
+#[derive(Debug)]
+pub struct Revoked {
+    session: String,
+    client: String,
+    reason: &'static str,
 }
 
 impl LogAudit {
-    /// Registers its counter.
+    /// Registers its counter; the receiver is for [`publish_revocations`].
     ///
     /// # Errors
     /// When a metric of that name is registered already.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+    pub fn new(registry: &Registry) -> prometheus::Result<(Self, mpsc::Receiver<Revoked>)> {
         let events = IntCounterVec::new(
             Opts::new(
                 "claviger_audit_events_total",
@@ -23,7 +39,8 @@ impl LogAudit {
             &["event", "reason"],
         )?;
         registry.register(Box::new(events.clone()))?;
-        Ok(Self { events })
+        let (revoked, receiver) = mpsc::channel(QUEUE);
+        Ok((Self { events, revoked }, receiver))
     }
 }
 
@@ -41,6 +58,8 @@ impl Audit for LogAudit {
             AuditEvent::SessionRevoked { session, client, reason } => {
                 let reason = reason.as_str();
                 tracing::warn!(target: "audit", session, client, reason, "session revoked");
+                let (session, client) = ((*session).to_owned(), (*client).to_owned());
+                drop(self.revoked.try_send(Revoked { session, client, reason }));
                 ("SessionRevoked", reason)
             }
             AuditEvent::LoginRefused { client, connector, reason } => {
@@ -49,5 +68,36 @@ impl Audit for LogAudit {
             }
         };
         self.events.with_label_values(&[name, reason]).inc();
+    }
+}
+
+/// Publishes an Event for every revocation until no [`LogAudit`] is left. A failure is logged.
+pub async fn publish_revocations(
+    client: kube::Client,
+    namespace: String,
+    instance: String,
+    mut revoked: mpsc::Receiver<Revoked>,
+) {
+    let reporter =
+        Reporter { controller: "claviger.dev/server".to_owned(), instance: Some(instance) };
+    let recorder = Recorder::new(client, reporter);
+    while let Some(Revoked { session, client, reason }) = revoked.recv().await {
+        let regarding = ObjectReference {
+            api_version: Some("claviger.dev/v1alpha1".to_owned()),
+            kind: Some("Session".to_owned()),
+            name: Some(session),
+            namespace: Some(namespace.clone()),
+            ..ObjectReference::default()
+        };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(format!("the session of a user at client {client} was revoked")),
+            action: "Revoke".to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = recorder.publish(&event, &regarding).await {
+            tracing::warn!(%error, reason, "failed to publish an Event");
+        }
     }
 }

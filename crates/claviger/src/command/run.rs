@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use claviger_controller::{Config as ControllerConfig, Controller};
@@ -16,14 +17,18 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
 use crate::args::RunArgs;
-use crate::audit::LogAudit;
+use crate::audit::{LogAudit, publish_revocations};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::lease;
 use crate::telemetry;
+
+/// For giving up the lease at the end; the API server may be away.
+const RELEASE: Duration = Duration::from_secs(5);
 
 type Tasks = JoinSet<anyhow::Result<()>>;
 
@@ -53,7 +58,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         ControllerConfig {
             home: home.clone(),
             tenant_namespaces: args.tenant_namespaces.iter().cloned().collect(),
-            instance: Some(identity),
+            instance: Some(identity.clone()),
         },
         Arc::clone(&clock),
         leadership.clone(),
@@ -62,16 +67,19 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 
     let revoked = Arc::new(RevokedSessions::default());
     let sessions = KubeSessions::new(request_path_client(&config)?, &home, Arc::clone(&revoked));
+    let (audit, revocations) = LogAudit::new(&registry)?;
     let provider = Provider {
         clock,
         entropy: Arc::new(SystemEntropy),
         sessions: Arc::new(sessions),
         revocations: Arc::clone(&revoked) as _,
-        audit: Arc::new(LogAudit::new(&registry)?),
+        audit: Arc::new(audit),
     };
     let app = App::new(provider, Arc::clone(&snapshot), Metrics::new(&registry)?);
 
     spawn_controller(&mut tasks, controller, &shutdown);
+    let events = publish_revocations(watching.clone(), home.clone(), identity, revocations);
+    spawn_events(&mut tasks, events, &shutdown);
     let tombstones = Arc::new(AtomicBool::new(false));
     spawn_revocations(&mut tasks, watching, home, (revoked, Arc::clone(&tombstones)), &shutdown);
     serve_issuers(&mut tasks, &args, app, &shutdown).await?;
@@ -82,7 +90,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         ended.context("a part of claviger panicked")??;
     }
     drop(leadership); // the lease task releases the lease when nobody listens any more
-    lease_task.await.context("the lease task panicked")?.context("failed to release the lease")?;
+    if let Ok(ended) = timeout(RELEASE, lease_task).await {
+        ended.context("the lease task panicked")?.context("failed to release the lease")?;
+    } else {
+        tracing::warn!("the lease was not released in time; it runs out by itself");
+    }
     outcome
 }
 
@@ -117,6 +129,20 @@ fn spawn_controller(tasks: &mut Tasks, controller: Controller, shutdown: &Cancel
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
         controller.run(shutdown.cancelled_owned()).await.context("the control plane ended")
+    });
+}
+
+fn spawn_events(
+    tasks: &mut Tasks,
+    events: impl Future<Output = ()> + Send + 'static,
+    shutdown: &CancellationToken,
+) {
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            () = events => bail!("nobody is left to tell of revocations"),
+        }
     });
 }
 
