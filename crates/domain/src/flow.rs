@@ -7,7 +7,6 @@ use claviger_protocol::pkce::CodeChallenge;
 use claviger_seal::{Context, Purpose};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use crate::issuer::Issuer;
@@ -142,7 +141,7 @@ impl Flow {
 
     /// Whether this flow still belongs to the client it was begun for.
     pub fn belongs_to(&self, client_uid: &str) -> bool {
-        self.client_uid.as_bytes().ct_eq(client_uid.as_bytes()).into()
+        self.client_uid == client_uid
     }
 
     fn csrf_parts<'a>(&'a self, issuer: &'a Issuer) -> [&'a [u8]; 2] {

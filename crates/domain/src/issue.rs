@@ -44,8 +44,7 @@ pub struct Circumstances<'a> {
     pub auth_time: i64,
 }
 
-/// Freshly made tokens.
-#[derive(Debug)]
+/// Freshly made tokens. No `Debug`: they are not for logs.
 pub struct Tokens {
     /// Bearer token for `/userinfo`.
     pub access_token: String,

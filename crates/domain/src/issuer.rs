@@ -171,11 +171,6 @@ impl Issuer {
         self.keys.signers.contains_key(&client.id_token_algorithm)
     }
 
-    /// The connector of this name, if it is in service.
-    pub fn connector(&self, name: &str) -> Option<&Arc<Connector>> {
-        self.connectors.iter().find(|c| c.name == name)
-    }
-
     /// The connector of this UID, if it is in service.
     pub fn connector_by_uid(&self, uid: &str) -> Option<&Arc<Connector>> {
         self.connectors.iter().find(|c| c.uid == uid)
