@@ -1,0 +1,27 @@
+//! Every user story, as one program: linked once, and what mostly waits runs beside what works.
+//!
+//! One story, one file, named here; `every_story_is_told` fails for a file that is not.
+
+mod api_server_away;
+mod chart;
+mod custom_resources;
+mod kubernetes_api_server;
+mod live_changes;
+mod replay;
+mod sign_in;
+mod tenants;
+
+#[test]
+fn every_story_is_told() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let told = include_str!("stories.rs");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        let Some(story) = file.strip_suffix(".rs") else { continue };
+        let apart = ["stories", "crate_arrows"].contains(&story);
+        assert!(
+            apart || told.contains(&format!("\nmod {story};\n")),
+            "stories.rs lacks mod {story}"
+        );
+    }
+}
