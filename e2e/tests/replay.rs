@@ -1,14 +1,12 @@
-//! What is presented twice: codes, refresh tokens, clicks. Each on a real API server, with two
-//! replicas where a race is meant.
+//! What is presented twice: codes, refresh tokens, clicks. Each on a real API server; what is presented
+//! at the same moment is in `races.rs`.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use claviger_testkit::browser::{Landing, query_value};
 use claviger_testkit::scene::{LOCAL_USER, Manifests, SCOPE};
-use claviger_testkit::{
-    Browser, ControlPlane, Directory, Installation, RelyingParty, Scene, eventually,
-};
+use claviger_testkit::{Browser, ControlPlane, Directory, Installation, Scene, eventually};
 use serde_json::{Value, json};
 
 async fn scene(plane: &ControlPlane, grace_seconds: i64) -> Result<Scene> {
@@ -83,57 +81,6 @@ async fn an_honest_retry_within_its_grace_gets_the_same_new_token() -> Result<()
     assert_eq!(refresh_token(&second)?, refresh_token(&again)?);
     party.refresh(refresh_token(&again)?).await?.tokens()?;
     assert_eq!(sessions(&scene)?, ["Active"]);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn racing_refreshes_make_one_chain_and_no_lost_login() -> Result<()> {
-    let plane = ControlPlane::from_env()?;
-    let scene = scene(&plane, 60).await?;
-    let party = scene.relying_party().await?;
-    let mut current = party.log_in(SCOPE, LOCAL_USER).await?;
-    for _ in 0..10 {
-        let token = refresh_token(&current)?.to_owned();
-        let race = |party: RelyingParty| {
-            let token = token.clone();
-            tokio::spawn(async move { party.refresh(&token).await?.tokens() })
-        };
-        let racers = [race(party.clone()), race(party.clone()), race(party.clone())];
-        let mut answers = Vec::new();
-        for racer in racers {
-            answers.push(racer.await??);
-        }
-        for answer in &answers {
-            assert_eq!(refresh_token(answer)?, refresh_token(&answers[0])?, "two chains");
-        }
-        current = answers.swap_remove(0);
-    }
-    assert_eq!(sessions(&scene)?, ["Active"]);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_code_at_once_from_everywhere_succeeds_once() -> Result<()> {
-    let plane = ControlPlane::from_env()?;
-    let scene = scene(&plane, 10).await?;
-    let party = scene.relying_party().await?;
-    let (code, attempt) = party.code(SCOPE, LOCAL_USER).await?;
-    let racers: Vec<_> = (0..8)
-        .map(|_| {
-            let (party, code, verifier) = (party.clone(), code.clone(), attempt.verifier.clone());
-            tokio::spawn(async move { party.redeem(&code, &verifier).await })
-        })
-        .collect();
-    let mut successes = 0;
-    for racer in racers {
-        let answer = racer.await??;
-        match answer.status.as_u16() {
-            200 => successes += 1,
-            _ => assert_eq!(answer.error(), "invalid_grant", "{}", answer.body),
-        }
-    }
-    assert_eq!(successes, 1);
-    assert_eq!(sessions(&scene)?, ["Revoked CodeReplayed"]);
     Ok(())
 }
 

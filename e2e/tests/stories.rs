@@ -7,6 +7,7 @@ mod chart;
 mod custom_resources;
 mod kubernetes_api_server;
 mod live_changes;
+mod races;
 mod replay;
 mod sign_in;
 mod tenants;

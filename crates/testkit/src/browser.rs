@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::cookie::Jar;
 use reqwest::header::LOCATION;
-use reqwest::{Certificate, Client, Response, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use crate::peer::Peer;
 
 /// A browser with cookies of its own, that trusts one authority.
 #[derive(Debug, Clone)]
@@ -35,17 +37,13 @@ pub enum Landing {
 }
 
 impl Browser {
-    /// A fresh browser that trusts the authority of this PEM.
+    /// A fresh browser that reaches this peer: the PEM of an authority, or one replica.
     ///
     /// # Errors
     /// When the PEM is none.
-    pub fn new(authority_pem: &str) -> Result<Self> {
+    pub fn new(peer: impl Into<Peer>) -> Result<Self> {
         let jar = Arc::new(Jar::default());
-        let http = Client::builder()
-            .cookie_provider(Arc::clone(&jar))
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only([Certificate::from_pem(authority_pem.as_bytes())?])
-            .build()?;
+        let http = peer.into().client()?.cookie_provider(Arc::clone(&jar)).build()?;
         Ok(Self { http, jar })
     }
 

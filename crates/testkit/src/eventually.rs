@@ -15,15 +15,36 @@ pub async fn eventually<T, F>(deadline: Duration, mut condition: F) -> Result<T>
 where
     F: AsyncFnMut() -> Result<T>,
 {
-    let end = Instant::now() + deadline;
+    let deadline = Deadline::after(deadline);
     loop {
         match condition().await {
             Ok(value) => return Ok(value),
-            Err(missing) if Instant::now() >= end => {
-                return Err(missing).with_context(|| format!("not so within {deadline:?}"));
-            }
-            Err(_) => sleep(POLL).await,
+            Err(missing) => deadline.pause_or(missing).await?,
         }
+    }
+}
+
+/// The same for a loop of one's own: in a task that is spawned, where the borrow checker refuses
+/// [`eventually`]'s closures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    end: Instant,
+    time: Duration,
+}
+
+impl Deadline {
+    /// Begins now.
+    pub(crate) fn after(time: Duration) -> Self {
+        Self { end: Instant::now() + time, time }
+    }
+
+    /// A pause before the next attempt, or, when the time is over, what the last one missed.
+    pub(crate) async fn pause_or(self, missing: anyhow::Error) -> Result<()> {
+        if Instant::now() >= self.end {
+            return Err(missing).with_context(|| format!("not so within {:?}", self.time));
+        }
+        sleep(POLL).await;
+        Ok(())
     }
 }
 

@@ -54,7 +54,7 @@ impl ControlPlane {
     /// A kubeconfig file for `user` in `groups` by client certificate. Default namespace: `default`.
     pub fn kubeconfig_for(&self, user: &str, groups: &[&str]) -> Result<PathBuf> {
         let certificate = self.certificate_authority()?.client(user, groups)?;
-        self.write_kubeconfig(&Credentials::Certificate(certificate), "default")
+        self.write_kubeconfig(&self.url()?, &Credentials::Certificate(certificate), "default")
     }
 
     /// A client as `user` in `groups` by client certificate; in the audit log the user is `user`.
@@ -65,6 +65,17 @@ impl ControlPlane {
     /// A kubeconfig file for the `ServiceAccount` `name`, which must exist, with a token that the API server
     /// issued for a day (`TokenRequest`). In the audit log the user is `system:serviceaccount:<namespace>:<name>`.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        self.service_account_kubeconfig_by(&self.url()?, namespace, name).await
+    }
+
+    /// The same, for somebody who finds the API server at another URL, such as that of a
+    /// [`Proxy`](crate::Proxy).
+    pub async fn service_account_kubeconfig_by(
+        &self,
+        url: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<PathBuf> {
         let request = TokenRequest {
             spec: TokenRequestSpec {
                 expiration_seconds: Some(TOKEN_SECONDS),
@@ -79,7 +90,7 @@ impl ControlPlane {
             .status
             .context("the API server answered a TokenRequest without a token")?
             .token;
-        self.write_kubeconfig(&Credentials::Token(token), namespace)
+        self.write_kubeconfig(url, &Credentials::Token(token), namespace)
     }
 
     /// A client as the `ServiceAccount` `name`, which must exist.
@@ -87,9 +98,14 @@ impl ControlPlane {
         client_from_file(&self.service_account_kubeconfig(namespace, name).await?).await
     }
 
-    fn write_kubeconfig(&self, credentials: &Credentials, namespace: &str) -> Result<PathBuf> {
+    fn write_kubeconfig(
+        &self,
+        url: &str,
+        credentials: &Credentials,
+        namespace: &str,
+    ) -> Result<PathBuf> {
         let authority = std::fs::read_to_string(self.ca_file()).context("failed to read the CA")?;
-        let content = kubeconfig(&self.url()?, &authority, credentials, namespace);
+        let content = kubeconfig(url, &authority, credentials, namespace);
         let folder = self.state_folder().join("identities");
         std::fs::create_dir_all(&folder).context("failed to create the folder of identities")?;
         let path = folder.join(format!("{}.kubeconfig", random_suffix()?));

@@ -168,7 +168,10 @@ impl Installation {
     /// With the end of its log when it does not become ready.
     pub async fn start_operator(&self, serving: &Serving) -> Result<Operator> {
         let plane = &self.plane;
-        let kubeconfig = plane.service_account_kubeconfig(&self.namespace, ACCOUNT).await?;
+        let kubeconfig = match serving.api_server() {
+            None => plane.service_account_kubeconfig(&self.namespace, ACCOUNT).await?,
+            Some(url) => plane.service_account_kubeconfig_by(url, &self.namespace, ACCOUNT).await?,
+        };
         Operator::start(self, serving, &kubeconfig).await
     }
 

@@ -8,6 +8,7 @@
 //!        ▲ Deref
 //! RunningControlPlane           a plane of one's own: stop, freeze and restart its parts
 //! Slapd                         a real OpenLDAP server
+//! Scene ─ Replica ─ Proxy       the quickstart running, in several replicas, each with a bad way to the API server
 //! PortLease, Supervised         ports and processes for whatever else a test starts
 //! ```
 //!
@@ -26,11 +27,15 @@ pub mod control_plane;
 mod eventually;
 pub mod identity;
 pub mod installation;
+pub mod load;
 pub mod operator;
+mod peer;
 pub mod pki;
 mod ports;
 pub mod process;
+pub mod proxy;
 pub mod relying_party;
+pub mod replica;
 pub mod scene;
 pub mod slapd;
 
@@ -40,10 +45,14 @@ pub use control_plane::{Authentication, ControlPlane, ControlPlaneBuilder, Runni
 pub use eventually::eventually;
 pub use identity::TestNamespace;
 pub use installation::Installation;
+pub use load::{Held, Load};
 pub use operator::{Operator, Serving};
+pub use peer::Peer;
 pub use pki::CertificateAuthority;
 pub use ports::PortLease;
 pub use process::Supervised;
+pub use proxy::{Conduct, Fault, Proxy};
 pub use relying_party::RelyingParty;
-pub use scene::{Directory, Scene};
+pub use replica::Replica;
+pub use scene::{Directory, Scene, Setup};
 pub use slapd::Slapd;

@@ -1,9 +1,9 @@
 //! One running replica of Claviger: the real binary, as a process, under a ServiceAccount's token.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,13 +18,23 @@ use crate::{CertificateAuthority, eventually};
 /// Names the binary to test; without it `cargo build` makes one.
 const BINARY_ENV: &str = "CLAVIGER_BIN";
 
-/// Where a replica listens, and with which certificate. Several replicas need several of these.
+/// For a replica to be ready: about a second on an idle machine.
+const READY: Duration = Duration::from_mins(1);
+
+/// Where a replica listens, with which certificate, and how it is started.
+///
+/// Replicas of one issuer share its host name and port and differ in their loopback address.
 #[derive(Debug)]
 pub struct Serving {
-    port: PortLease,
+    name: String,
+    host: &'static str,
+    address: Ipv4Addr,
+    port: Arc<PortLease>,
     admin_port: PortLease,
     certificate: PathBuf,
     key: PathBuf,
+    flags: Vec<String>,
+    api_server: Option<String>,
 }
 
 impl Serving {
@@ -33,17 +43,78 @@ impl Serving {
     /// # Errors
     /// When there is no free port or the certificate cannot be made.
     pub fn prepare(folder: &Path, authority: &CertificateAuthority) -> Result<Self> {
-        let port = PortLease::take()?;
-        let certificate = folder.join(format!("tls-{}.crt", port.port()));
-        let key = folder.join(format!("tls-{}.key", port.port()));
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        authority.server(&["localhost"], &[address])?.save(&certificate, &key)?;
-        Ok(Self { port, admin_port: PortLease::take()?, certificate, key })
+        let port = Arc::new(PortLease::take()?);
+        let name = format!("replica-{}", port.port());
+        let place = (name, "127.0.0.1", Ipv4Addr::LOCALHOST);
+        Self::at(place, port, folder, authority)
+    }
+
+    /// So many replicas of one issuer, `https://localhost:<port>`: the first listens at 127.0.0.1, the
+    /// next at 127.0.0.2, and so on.
+    ///
+    /// # Errors
+    /// When there is no free port or a certificate cannot be made.
+    pub fn replicas(
+        folder: &Path,
+        authority: &CertificateAuthority,
+        count: u8,
+    ) -> Result<Vec<Self>> {
+        let port = Arc::new(PortLease::take()?);
+        (1..=count)
+            .map(|n| {
+                let name = format!("replica-{}-{n}", port.port());
+                let place = (name, "localhost", Ipv4Addr::new(127, 0, 0, n));
+                Self::at(place, Arc::clone(&port), folder, authority)
+            })
+            .collect()
+    }
+
+    fn at(
+        (name, host, address): (String, &'static str, Ipv4Addr),
+        port: Arc<PortLease>,
+        folder: &Path,
+        authority: &CertificateAuthority,
+    ) -> Result<Self> {
+        let certificate = folder.join(format!("tls-{name}.crt"));
+        let key = folder.join(format!("tls-{name}.key"));
+        authority.server(&["localhost"], &[IpAddr::V4(address)])?.save(&certificate, &key)?;
+        let admin_port = PortLease::take()?;
+        let (flags, api_server) = (Vec::new(), None);
+        Ok(Self { name, host, address, port, admin_port, certificate, key, flags, api_server })
+    }
+
+    /// More flags for `claviger run`.
+    #[must_use]
+    pub fn with_flags(mut self, flags: &[String]) -> Self {
+        self.flags.extend_from_slice(flags);
+        self
+    }
+
+    /// Finds the API server at this URL, such as that of a [`Proxy`](crate::Proxy).
+    #[must_use]
+    pub fn with_api_server(mut self, url: String) -> Self {
+        self.api_server = Some(url);
+        self
+    }
+
+    /// Its name in the leader Lease.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Issuer URL of a replica that listens here.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port.port())
+        format!("https://{}:{}", self.host, self.port.port())
+    }
+
+    /// The host in that URL, and where this replica of it listens.
+    pub fn place(&self) -> (&'static str, SocketAddr) {
+        (self.host, (self.address, self.port.port()).into())
+    }
+
+    /// Another URL of the API server than the control plane's own, if it was given one.
+    pub(crate) fn api_server(&self) -> Option<&str> {
+        self.api_server.as_deref()
     }
 
     /// URL of the admin listener.
@@ -62,6 +133,7 @@ impl Serving {
 pub struct Operator {
     process: Supervised,
     admin_url: String,
+    http: reqwest::Client,
 }
 
 impl Operator {
@@ -79,15 +151,17 @@ impl Operator {
             .arg(&serving.certificate)
             .arg("--tls-key-file")
             .arg(&serving.key)
-            .args(["--listen", &format!("127.0.0.1:{}", serving.port.port())])
+            .args(["--listen", &serving.place().1.to_string()])
             .args(["--admin-listen", &format!("127.0.0.1:{}", serving.admin_port.port())])
-            .args(["--identity", &format!("replica-{}", serving.port.port())]);
+            .args(["--identity", serving.name()])
+            .args(&serving.flags);
         if !installation.tenants().is_empty() {
             command.args(["--tenant-namespaces", &installation.tenants().join(",")]);
         }
-        let log = installation.folder().join(format!("claviger-{}.log", serving.port.port()));
+        let log = installation.folder().join(format!("claviger-{}.log", serving.name()));
         let process = Supervised::spawn("claviger", command, &log)?;
-        let mut operator = Self { process, admin_url: serving.admin_url() };
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+        let mut operator = Self { process, admin_url: serving.admin_url(), http };
         operator.wait_until_ready().await?;
         Ok(operator)
     }
@@ -132,19 +206,33 @@ impl Operator {
         Ok(())
     }
 
-    async fn wait_until_ready(&mut self) -> Result<()> {
+    /// What `/readyz` says now: nothing when it is ready, else what is missing.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn readiness(&self) -> Result<Option<String>> {
         let url = format!("{}/readyz", self.admin_url);
-        let http = reqwest::Client::new();
-        eventually(Duration::from_secs(20), async || {
-            self.process.check_alive()?;
-            let answer = http.get(&url).send().await.context("not listening yet")?;
-            let status = answer.status();
-            let text = answer.text().await.unwrap_or_default();
-            ensure!(status.is_success(), "not ready: {text}");
-            Ok(())
+        let answer = self.http.get(&url).send().await.context("not listening")?;
+        let ready = answer.status().is_success();
+        let text = answer.text().await.context("/readyz broke off")?;
+        Ok((!ready).then_some(text))
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; the end of its log is in the error.
+    pub async fn wait_until_ready(&mut self) -> Result<()> {
+        eventually(READY, async || {
+            if let Err(ended) = self.process.check_alive() {
+                return Ok(Err(ended));
+            }
+            let missing = self.readiness().await?;
+            ensure!(missing.is_none(), "not ready: {}", missing.unwrap_or_default());
+            Ok(Ok(()))
         })
         .await
-        .with_context(|| self.process.log_tail())
+        .with_context(|| self.process.log_tail())?
     }
 }
 

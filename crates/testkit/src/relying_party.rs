@@ -4,17 +4,18 @@
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::{digest, rand};
 use data_encoding::BASE64URL_NOPAD;
-use reqwest::{Certificate, Client, StatusCode, Url};
+use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
 
 use crate::browser::{Browser, Login, query_value};
+use crate::peer::Peer;
 
 /// One client of one issuer.
 #[derive(Debug, Clone)]
 pub struct RelyingParty {
     http: Client,
     metadata: Value,
-    authority_pem: String,
+    peer: Peer,
     client_id: String,
     secret: Option<String>,
     redirect_uri: String,
@@ -51,25 +52,32 @@ impl RelyingParty {
     /// When it cannot be had, or names another issuer.
     pub async fn discover(
         issuer: &str,
-        authority_pem: &str,
+        peer: impl Into<Peer>,
         client: (&str, Option<&str>),
         redirect_uri: &str,
     ) -> Result<Self> {
-        let http = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only([Certificate::from_pem(authority_pem.as_bytes())?])
-            .build()?;
+        let peer = peer.into();
+        let http = peer.client()?.build()?;
         let url = format!("{issuer}/.well-known/openid-configuration");
         let metadata: Value = http.get(url).send().await?.error_for_status()?.json().await?;
         ensure!(metadata["issuer"] == issuer, "metadata of another issuer: {metadata}");
         Ok(Self {
             http,
             metadata,
-            authority_pem: authority_pem.to_owned(),
+            peer,
             client_id: client.0.to_owned(),
             secret: client.1.map(str::to_owned),
             redirect_uri: redirect_uri.to_owned(),
         })
+    }
+
+    /// The same application, speaking to another replica of its issuer.
+    ///
+    /// # Errors
+    /// When the peer's PEM is none.
+    pub fn at(&self, peer: impl Into<Peer>) -> Result<Self> {
+        let peer = peer.into();
+        Ok(Self { http: peer.client()?.build()?, peer, ..self.clone() })
     }
 
     /// The issuer's metadata.
@@ -118,7 +126,7 @@ impl RelyingParty {
     /// When the login does not end with a code for this attempt.
     pub async fn code(&self, scope: &str, who: Login<'_>) -> Result<(String, Attempt)> {
         let attempt = self.attempt(scope)?;
-        let browser = Browser::new(&self.authority_pem)?;
+        let browser = Browser::new(&self.peer)?;
         let landed = browser.sign_in(&attempt.url, who).await?;
         ensure!(landed.as_str().starts_with(&self.redirect_uri), "landed at {landed}");
         ensure!(query_value(&landed, "state")? == attempt.state, "another state: {landed}");

@@ -1,5 +1,5 @@
 //! The quickstart example, running: `examples/quickstart/` applied as it stands, with only the addresses,
-//! certificates and passwords of this machine put in, and one replica of the operator.
+//! certificates and passwords of this machine put in, and one replica of the operator, or several.
 //!
 //! What a reader is told to apply is what every test signs in with.
 
@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use crate::installation::{Installation, repository};
 use crate::operator::{Operator, Serving};
+use crate::proxy::Proxy;
+use crate::replica::Replica;
 use crate::slapd::{ADMIN_DN, ADMIN_PASSWORD, BASE_DN, Slapd};
 use crate::{ControlPlane, Login, RelyingParty, eventually};
 
@@ -28,6 +30,9 @@ pub const LOCAL_USER: Login<'static> = Login {
 /// The directory's user.
 pub const LDAP_USER: Login<'static> =
     Login { connector: "ldap", username: "alice", password: "wonderland" };
+
+/// For a dead leader's lease to run out and another to take it.
+const LEADER: Duration = Duration::from_mins(2);
 
 /// The people and groups of the example's directory.
 const DIRECTORY: &str = "dn: ou=people,dc=example,dc=org
@@ -69,12 +74,48 @@ pub enum Directory {
     Slapd,
 }
 
+/// What a scene is made of: one replica without flags, unless more is said.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    directory: Directory,
+    replicas: u8,
+    proxied: bool,
+    flags: Vec<String>,
+}
+
+impl Setup {
+    /// One replica.
+    pub fn new(directory: Directory) -> Self {
+        Self { directory, replicas: 1, proxied: false, flags: Vec::new() }
+    }
+
+    /// So many replicas behind one issuer URL, each at a loopback address of its own.
+    #[must_use]
+    pub fn replicas(mut self, count: u8) -> Self {
+        self.replicas = count;
+        self
+    }
+
+    /// Each replica reaches the API server through a [`Proxy`] of its own.
+    #[must_use]
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
+    /// One more flag for every replica's `claviger run`, such as `--name=value`.
+    #[must_use]
+    pub fn flag(mut self, flag: impl Into<String>) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+}
+
 /// A running installation of the example.
 #[derive(Debug)]
 pub struct Scene {
     installation: Installation,
-    serving: Serving,
-    operator: Option<Operator>,
+    replicas: Vec<Replica>,
     slapd: Option<Slapd>,
 }
 
@@ -96,7 +137,19 @@ impl Scene {
         directory: Directory,
         change: impl FnOnce(&mut Manifests),
     ) -> Result<Self> {
-        let slapd = match directory {
+        Self::start_as(installation, &Setup::new(directory), change).await
+    }
+
+    /// The same, as the setup says.
+    ///
+    /// # Errors
+    /// With what is not as it should be.
+    pub async fn start_as(
+        installation: Installation,
+        setup: &Setup,
+        change: impl FnOnce(&mut Manifests),
+    ) -> Result<Self> {
+        let slapd = match setup.directory {
             Directory::None => None,
             Directory::Slapd => {
                 let slapd = Slapd::start().await?;
@@ -104,13 +157,24 @@ impl Scene {
                 Some(slapd)
             }
         };
-        let serving = Serving::prepare(installation.folder(), installation.authority())?;
+        let (folder, authority) = (installation.folder(), installation.authority());
+        let servings = match setup.replicas {
+            1 => vec![Serving::prepare(folder, authority)?],
+            count => Serving::replicas(folder, authority, count)?,
+        };
         let mut manifests = Manifests::of_example("quickstart")?;
-        manifests.put_in_place(&serving.url(), slapd.as_ref())?;
+        manifests.put_in_place(&servings[0].url(), slapd.as_ref())?;
         change(&mut manifests);
         installation.apply(&manifests.to_json())?;
-        let operator = installation.start_operator(&serving).await?;
-        let scene = Self { installation, serving, operator: Some(operator), slapd };
+        let mut replicas = Vec::new();
+        for serving in servings {
+            let proxy =
+                if setup.proxied { Some(Proxy::start(installation.plane()).await?) } else { None };
+            let mut replica = Replica::prepare(serving.with_flags(&setup.flags), proxy);
+            replica.start(&installation).await?;
+            replicas.push(replica);
+        }
+        let scene = Self { installation, replicas, slapd };
         scene.installation.wait_for("oauth2client/kubernetes", "Ready").await?;
         Ok(scene)
     }
@@ -130,38 +194,72 @@ impl Scene {
 
     /// The issuer identifier.
     pub fn issuer(&self) -> String {
-        self.serving.url()
+        self.serving().url()
     }
 
-    /// Where the replica listens.
+    /// Where the (first) replica listens.
     pub fn serving(&self) -> &Serving {
-        &self.serving
+        self.replicas[0].serving()
     }
 
-    /// The replica.
+    /// The (first) replica's process.
     ///
     /// # Errors
     /// When it was stopped.
     pub fn operator(&self) -> Result<&Operator> {
-        self.operator.as_ref().context("the operator was stopped")
+        self.replicas[0].operator()
     }
 
-    /// Tells the replica to end and waits until it has, without an error.
+    /// All replicas.
+    pub fn replicas(&self) -> &[Replica] {
+        &self.replicas
+    }
+
+    /// One replica, to be stopped; [`start_replica`](Self::start_replica) starts it again.
+    pub fn replica(&mut self, n: usize) -> &mut Replica {
+        &mut self.replicas[n]
+    }
+
+    /// Starts a replica again and waits until it is ready. Nothing if it runs.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn start_replica(&mut self, n: usize) -> Result<()> {
+        self.replicas[n].start(&self.installation).await
+    }
+
+    /// Which replica holds the leader Lease; waits until one does.
+    ///
+    /// # Errors
+    /// When none of them comes to hold it.
+    pub async fn leader(&self) -> Result<usize> {
+        let holder = ["get", "lease", "claviger-leader", "-o", "jsonpath={.spec.holderIdentity}"];
+        eventually(LEADER, async || {
+            let holder = self.installation.kubectl(&holder)?;
+            let leads = |replica: &Replica| {
+                replica.operator().is_ok() && replica.serving().name() == holder
+            };
+            let leader = self.replicas.iter().position(leads);
+            leader.with_context(|| format!("the lease is held by {holder:?}"))
+        })
+        .await
+    }
+
+    /// Tells the (first) replica to end and waits until it has, without an error.
     ///
     /// # Errors
     /// When it does not end well.
     pub async fn terminate_operator(&mut self) -> Result<()> {
-        self.operator.take().context("the operator was stopped")?.terminate().await
+        self.replicas[0].terminate().await
     }
 
-    /// Kills the replica and starts it again.
+    /// Kills the (first) replica and starts it again.
     ///
     /// # Errors
     /// When it does not become ready.
     pub async fn restart_operator(&mut self) -> Result<()> {
-        drop(self.operator.take());
-        self.operator = Some(self.installation.start_operator(&self.serving).await?);
-        Ok(())
+        self.replicas[0].kill();
+        self.start_replica(0).await
     }
 
     /// The secret Claviger generated for the example's client.
@@ -180,15 +278,24 @@ impl Scene {
         Ok(String::from_utf8(secret)?)
     }
 
-    /// The example's client, with its secret.
+    /// The example's client, with its secret, speaking to the (first) replica.
     ///
     /// # Errors
     /// When metadata or secret cannot be had.
     pub async fn relying_party(&self) -> Result<RelyingParty> {
         let secret = self.client_secret().await?;
-        let pem = self.installation.authority().certificate_pem();
+        let peer = self.replicas[0].peer(&self.installation);
         let client = ("kubernetes", Some(secret.as_str()));
-        RelyingParty::discover(&self.issuer(), pem, client, REDIRECT_URI).await
+        RelyingParty::discover(&self.issuer(), peer, client, REDIRECT_URI).await
+    }
+
+    /// The same client at each replica, in their order.
+    ///
+    /// # Errors
+    /// When metadata or secret cannot be had from the first.
+    pub async fn relying_parties(&self) -> Result<Vec<RelyingParty>> {
+        let party = self.relying_party().await?;
+        self.replicas.iter().map(|replica| party.at(replica.peer(&self.installation))).collect()
     }
 }
 
