@@ -38,6 +38,7 @@ const HOME: &[&str] = &[
     "list claviger.dev/sessions",
     "watch claviger.dev/sessions",
     "patch claviger.dev/sessions",
+    "deletecollection claviger.dev/sessions",
     "create coordination.k8s.io/leases",
     "get coordination.k8s.io/leases claviger-leader",
     "patch coordination.k8s.io/leases claviger-leader",

@@ -5,6 +5,7 @@
 mod api_server_away;
 mod chart;
 mod custom_resources;
+mod garbage_collection;
 mod kubernetes_api_server;
 mod live_changes;
 mod races;

@@ -59,6 +59,9 @@ pub struct RunArgs {
     /// Name of this replica in the leader Lease; the pod's name.
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
+    /// Seconds between two looks for sessions that are over (leader only): 1 to 3600.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3_600), env = "CLAVIGER_CLEANUP_INTERVAL_SECONDS")]
+    pub cleanup_interval_seconds: u64,
     /// Form of the log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Json, env = "CLAVIGER_LOG_FORMAT")]
     pub log_format: LogFormat,

@@ -3,6 +3,7 @@
 mod admin;
 mod args;
 mod audit;
+mod cleanup;
 mod clock;
 mod command;
 mod lease;

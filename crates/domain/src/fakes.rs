@@ -177,7 +177,12 @@ impl Sessions for MemorySessions {
         })
     }
 
-    async fn revoke(&self, name: &str, _reason: RevocationReason) -> Result<(), StoreError> {
+    async fn revoke(
+        &self,
+        name: &str,
+        _reason: RevocationReason,
+        _now: i64,
+    ) -> Result<(), StoreError> {
         self.write("revoke", |stored| {
             if let Some(session) = stored.get_mut(name) {
                 session.state = SessionState::Revoked;

@@ -164,11 +164,17 @@ pub trait Sessions: Send + Sync + fmt::Debug {
     /// [`StoreError::Unavailable`].
     async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError>;
 
-    /// Makes a session a tombstone. Revoking a revoked or missing session is no error.
+    /// Makes a session a tombstone that stays until nothing the session gave out, at the latest now, can
+    /// be valid. Revoking a revoked or missing session is no error.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    async fn revoke(&self, name: &str, reason: RevocationReason) -> Result<(), StoreError>;
+    async fn revoke(
+        &self,
+        name: &str,
+        reason: RevocationReason,
+        now: i64,
+    ) -> Result<(), StoreError>;
 }
 
 /// Which sessions are revoked, from memory (a watch of tombstones).

@@ -1,12 +1,19 @@
 //! The domain's ports over the Kubernetes API.
 //!
 //! What always holds: one method, one atomic request, no retry below it, a deadline on each; a
-//! refused precondition is told from an answer that was lost.
+//! refused precondition is told from an answer that was lost. Beside the ports stands what the leader
+//! alone does: [`garbage`] removes what is over, a page at a time.
 
 pub mod client;
+pub mod collection;
+pub mod garbage;
+pub mod pace;
 pub mod revoked;
 pub mod session;
 
 pub use client::request_path_client;
+pub use collection::PageError;
+pub use garbage::GarbageCollector;
+pub use pace::Pace;
 pub use revoked::RevokedSessions;
 pub use session::KubeSessions;

@@ -1,7 +1,8 @@
-//! [`Sessions`] over `Session` objects: create, get, and three conditional JSON patches.
+//! [`Sessions`] over `Session` objects: create, get, and three patches.
 //!
-//! Every patch begins with `test` operations, so that what it assumes and what it changes are one
-//! atomic request (RFC 6902 4.6); the API server answers 422 when a test fails.
+//! A patch that assumes something is a JSON patch that begins with `test` operations, so that what it
+//! assumes and what it changes are one atomic request (RFC 6902 4.6); the API server answers 422 when a
+//! test fails. Revoking assumes nothing, not even that labels are left: it is a merge patch (RFC 7386).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,12 @@ use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::client::DEADLINE;
+use crate::garbage::tombstone_hour;
 use crate::revoked::RevokedSessions;
 
 /// Name under which our writes stand in `managedFields`.
 const FIELD_MANAGER: &str = "claviger-sessions";
 const EXPIRY_HOUR_POINTER: &str = "/metadata/labels/claviger.dev~1expiry-hour";
-const STATE_POINTER: &str = "/metadata/labels/claviger.dev~1state";
 
 /// Sessions as Kubernetes objects in one namespace.
 #[derive(Debug, Clone)]
@@ -39,9 +40,7 @@ impl KubeSessions {
 
     async fn patch(&self, name: &str, operations: Value) -> Result<StoredSession, StoreError> {
         let patch = serde_json::from_value(operations).map_err(unavailable)?;
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patched = within(self.api.patch(name, &params, &Patch::Json::<()>(patch))).await;
+        let patched = within(self.api.patch(name, &params(), &Patch::Json::<()>(patch))).await;
         stored(patched.map_err(|error| match error {
             Failure::Answered(status) if matches!(status.code, 404 | 409 | 422) => {
                 StoreError::PreconditionFailed
@@ -99,21 +98,38 @@ impl Sessions for KubeSessions {
         self.patch(&activation.name, Value::Array(operations)).await
     }
 
-    async fn revoke(&self, name: &str, reason: RevocationReason) -> Result<(), StoreError> {
-        let operations = json!([
-            {"op": "replace", "path": "/spec/state", "value": "Revoked"},
-            {"op": "add", "path": "/spec/revokedReason", "value": reason.as_str()},
-            {"op": "add", "path": STATE_POINTER, "value": labels::STATE_REVOKED},
-        ]);
-        match self.patch(name, operations).await {
+    async fn revoke(
+        &self,
+        name: &str,
+        reason: RevocationReason,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let patch = Patch::Merge(tombstone(reason, now));
+        match within(self.api.patch_metadata(name, &params(), &patch)).await {
             Ok(_) => {
                 self.revoked.insert(name);
                 Ok(())
             }
-            Err(StoreError::PreconditionFailed) => Ok(()), // it is not there any more
-            Err(error) => Err(error),
+            Err(Failure::Answered(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The merge patch that makes a session a tombstone.
+pub(crate) fn tombstone(reason: RevocationReason, now: i64) -> Value {
+    json!({
+        "metadata": {"labels": {
+            labels::STATE: labels::STATE_REVOKED,
+            labels::EXPIRY_HOUR: tombstone_hour(now),
+        }},
+        "spec": {"state": "Revoked", "revokedReason": reason.as_str()},
+    })
+}
+
+/// Every patch of ours names its author.
+pub(crate) fn params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() }
 }
 
 /// The operations that move a session's expiry, and the label garbage collection selects by.
@@ -124,7 +140,8 @@ fn expiry(expires_at: i64) -> [Value; 2] {
     ]
 }
 
-fn expiry_hour(expires_at: i64) -> String {
+/// Value of the label that garbage collection selects by.
+pub(crate) fn expiry_hour(expires_at: i64) -> String {
     expires_at.div_euclid(3_600).to_string()
 }
 

@@ -25,6 +25,7 @@ pub struct Installation {
     tenants: Vec<String>,
     authority: CertificateAuthority,
     folder: tempfile::TempDir,
+    operator_flags: Vec<String>,
 }
 
 impl Installation {
@@ -65,11 +66,24 @@ impl Installation {
             tenants,
             authority: CertificateAuthority::create("claviger test authority")?,
             folder: tempfile::tempdir().context("failed to make a folder")?,
+            operator_flags: Vec::new(),
         };
         installation.apply_custom_resource_definitions()?;
         // They name their namespaces: home and the tenants'.
         installation.server_side_apply(&[], &installation.roles()?)?;
         Ok(installation)
+    }
+
+    /// Every replica started here gets these flags of `claviger run` too.
+    #[must_use]
+    pub fn with_operator_flags(mut self, flags: &[&str]) -> Self {
+        self.operator_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self
+    }
+
+    /// The flags every replica gets.
+    pub fn operator_flags(&self) -> &[String] {
+        &self.operator_flags
     }
 
     /// The home namespace.

@@ -158,6 +158,7 @@ impl Operator {
         if !installation.tenants().is_empty() {
             command.args(["--tenant-namespaces", &installation.tenants().join(",")]);
         }
+        command.args(installation.operator_flags());
         let log = installation.folder().join(format!("claviger-{}.log", serving.name()));
         let process = Supervised::spawn("claviger", command, &log)?;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;

@@ -10,7 +10,7 @@ use claviger_domain::Provider;
 use claviger_domain::ports::Clock;
 use claviger_server::tls::{CertificateFiles, Certificates};
 use claviger_server::{App, Limits, Metrics};
-use claviger_store::{KubeSessions, RevokedSessions, request_path_client};
+use claviger_store::{GarbageCollector, KubeSessions, RevokedSessions, request_path_client};
 use kube::Client;
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::args::RunArgs;
 use crate::audit::{LogAudit, publish_revocations};
+use crate::cleanup::{self, Cleanup};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::lease;
 use crate::telemetry;
@@ -64,6 +65,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         leadership.clone(),
     );
     let (snapshot, readiness) = (controller.snapshot(), controller.readiness());
+    let cleanup = Cleanup {
+        leadership: leadership.clone(),
+        garbage: GarbageCollector::new(watching.clone(), &home),
+        clock: Arc::clone(&clock),
+        metrics: cleanup::Metrics::new(&registry)?,
+        interval: Duration::from_secs(args.cleanup_interval_seconds),
+    };
 
     let revoked = Arc::new(RevokedSessions::default());
     let sessions = KubeSessions::new(request_path_client(&config)?, &home, Arc::clone(&revoked));
@@ -78,6 +86,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let app = App::new(provider, Arc::clone(&snapshot), Metrics::new(&registry)?);
 
     spawn_controller(&mut tasks, controller, &shutdown);
+    spawn_cleanup(&mut tasks, cleanup, &shutdown);
     let events = publish_revocations(watching.clone(), home.clone(), identity, revocations);
     spawn_events(&mut tasks, events, &shutdown);
     let tombstones = Arc::new(AtomicBool::new(false));
@@ -129,6 +138,16 @@ fn spawn_controller(tasks: &mut Tasks, controller: Controller, shutdown: &Cancel
     let shutdown = shutdown.clone();
     tasks.spawn(async move {
         controller.run(shutdown.cancelled_owned()).await.context("the control plane ended")
+    });
+}
+
+fn spawn_cleanup(tasks: &mut Tasks, cleanup: Cleanup, shutdown: &CancellationToken) {
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()), // a page under way is harmless
+            () = cleanup.run() => bail!("nobody says any more who leads"),
+        }
     });
 }
 

@@ -218,7 +218,7 @@ impl Redemption<'_> {
             .is_ok_and(|payload| payload.code_digest == self.digest);
         if replayed && session.state == SessionState::Active {
             let reason = RevocationReason::CodeReplayed;
-            self.provider.sessions.revoke(&self.name, reason).await?;
+            self.provider.sessions.revoke(&self.name, reason, self.now).await?;
             self.provider.audit.record(&AuditEvent::SessionRevoked {
                 session: &self.name,
                 client: &self.client.id,

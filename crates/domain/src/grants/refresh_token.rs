@@ -255,7 +255,7 @@ impl Refreshing<'_> {
     }
 
     async fn revoke(&self, reason: RevocationReason) -> Result<(), TokenError> {
-        self.provider.sessions.revoke(&self.token.session, reason).await?;
+        self.provider.sessions.revoke(&self.token.session, reason, self.now).await?;
         self.provider.audit.record(&AuditEvent::SessionRevoked {
             session: &self.token.session,
             client: &self.client.id,
