@@ -23,6 +23,13 @@ pub enum ConditionType {
     /// The summary: it is in service, and where it has an upstream, the upstream answers. An
     /// upstream that does not answer leaves the object in service.
     Ready,
+    /// Of a SigningKey: the `rotationRequest` is honoured and a key of the algorithm that is asked for
+    /// signs.
+    Rotated,
+    /// Of a SigningKey: keys can rotate as often as the spec says.
+    ScheduleFeasible,
+    /// Of a SigningKey: Claviger has withdrawn every key in `revokedKeyIDs`.
+    RevokedKeysWithdrawn,
 }
 
 impl ConditionType {
@@ -32,6 +39,9 @@ impl ConditionType {
             Self::Accepted => "Accepted",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Ready => "Ready",
+            Self::Rotated => "Rotated",
+            Self::ScheduleFeasible => "ScheduleFeasible",
+            Self::RevokedKeysWithdrawn => "RevokedKeysWithdrawn",
         }
     }
 }
@@ -91,6 +101,16 @@ reasons! {
     /// `Accepted=True`, with a warning: this connector shares an issuer with others and has no
     /// `emailDomains`, `groupPrefix` or `allowedGroups`, so its users could pass for another's.
     ImpersonationPossible,
+
+    /// `Rotated=True`.
+    Rotated,
+    /// `ScheduleFeasible=True`.
+    Feasible,
+    /// `RevokedKeysWithdrawn=True`: there are none.
+    NothingRevoked,
+    /// `RevokedKeysWithdrawn=True`: Claviger has done its part; the message says who may still trust
+    /// them, and how to end that.
+    Withdrawn,
 
     // Accepted=False
     /// The spec says something that cannot be served; the message says what and how to fix it.
@@ -157,6 +177,16 @@ reasons! {
     WriteFailed,
     /// The user is disabled.
     Disabled,
+    /// The Secret does not hold the keys in force, as after a restore from an older backup; they are
+    /// written back.
+    SecretReplaced,
+
+    // other conditions, False
+    /// `Rotated=False`: the next key waits until every cache must have seen it; the message says when.
+    RotationPending,
+    /// `ScheduleFeasible=False`: the period is shorter than tokens and caches allow; the message says
+    /// what is done instead and what to change.
+    ImpossibleSchedule,
 }
 
 /// One verdict, before it has a time: what a pure assessor says.

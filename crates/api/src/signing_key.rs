@@ -49,12 +49,19 @@ use crate::schema;
         "!has(self.overlapSeconds) || self.overlapSeconds <= self.rotationPeriodSeconds"
     )
     .message("overlapSeconds must not exceed rotationPeriodSeconds: lower the one or raise the other"),
+    validation = Rule::new("!has(self.overlapSeconds) || self.overlapSeconds >= 60").message(
+        "overlapSeconds must be at least 60, the shortest lifetime of an ID token: raise it, or leave it out for what tokens and caches need"
+    ),
+    validation = Rule::new("self.rotationPeriodSeconds >= 600").message(
+        "rotationPeriodSeconds must be at least 600: a key is published for minutes before it signs and stays for the longest token after it"
+    ),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SigningKeySpec {
     /// Algorithm of the keys. Default: RS256, the only one every API server takes by default. A
-    /// change takes effect with the next key; raise `rotationRequest` to have that now. EdDSA is
-    /// not offered: no API server can verify it.
+    /// change is a rotation: a key of the new algorithm is published at once and signs when every
+    /// cache must have seen it; until then the old one signs (condition Rotated). EdDSA is not
+    /// offered: no API server can verify it.
     #[serde(default)]
     pub algorithm: SigningAlgorithm,
 
@@ -69,12 +76,14 @@ pub struct SigningKeySpec {
     pub rsa_key_bits: i32,
 
     /// How long a key signs, in seconds: 600 to 31536000. Default: 2592000 (30 days). The next key
-    /// is published long before it signs, so relying parties never meet an unknown one.
+    /// is published long before it signs, so relying parties never meet an unknown one. A period
+    /// shorter than the longest ID token plus what caches need is stretched to that (condition
+    /// ScheduleFeasible).
     #[serde(default = "SigningKeySpec::default_rotation_period")]
-    #[schemars(range(min = 600, max = 31_536_000))]
+    #[schemars(range(min = 1, max = 31_536_000))]
     pub rotation_period_seconds: i32,
 
-    /// How long a key stays published after it signed for the last time, in seconds: 0 to
+    /// How long a key stays published after it signed for the last time, in seconds: 60 to
     /// 31536000, at most `rotationPeriodSeconds`. Default, and always the least: the longest token
     /// it signed plus what caches need.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,7 +92,8 @@ pub struct SigningKeySpec {
 
     /// Key IDs (`kid`, up to 64) to withdraw at once: they leave the published set, tokens signed
     /// by them are refused by Claviger, and an active one is replaced without waiting. An API
-    /// server that holds one in memory trusts it until it fetches the set again.
+    /// server that holds one in memory trusts it until it fetches the set again (condition
+    /// RevokedKeysWithdrawn says how to make it).
     #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "revokedKeyIDs")]
     #[schemars(
         length(max = 64),
@@ -92,7 +102,8 @@ pub struct SigningKeySpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub revoked_key_ids: Vec<String>,
 
-    /// Raise it to rotate once, ahead of the period. Default: 0.
+    /// Raise it to rotate once, ahead of the period: as soon as every cache must have seen the next
+    /// key, minutes at most (condition Rotated). Default: 0.
     #[serde(default)]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     #[x_kube(
@@ -201,7 +212,11 @@ pub struct SigningKeyStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["kid".into()]))]
     pub keys: Vec<PublishedKey>,
 
-    /// Accepted and the summary Ready.
+    /// When the next key takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation_time: Option<Time>,
+
+    /// Accepted, ResolvedRefs, Rotated, ScheduleFeasible, RevokedKeysWithdrawn and the summary Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -238,9 +253,9 @@ pub struct PublishedKey {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 pub enum KeyState {
-    /// Made, not published.
+    /// In the published set; the leader has not seen it in the store yet.
     Pending,
-    /// In the published set, does not sign yet.
+    /// In the published set for at least as long as `since` says; does not sign yet.
     Published,
     /// Signs.
     Active,

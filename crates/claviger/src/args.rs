@@ -62,9 +62,30 @@ pub struct RunArgs {
     /// Seconds between two looks for sessions that are over (leader only): 1 to 3600.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3_600), env = "CLAVIGER_CLEANUP_INTERVAL_SECONDS")]
     pub cleanup_interval_seconds: u64,
+    #[command(flatten)]
+    pub bounds: BoundsArgs,
     /// Form of the log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Json, env = "CLAVIGER_LOG_FORMAT")]
     pub log_format: LogFormat,
+}
+
+/// When every cache must have seen a signing key: it signs after the sum of the three. All replicas must
+/// be told the same.
+#[derive(Debug, ClapArgs)]
+pub struct BoundsArgs {
+    /// How long relying parties may keep a copy of the key set, in seconds: 45 to 300.
+    #[arg(long = "jwks-max-age-seconds", default_value = "60", env = "CLAVIGER_JWKS_MAX_AGE_SECONDS",
+        value_parser = clap::value_parser!(u32).range(45..=300))]
+    pub jwks_max_age: u32,
+    /// How far clocks may be apart, in seconds: 1 to 300.
+    #[arg(long = "clock-skew-seconds", default_value = "60", env = "CLAVIGER_CLOCK_SKEW_SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=300))]
+    pub clock_skew: u32,
+    /// A replica to which the API server has confirmed nothing for this long signs nothing, in seconds: 10
+    /// to 600. Below 150, watches are opened again more often.
+    #[arg(long = "staleness-seconds", default_value = "150", env = "CLAVIGER_STALENESS_SECONDS",
+        value_parser = clap::value_parser!(u32).range(10..=600))]
+    pub staleness: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

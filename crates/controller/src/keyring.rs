@@ -1,15 +1,21 @@
 //! The life of an issuer's signing keys, as a pure state machine over one ring.
 //!
 //! ```text
-//! Pending → Published → Active → Retiring → gone
-//!   made    in the JWKS  signs    verifies
+//! Pending   → Published     → Active → Retiring → gone
+//!   written     seen written   signs    verifies
+//!   └──────── in the JWKS of every replica that read it ───────┘
 //! ```
 //! What always holds:
-//! - exactly one key of a settled ring is Active, and the *next* one is Published from that moment;
-//! - a key signs only after [`LEAD_SECONDS`] in the JWKS, unless nobody can hold an older JWKS (the
-//!   first key) or there is nothing else to sign with (the Active key was revoked);
-//! - a key stays in the JWKS for the longest token it signed plus the same bound;
-//! - a revoked key is in no JWKS and signs nothing, whatever the stored state says.
+//! - at most one key is Active, and exactly one in a settled ring; the *next* one is in the JWKS from
+//!   that moment;
+//! - a key is Published, and its lead begins, only when the leader has seen it in the store: a write that
+//!   was slow or lost makes no key older than it is;
+//! - a key signs only after the lead, unless there is nothing else to sign with (the first key, or the
+//!   Active and the next one are revoked);
+//! - a key stays in the JWKS for the longest token it signed plus the lead;
+//! - a revoked key is in no JWKS and signs nothing, whatever the stored state says;
+//! - a ring never has more than [`MOST_KEYS`] keys: a rotation waits until one is gone;
+//! - an older ring that was put over a newer one takes no key out of service and brings none back.
 
 use std::collections::BTreeSet;
 
@@ -17,23 +23,20 @@ use claviger_jose::Algorithm;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-/// `Cache-Control: max-age` of the JWKS, in seconds.
-pub const JWKS_MAX_AGE_SECONDS: u32 = 60;
-/// A replica that nothing confirmed for this long mints nothing.
+/// By default, a replica that nothing confirmed for this long mints nothing.
 pub const STALENESS_SECONDS: i64 = 150;
-/// How long a key is in the JWKS before it signs, and after the last token it signed has expired.
-pub const LEAD_SECONDS: i64 =
-    JWKS_MAX_AGE_SECONDS as i64 + claviger_domain::SKEW_SECONDS + STALENESS_SECONDS;
+/// Most keys of one ring: some are as large as 3.3 KB, and all are in every JWKS.
+pub const MOST_KEYS: usize = 32;
 
 /// Where a key stands, with the times that say when it goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all_fields = "camelCase")]
 pub enum Stage {
-    /// Made, shown to nobody.
+    /// Written, and in the JWKS of every replica that read it; when that was is not known yet.
     Pending,
-    /// In the JWKS, signs nothing yet.
+    /// In the store since this moment at the latest; signs nothing yet.
     Published {
-        /// Since when it is in the JWKS.
+        /// When the leader saw it there.
         published_at: i64,
     },
     /// Signs.
@@ -61,6 +64,11 @@ impl Stage {
             Self::Active { .. } => "Active",
             Self::Retiring { .. } => "Retiring",
         }
+    }
+
+    /// Whether the key has not signed yet.
+    fn is_next(&self) -> bool {
+        matches!(self, Self::Pending | Self::Published { .. })
     }
 }
 
@@ -93,6 +101,10 @@ pub struct Ring {
     pub keys: Vec<RingKey>,
     /// The `rotationRequest` that was last honoured.
     pub rotation_request: i32,
+    /// Which ring this is, through all its revisions: the `kid` of its first key.
+    pub lineage: String,
+    /// Raised by every write of the leader.
+    pub revision: u64,
 }
 
 /// What a `SigningKey` and the issuers that use it ask for.
@@ -100,7 +112,7 @@ pub struct Ring {
 pub struct Policy {
     /// Algorithm of new keys.
     pub algorithm: Algorithm,
-    /// How long a key signs, in seconds.
+    /// How long a key is asked to sign, in seconds.
     pub rotation_period: i64,
     /// Higher than the ring's: rotate ahead of the period.
     pub rotation_request: i32,
@@ -108,8 +120,23 @@ pub struct Policy {
     pub longest_token_seconds: i64,
     /// Least seconds a retired key stays in the JWKS, if that is longer than it must.
     pub overlap: i64,
+    /// How long a key is in the JWKS before it signs, and after its last token, in seconds.
+    pub lead: i64,
     /// Keys that must not be trusted.
     pub revoked: BTreeSet<String>,
+}
+
+impl Policy {
+    /// How long a key must be let sign, in seconds: until the one before it is gone. Rotating faster
+    /// would pile up keys that still verify.
+    pub fn shortest_period(&self) -> i64 {
+        self.longest_token_seconds + self.lead
+    }
+
+    /// How long a key does sign, in seconds.
+    pub fn effective_period(&self) -> i64 {
+        self.rotation_period.max(self.shortest_period())
+    }
 }
 
 /// What one step came to.
@@ -122,29 +149,29 @@ pub struct Outcome {
 }
 
 impl Ring {
-    /// Moves every key as far as `now` allows.
-    pub fn step(&mut self, now: i64, policy: &Policy) -> Outcome {
-        self.keys.retain(|key| !policy.revoked.contains(&key.kid));
-        // A next key of another algorithm never signed, and never will.
-        self.keys.retain(|key| {
-            key.algorithm == policy.algorithm || !matches!(key.stage, Stage::Published { .. })
-        });
-        self.keys.retain(|key| !matches!(key.stage, Stage::Retiring { until, .. } if until <= now));
+    /// The store was seen to hold this very ring: whatever was on its way there has arrived.
+    pub fn confirm(&mut self, now: i64) {
         for key in &mut self.keys {
             if key.stage == Stage::Pending {
                 key.stage = Stage::Published { published_at: now };
             }
         }
-        self.rotate(now, policy);
-        if self.active().is_none() && !self.activate_next(now, policy) {
+    }
+
+    /// Moves every key as far as `now` allows.
+    pub fn step(&mut self, now: i64, policy: &Policy) -> Outcome {
+        self.keys.retain(|key| !policy.revoked.contains(&key.kid));
+        self.keys.retain(|key| !matches!(key.stage, Stage::Retiring { until, .. } if until <= now));
+        self.note_longest_token(policy);
+        if self.active().is_some() {
+            // A next key of another algorithm never signed, and never will.
+            self.keys.retain(|key| key.algorithm == policy.algorithm || !key.stage.is_next());
+            self.rotate(now, policy);
+        } else if !self.activate_next(now, policy) {
             return Outcome { needs_key: true, due: None };
         }
-        if let Some(Stage::Active { longest_token_seconds, .. }) =
-            self.active_mut().map(|key| &mut key.stage)
-        {
-            *longest_token_seconds = (*longest_token_seconds).max(policy.longest_token_seconds);
-        }
-        Outcome { needs_key: self.next(policy).is_none(), due: self.due(policy) }
+        let needs_key = self.next(policy).is_none() && self.keys.len() < MOST_KEYS;
+        Outcome { needs_key, due: self.due(policy) }
     }
 
     /// The key that signs: the Active one, or, if that was revoked, the one that will take over.
@@ -155,6 +182,7 @@ impl Ring {
         trusted()
             .find(|key| matches!(key.stage, Stage::Active { .. }))
             .or_else(|| trusted().find(|key| matches!(key.stage, Stage::Published { .. })))
+            .or_else(|| trusted().find(|key| key.stage == Stage::Pending))
     }
 
     /// The keys that belong in the JWKS.
@@ -165,22 +193,17 @@ impl Ring {
     ) -> impl Iterator<Item = &'a RingKey> {
         self.keys.iter().filter(move |key| match key.stage {
             _ if revoked.contains(&key.kid) => false,
-            Stage::Pending => false,
-            Stage::Published { .. } | Stage::Active { .. } => true,
+            Stage::Pending | Stage::Published { .. } | Stage::Active { .. } => true,
             Stage::Retiring { until, .. } => now < until,
         })
     }
 
     /// When time alone changes what this ring says.
     pub fn due(&self, policy: &Policy) -> Option<i64> {
-        let retiring = self.keys.iter().filter_map(|key| match key.stage {
-            Stage::Retiring { until, .. } => Some(until),
-            _ => None,
-        });
-        retiring.chain(self.rotation_due(policy)).min()
+        self.retirements().chain(self.rotation_due(policy)).min()
     }
 
-    /// When the next key takes over.
+    /// When the next key takes over; `None` while it is not known to be published.
     pub fn rotation_due(&self, policy: &Policy) -> Option<i64> {
         let Stage::Active { activated_at, .. } = self.active()?.stage else {
             return None;
@@ -188,9 +211,63 @@ impl Ring {
         let Stage::Published { published_at } = self.next(policy)?.stage else {
             return None;
         };
-        let asked = policy.rotation_request > self.rotation_request;
-        let over = if asked { activated_at } else { activated_at + policy.rotation_period };
-        Some(over.max(published_at + LEAD_SECONDS))
+        let period = if self.is_asked_to_rotate(policy) { 0 } else { policy.effective_period() };
+        let full = self.keys.len() >= MOST_KEYS;
+        let room = if full { self.retirements().min()? } else { i64::MIN };
+        Some((activated_at + period).max(published_at + policy.lead).max(room))
+    }
+
+    /// Whether the next key is to take over as soon as it may: it was asked for, or it brings the
+    /// algorithm that is asked for.
+    pub fn is_asked_to_rotate(&self, policy: &Policy) -> bool {
+        policy.rotation_request > self.rotation_request
+            || self.active().is_some_and(|key| key.algorithm != policy.algorithm)
+    }
+
+    /// Whether this ring was written by a leader that knew `known`, or is `known`.
+    pub fn follows(&self, known: &Self) -> bool {
+        self.lineage == known.lineage
+            && (self.revision > known.revision
+                || (self.revision == known.revision && self.says_the_same_as(known)))
+    }
+
+    /// Whether both have the same keys in the same places.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let stages = |ring: &Self| -> Vec<(String, Stage)> {
+            ring.keys.iter().map(|key| (key.kid.clone(), key.stage.clone())).collect()
+        };
+        self.rotation_request == other.rotation_request && stages(self) == stages(other)
+    }
+
+    /// The ring that stays in force when `stored`, which does not follow this one, is found in the store:
+    /// somebody restored an old copy, or another ring.
+    ///
+    /// Of an older revision of this ring nothing is taken: a key that is not here any more was retired or
+    /// withdrawn, and stays so. Keys of another ring may have signed tokens that live: they verify for as
+    /// long as that can be, and never sign.
+    #[must_use]
+    pub fn withstand(&self, stored: &Self, now: i64, lead: i64) -> Self {
+        let mut ring = self.clone();
+        ring.rotation_request = ring.rotation_request.max(stored.rotation_request);
+        ring.revision = ring.revision.max(stored.revision);
+        if stored.lineage == self.lineage {
+            return ring;
+        }
+        let known: BTreeSet<&str> = self.keys.iter().map(|key| key.kid.as_str()).collect();
+        let room = MOST_KEYS.saturating_sub(self.keys.len());
+        let foreign = stored.keys.iter().filter(|key| !known.contains(key.kid.as_str()));
+        let verifying = foreign.filter_map(|key| {
+            let stage = match key.stage {
+                Stage::Active { longest_token_seconds, .. } => {
+                    Stage::Retiring { retired_at: now, until: now + longest_token_seconds + lead }
+                }
+                Stage::Retiring { .. } => key.stage.clone(),
+                Stage::Pending | Stage::Published { .. } => return None,
+            };
+            Some(RingKey { stage, ..key.clone() })
+        });
+        ring.keys.splice(0..0, verifying.take(room));
+        ring
     }
 
     fn rotate(&mut self, now: i64, policy: &Policy) {
@@ -204,7 +281,7 @@ impl Ring {
         for key in &mut self.keys {
             match key.stage {
                 Stage::Active { longest_token_seconds, .. } => {
-                    let until = now + (longest_token_seconds + LEAD_SECONDS).max(policy.overlap);
+                    let until = now + (longest_token_seconds + policy.lead).max(policy.overlap);
                     key.stage = Stage::Retiring { retired_at: now, until };
                 }
                 _ if key.kid == next => {
@@ -220,37 +297,53 @@ impl Ring {
 
     /// Nothing signs: the next key takes over at once, however short it has been published.
     fn activate_next(&mut self, now: i64, policy: &Policy) -> bool {
+        let none = BTreeSet::new();
+        let Some(kid) = self.signing(&none).map(|key| key.kid.clone()) else { return false };
         self.rotation_request = self.rotation_request.max(policy.rotation_request);
-        let candidate =
-            self.keys.iter_mut().find(|key| matches!(key.stage, Stage::Published { .. }));
-        let Some(key) = candidate else { return false };
-        key.stage = Stage::Active {
-            activated_at: now,
-            longest_token_seconds: policy.longest_token_seconds,
-        };
+        for key in self.keys.iter_mut().filter(|key| key.kid == kid) {
+            key.stage = Stage::Active {
+                activated_at: now,
+                longest_token_seconds: policy.longest_token_seconds,
+            };
+        }
         true
     }
 
-    fn active(&self) -> Option<&RingKey> {
+    /// Tokens of the lifetime that is asked for now may have been signed already.
+    fn note_longest_token(&mut self, policy: &Policy) {
+        for key in &mut self.keys {
+            if let Stage::Active { longest_token_seconds, .. } = &mut key.stage {
+                *longest_token_seconds = (*longest_token_seconds).max(policy.longest_token_seconds);
+            }
+        }
+    }
+
+    fn retirements(&self) -> impl Iterator<Item = i64> {
+        self.keys.iter().filter_map(|key| match key.stage {
+            Stage::Retiring { until, .. } => Some(until),
+            _ => None,
+        })
+    }
+
+    /// The key that signs, if it is settled which.
+    pub fn active(&self) -> Option<&RingKey> {
         self.keys.iter().find(|key| matches!(key.stage, Stage::Active { .. }))
     }
 
-    fn active_mut(&mut self) -> Option<&mut RingKey> {
-        self.keys.iter_mut().find(|key| matches!(key.stage, Stage::Active { .. }))
-    }
-
     fn next(&self, policy: &Policy) -> Option<&RingKey> {
-        self.keys.iter().find(|key| {
-            matches!(key.stage, Stage::Published { .. }) && key.algorithm == policy.algorithm
-        })
+        self.keys.iter().find(|key| key.stage.is_next() && key.algorithm == policy.algorithm)
     }
 }
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const DAY: i64 = 86_400;
+    const LEAD: i64 = 270;
 
     fn policy() -> Policy {
         Policy {
@@ -259,16 +352,18 @@ mod tests {
             rotation_request: 0,
             longest_token_seconds: 600,
             overlap: 0,
+            lead: LEAD,
             revoked: BTreeSet::new(),
         }
     }
 
-    /// Steps until settled, giving the ring as many keys as it asks for.
+    /// Steps until settled, giving the ring as many keys as it asks for, and sees it in the store.
     fn settle(ring: &mut Ring, now: i64, policy: &Policy) -> Option<i64> {
         for _ in 0..4 {
             let outcome = ring.step(now, policy);
             if !outcome.needs_key {
-                return outcome.due;
+                ring.confirm(now);
+                return ring.due(policy);
             }
             let kid = format!("{now}-{}", ring.keys.len());
             ring.keys.push(RingKey::pending(kid, policy.algorithm, "pem".into(), now));
@@ -308,7 +403,7 @@ mod tests {
         settle(&mut ring, 30 * DAY, &policy());
         assert_eq!(states(&ring), ["Retiring", "Active", "Published"]);
         let Stage::Retiring { until, .. } = ring.keys[0].stage else { panic!() };
-        assert_eq!(until, 30 * DAY + 600 + LEAD_SECONDS);
+        assert_eq!(until, 30 * DAY + 600 + LEAD);
         settle(&mut ring, until - 1, &policy());
         assert_eq!(ring.keys.len(), 3);
         settle(&mut ring, until, &policy());
@@ -318,23 +413,50 @@ mod tests {
     #[test]
     fn no_key_signs_before_every_cache_can_know_it() {
         let mut ring = settled(0);
-        let hasty = Policy { rotation_period: 1, ..policy() };
-        settle(&mut ring, LEAD_SECONDS - 1, &hasty);
+        let hasty = Policy { rotation_request: 1, ..policy() };
+        settle(&mut ring, LEAD - 1, &hasty);
         assert_eq!(states(&ring), ["Active", "Published"]);
-        settle(&mut ring, LEAD_SECONDS, &hasty);
+        settle(&mut ring, LEAD, &hasty);
         assert_eq!(states(&ring), ["Retiring", "Active", "Published"]);
+    }
+
+    #[test]
+    fn the_lead_begins_when_the_key_was_seen_in_the_store_however_long_the_write_took() {
+        let mut ring = Ring::default();
+        while ring.step(0, &policy()).needs_key {
+            let kid = ring.keys.len().to_string();
+            ring.keys.push(RingKey::pending(kid, Algorithm::RS256, "pem".into(), 0));
+        }
+        assert_eq!(states(&ring), ["Active", "Pending"]);
+        let asked = Policy { rotation_request: 1, ..policy() };
+        assert_eq!(ring.step(DAY, &asked).due, None, "a write that is under way for a day");
+        ring.confirm(DAY);
+        assert_eq!(ring.due(&asked), Some(DAY + LEAD));
+    }
+
+    #[test]
+    fn a_period_shorter_than_tokens_live_is_stretched_to_what_keeps_one_retiring_key() {
+        let mut ring = settled(0);
+        let short = Policy { rotation_period: 600, longest_token_seconds: 7_200, ..policy() };
+        let mut now = 0;
+        for _ in 0..10 {
+            now = settle(&mut ring, now, &short).unwrap();
+            settle(&mut ring, now, &short);
+            assert!(ring.keys.len() <= 4, "{:?}", states(&ring));
+        }
+        assert_eq!(short.effective_period(), 7_200 + LEAD);
     }
 
     #[test]
     fn a_request_rotates_once_and_only_after_the_lead() {
         let mut ring = settled(0);
         let asked = Policy { rotation_request: 7, ..policy() };
-        assert_eq!(settle(&mut ring, 1, &asked), Some(LEAD_SECONDS));
-        settle(&mut ring, LEAD_SECONDS, &asked);
+        assert_eq!(settle(&mut ring, 1, &asked), Some(LEAD));
+        settle(&mut ring, LEAD, &asked);
         assert_eq!(states(&ring), ["Retiring", "Active", "Published"]);
-        let due = settle(&mut ring, 3 * LEAD_SECONDS, &asked);
+        let due = settle(&mut ring, 3 * LEAD, &asked);
         assert_eq!(states(&ring).iter().filter(|state| **state == "Active").count(), 1);
-        assert!(due.is_some_and(|due| due > 3 * LEAD_SECONDS));
+        assert!(due.is_some_and(|due| due > 3 * LEAD));
         assert_eq!(ring.rotation_request, 7);
     }
 
@@ -366,12 +488,12 @@ mod tests {
         settle(&mut ring, 10, &Policy { longest_token_seconds: 7_200, ..policy() });
         settle(&mut ring, 30 * DAY, &policy());
         let Stage::Retiring { until, .. } = ring.keys[0].stage else { panic!() };
-        assert_eq!(until, 30 * DAY + 7_200 + LEAD_SECONDS);
+        assert_eq!(until, 30 * DAY + 7_200 + LEAD);
     }
 
     #[test]
     fn an_overlap_lengthens_and_never_shortens_retirement() {
-        for (overlap, stays) in [(0, 600 + LEAD_SECONDS), (DAY, DAY)] {
+        for (overlap, stays) in [(0, 600 + LEAD), (DAY, DAY)] {
             let mut ring = settled(0);
             settle(&mut ring, 30 * DAY, &Policy { overlap, ..policy() });
             let Stage::Retiring { until, .. } = ring.keys[0].stage else { panic!() };
@@ -380,23 +502,80 @@ mod tests {
     }
 
     #[test]
-    fn another_algorithm_comes_with_the_next_key() {
+    fn another_algorithm_is_a_rotation_that_waits_for_the_lead_alone() {
         let mut ring = settled(0);
         let other = Policy { algorithm: Algorithm::ES256, ..policy() };
-        settle(&mut ring, 10, &other);
-        let algorithms: Vec<_> = ring.keys.iter().map(|key| key.algorithm).collect();
-        assert_eq!(algorithms, [Algorithm::RS256, Algorithm::ES256]);
+        let due = settle(&mut ring, 10, &other);
+        let algorithms =
+            |ring: &Ring| -> Vec<_> { ring.keys.iter().map(|k| k.algorithm).collect() };
+        assert_eq!(algorithms(&ring), [Algorithm::RS256, Algorithm::ES256]);
         assert_eq!(states(&ring), ["Active", "Published"]);
+        assert_eq!(due, Some(10 + LEAD), "without waiting for the period");
+        settle(&mut ring, 10 + LEAD, &other);
+        assert_eq!(states(&ring), ["Retiring", "Active", "Published"]);
+        assert_eq!(algorithms(&ring), [Algorithm::RS256, Algorithm::ES256, Algorithm::ES256]);
     }
 
     #[test]
-    fn pending_and_gone_keys_are_not_in_the_jwks() {
+    fn a_revocation_together_with_another_algorithm_signs_by_the_key_that_is_published() {
+        let mut ring = settled(0);
+        let revoked = BTreeSet::from([ring.keys[0].kid.clone()]);
+        let next = ring.keys[1].kid.clone();
+        let other = Policy { algorithm: Algorithm::ES256, revoked: revoked.clone(), ..policy() };
+        assert_eq!(ring.signing(&revoked).map(|key| &key.kid), Some(&next));
+        settle(&mut ring, 10, &other);
+        assert_eq!(ring.signing(&revoked).map(|key| &key.kid), Some(&next));
+        assert_eq!(ring.due(&other), Some(10 + LEAD), "then the algorithm changes");
+    }
+
+    #[test]
+    fn a_lifetime_that_grew_at_the_moment_of_rotation_counts() {
+        let mut ring = settled(0);
+        settle(&mut ring, 30 * DAY, &Policy { longest_token_seconds: 7_200, ..policy() });
+        let Stage::Retiring { until, .. } = ring.keys[0].stage else { panic!() };
+        assert_eq!(until, 30 * DAY + 7_200 + LEAD);
+    }
+
+    #[test]
+    fn an_older_revision_changes_nothing_but_the_request() {
+        let mut known = settled(0);
+        known.lineage = "first".into();
+        let mut backup = known.clone();
+        backup.rotation_request = 9;
+        settle(&mut known, 30 * DAY, &policy());
+        settle(&mut known, 31 * DAY, &policy());
+        known.revision = 7;
+        assert!(!backup.follows(&known));
+        let ring = known.withstand(&backup, 31 * DAY, LEAD);
+        assert_eq!((ring.rotation_request, ring.revision), (9, 7));
+        assert_eq!(states(&ring), states(&known));
+        assert!(ring.follows(&known) || ring.rotation_request > known.rotation_request);
+    }
+
+    #[test]
+    fn keys_of_another_ring_verify_and_never_sign() {
+        let mut known = settled(31 * DAY);
+        known.lineage = "ours".into();
+        let mut other = settled(0);
+        other.lineage = "theirs".into();
+        other.revision = 99;
+        settle(&mut other, 30 * DAY, &policy());
+        let ring = known.withstand(&other, 31 * DAY, LEAD);
+        assert_eq!(states(&ring), ["Retiring", "Retiring", "Active", "Published"]);
+        assert_eq!(ring.signing(&BTreeSet::new()).unwrap().kid, known.keys[0].kid);
+        let Stage::Retiring { until, .. } = ring.keys[1].stage else { panic!() };
+        assert_eq!(until, 31 * DAY + 600 + LEAD);
+        assert!(ring.withstand(&other, 32 * DAY, LEAD).says_the_same_as(&ring), "again: the same");
+    }
+
+    #[test]
+    fn keys_are_in_the_jwks_from_the_write_until_they_are_gone() {
         let mut ring = settled(0);
         ring.keys.push(RingKey::pending("new".into(), Algorithm::RS256, "pem".into(), 5));
         let none = BTreeSet::new();
-        assert_eq!(ring.public(&none, 5).count(), 2);
+        assert_eq!(ring.public(&none, 5).count(), 3);
         ring.keys[0].stage = Stage::Retiring { retired_at: 5, until: 10 };
-        assert_eq!(ring.public(&none, 9).count(), 2);
-        assert_eq!(ring.public(&none, 10).count(), 1);
+        assert_eq!(ring.public(&none, 9).count(), 3);
+        assert_eq!(ring.public(&none, 10).count(), 2);
     }
 }

@@ -13,6 +13,7 @@
 //! - every task is awaited: when one ends, [`Controller::run`] ends.
 
 pub mod assess;
+pub mod bounds;
 pub mod error;
 pub mod events;
 pub mod keyring;
@@ -45,11 +46,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
+pub use crate::bounds::Bounds;
 pub use crate::error::ControllerError;
 pub use crate::readiness::Readiness;
 
 use crate::assess::Assessment;
-use crate::watch::Change;
+use crate::watch::{Change, Rhythm};
 use crate::world::{Objects, Observations, Source, World};
 
 /// Where the control plane works.
@@ -61,6 +63,8 @@ pub struct Config {
     pub tenant_namespaces: BTreeSet<String>,
     /// Name of this instance in Events, such as the pod's name.
     pub instance: Option<String>,
+    /// How old knowledge may be.
+    pub bounds: Bounds,
 }
 
 /// The control plane of one replica.
@@ -98,7 +102,8 @@ impl Controller {
         ]
         .into_iter()
         .chain(namespaces.map(|namespace| Source::Secrets(namespace.clone())));
-        let observations = Arc::new(Observations::new(&config.home, sources, Arc::clone(&clock)));
+        let observations = Observations::new(&config.home, sources, Arc::clone(&clock));
+        let observations = Arc::new(observations.with_bounds(config.bounds));
         Self {
             client,
             clock,
@@ -202,9 +207,10 @@ impl Controller {
     fn reflect_namespaces(&self, tasks: &mut Tasks) {
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(self.client.clone());
         let observations = Arc::clone(&self.observations);
+        let rhythm = Rhythm::of(self.config.bounds);
         tasks.spawn(async move {
             let source = Source::Namespaces;
-            watch::follow(api, None, "Namespaces", |change| {
+            watch::follow(api, (None, rhythm), "Namespaces", |change| {
                 observations.take_in(&source, change, |world, change| {
                     world::store_namespaces(&mut world.namespaces, change);
                 });
@@ -223,10 +229,11 @@ impl Controller {
         store: impl FnMut(&mut World, Change<K>) + Send + 'static,
     ) {
         let observations = Arc::clone(&self.observations);
+        let rhythm = Rhythm::of(self.config.bounds);
         let mut store = store;
         tasks.spawn(async move {
             let what = source.to_string();
-            watch::follow(api, source.labels(), &what, |change| {
+            watch::follow(api, (source.labels(), rhythm), &what, |change| {
                 observations.take_in(&source, change, |world, change| {
                     let unreadable = world.unreadable.entry(source.clone()).or_default();
                     let change = change.decode::<K>(unreadable);

@@ -4,7 +4,7 @@
 //! ring.json    what the keys are and where they stand, readable for people
 //! <kid>.pem    each private key, PKCS#8
 //! ```
-//! What always holds: what cannot be read is never overwritten.
+//! What always holds: what cannot be read is overwritten only with the ring a replica last read there.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::keyring::{Ring, RingKey, Stage};
+use crate::keyring::{MOST_KEYS, Ring, RingKey, Stage};
 use crate::secret;
 
 /// Key of the index.
 const INDEX: &str = "ring.json";
-/// Most keys a ring may hold: what its status can report.
-const MAX_KEYS: usize = 128;
 
 /// Why a Secret is no ring.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -36,7 +34,7 @@ pub enum RingSecretError {
     #[error("key {0} has no readable {0}.pem")]
     MissingKey(String),
     /// More keys than anybody needs.
-    #[error("{0} keys, at most {MAX_KEYS}")]
+    #[error("{0} keys, at most {MOST_KEYS}")]
     TooMany(usize),
 }
 
@@ -45,6 +43,10 @@ pub enum RingSecretError {
 struct Index {
     #[serde(default)]
     rotation_request: i32,
+    #[serde(default)]
+    lineage: String,
+    #[serde(default)]
+    revision: u64,
     keys: Vec<Entry>,
 }
 
@@ -66,7 +68,12 @@ pub fn encode(ring: &Ring) -> BTreeMap<String, ByteString> {
         created_at: key.created_at,
         stage: key.stage.clone(),
     });
-    let index = Index { rotation_request: ring.rotation_request, keys: entries.collect() };
+    let index = Index {
+        rotation_request: ring.rotation_request,
+        lineage: ring.lineage.clone(),
+        revision: ring.revision,
+        keys: entries.collect(),
+    };
     // Plain numbers and strings always serialise.
     let index = serde_json::to_vec_pretty(&index).unwrap_or_default();
     ring.keys
@@ -85,11 +92,12 @@ pub fn decode(secret: &Secret) -> Result<Ring, RingSecretError> {
         secret::value(secret, INDEX).ok_or_else(|| RingSecretError::Index("no such key".into()))?;
     let index: Index =
         serde_json::from_slice(index).map_err(|error| RingSecretError::Index(error.to_string()))?;
-    if index.keys.len() > MAX_KEYS {
+    if index.keys.len() > MOST_KEYS {
         return Err(RingSecretError::TooMany(index.keys.len()));
     }
-    let keys = index.keys.into_iter().map(|entry| key(secret, entry)).collect::<Result<_, _>>()?;
-    Ok(Ring { keys, rotation_request: index.rotation_request })
+    let Index { rotation_request, lineage, revision, keys } = index;
+    let keys = keys.into_iter().map(|entry| key(secret, entry)).collect::<Result<_, _>>()?;
+    Ok(Ring { keys, rotation_request, lineage, revision })
 }
 
 fn key(secret: &Secret, entry: Entry) -> Result<RingKey, RingSecretError> {
@@ -131,7 +139,8 @@ mod tests {
             stage,
             pem: SecretString::from(format!("pem {at}")),
         });
-        Ring { keys: keys.collect(), rotation_request: 2 }
+        let keys = keys.collect();
+        Ring { keys, rotation_request: 2, lineage: "kid_0".into(), revision: 7 }
     }
 
     fn secret(data: BTreeMap<String, ByteString>) -> Secret {
@@ -141,7 +150,8 @@ mod tests {
     #[test]
     fn a_ring_survives_its_secret() {
         let back = decode(&secret(encode(&ring()))).unwrap();
-        assert_eq!(back.rotation_request, 2);
+        assert_eq!((back.rotation_request, back.revision), (2, 7));
+        assert_eq!(back.lineage, "kid_0");
         assert_eq!(back.keys.len(), 4);
         for (before, after) in ring().keys.iter().zip(&back.keys) {
             assert_eq!((&before.kid, &before.stage), (&after.kid, &after.stage));

@@ -6,11 +6,11 @@
 //! What always holds:
 //! - a reflector never gives up: every failure is retried with a growing pause;
 //! - a relist replaces what was known in one step, so nothing is ever half there;
-//! - bookmarks are passed on: they prove that no event was missed, which the 150 s staleness bound
+//! - bookmarks are passed on: they prove that no event was missed, which the staleness bound
 //!   needs (`kube::runtime::watcher` keeps them to itself);
 //! - only what the API server says of its objects confirms anything: a list, an event, a bookmark. That
 //!   it accepted a watch says nothing, for its cache may be behind;
-//! - when nothing was confirmed for `SILENCE`, through however many connections, it lists again.
+//! - when nothing was confirmed for [`Rhythm::silence`], through however many connections, it lists again.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -22,12 +22,13 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::bounds::Bounds;
 use crate::world::{ObjectKey, Objects};
 
 /// Objects per page of a list: what client-go asks for.
 const PAGE_SIZE: u32 = 500;
-/// Bookmarks come about every 60 s; a watch silent for longer than this is taken for dead.
-const SILENCE: Duration = Duration::from_secs(90);
+/// Bookmarks come about every 60 s: a silence of this length is only to be met where something is wrong.
+const BOOKMARKS_COME: Duration = Duration::from_secs(90);
 /// Longest wait for the first byte of a list or watch.
 const ANSWER: Duration = Duration::from_secs(15);
 /// First pause after a failure; it doubles up to [`LONGEST_PAUSE`].
@@ -38,6 +39,29 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A watch that ends sooner than this is followed by a pause, so that a server which closes at once
 /// is not asked in a tight loop.
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+
+/// How often a watch must say something, so that a replica which is not cut off never goes stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rhythm {
+    /// A watch that confirmed nothing for this long is taken for dead.
+    pub silence: Duration,
+    /// `timeoutSeconds` of a watch. An API server sends a bookmark about every 60 s, and 2 s before it
+    /// ends a watch: where that is too rare, watches must be short.
+    pub timeout: Option<u32>,
+}
+
+impl Rhythm {
+    /// Three fifths of the staleness bound may pass in silence; the rest is for listing again.
+    pub fn of(bounds: Bounds) -> Self {
+        let seconds = bounds.staleness * 3 / 5;
+        let silence = Duration::from_secs(seconds.into());
+        let timeout = (silence < BOOKMARKS_COME).then(|| (seconds / 2 + 2).max(4));
+        Self { silence, timeout }
+    }
+}
+
+/// Which of the objects are looked at, and how often they must be confirmed.
+type Selection = (Option<&'static str>, Rhythm);
 
 /// What a reflector learned.
 #[derive(Debug)]
@@ -85,7 +109,7 @@ impl<S> News<S> {
 /// `sink` gets every [`Change`] in order. `what` names the reflector in logs.
 pub async fn follow<K>(
     api: Api<K>,
-    labels: Option<&'static str>,
+    selection: Selection,
     what: &str,
     sink: impl FnMut(Change<K>) + Send,
 ) where
@@ -98,8 +122,8 @@ pub async fn follow<K>(
     loop {
         let began = Instant::now();
         let end = match version.clone() {
-            Some(from) => watch(&api, labels, from, &mut news).await,
-            None => match list(&api, labels).await {
+            Some(from) => watch(&api, selection, from, &mut news).await,
+            None => match list(&api, selection.0).await {
                 Ok((objects, listed)) => {
                     news.confirm(Change::Replaced(objects));
                     denied = false;
@@ -160,22 +184,25 @@ where
 
 async fn watch<K>(
     api: &Api<K>,
-    labels: Option<&str>,
+    (labels, rhythm): Selection,
     mut version: String,
     news: &mut News<impl FnMut(Change<K>) + Send>,
 ) -> End
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let params =
-        WatchParams { label_selector: labels.map(ToOwned::to_owned), ..WatchParams::default() };
+    let params = WatchParams {
+        label_selector: labels.map(ToOwned::to_owned),
+        timeout: rhythm.timeout,
+        ..WatchParams::default()
+    };
     let mut events = match tokio::time::timeout(ANSWER, api.watch(&params, &version)).await {
         Ok(Ok(events)) => events.boxed(),
         Ok(Err(error)) => return end_of(&error),
         Err(_) => return End::Failed("watch timed out".into()),
     };
     loop {
-        let silence = news.confirmed_at + SILENCE;
+        let silence = news.confirmed_at + rhythm.silence;
         let event = match tokio::time::timeout_at(silence, events.next()).await {
             Ok(Some(Ok(event))) => event,
             // An orderly end: open the watch again where we are.
@@ -365,7 +392,7 @@ mod tests {
         ])
         .await;
         let (sender, mut told) = mpsc::unbounded_channel();
-        let following = follow(api, None, "test", move |change| {
+        let following = follow(api, (None, Rhythm::of(Bounds::default())), "test", move |change| {
             sender.send(kind(&change)).unwrap();
         });
         let said = async {
@@ -385,8 +412,22 @@ mod tests {
     async fn a_watch_that_opens_and_confirms_nothing_for_too_long_ends_in_a_list() {
         let api = server(Vec::new()).await;
         let sink = |change: Change<DynamicObject>| panic!("nobody said {}", kind(&change));
-        let mut news = News { sink, confirmed_at: Instant::now() - SILENCE };
-        let end = watch(&api, None, "1".into(), &mut news).await;
+        let rhythm = Rhythm::of(Bounds::default());
+        let mut news = News { sink, confirmed_at: Instant::now() - rhythm.silence };
+        let end = watch(&api, (None, rhythm), "1".into(), &mut news).await;
         assert!(matches!(end, End::Relist));
+    }
+
+    #[test]
+    fn a_short_bound_makes_watches_short_and_the_default_leaves_them_as_they_are() {
+        let rhythm = |staleness| Rhythm::of(Bounds { staleness, ..Bounds::default() });
+        let default = Rhythm { silence: Duration::from_secs(90), timeout: None };
+        assert_eq!(rhythm(150), default);
+        for staleness in 10..150 {
+            let Rhythm { silence, timeout } = rhythm(staleness);
+            let bookmark = Duration::from_secs(u64::from(timeout.unwrap()) - 2);
+            assert!(bookmark < silence, "{staleness}: {bookmark:?} of {silence:?}");
+            assert!(silence < Duration::from_secs(staleness.into()));
+        }
     }
 }

@@ -22,7 +22,7 @@ use kube::api::DynamicObject;
 use tokio::sync::Notify;
 
 use crate::assess::sealing;
-use crate::keyring::STALENESS_SECONDS;
+use crate::bounds::Bounds;
 use crate::probe::ProbeResult;
 use crate::ring_secret;
 use crate::secret::{self, Use};
@@ -129,6 +129,8 @@ pub enum Obstacle {
 pub struct World {
     /// The namespace the operator runs in.
     pub home: String,
+    /// How old knowledge may be.
+    pub bounds: Bounds,
     /// Issuers in home.
     pub issuers: Objects<OIDCIssuer>,
     /// Connectors in home.
@@ -173,7 +175,7 @@ impl World {
 
     /// Whether nothing confirmed this world for so long that it must not be signed from.
     pub fn is_stale(&self, now: i64) -> bool {
-        self.confirmed_at().is_some_and(|at| now - at >= STALENESS_SECONDS)
+        self.confirmed_at().is_some_and(|at| now - at >= i64::from(self.bounds.staleness))
     }
 
     /// How far the Secrets of a namespace are; `None` if they are not watched at all.
@@ -200,6 +202,13 @@ impl Observations {
         let sources = sources.into_iter().map(|source| (source, Progress::Syncing)).collect();
         let world = World { home: home.to_owned(), sources, ..World::default() };
         Self { world: Mutex::new(world), wake: Notify::new(), clock }
+    }
+
+    /// The same, where knowledge may be this old.
+    #[must_use]
+    pub fn with_bounds(self, bounds: Bounds) -> Self {
+        self.lock().bounds = bounds;
+        self
     }
 
     /// Everything known now.
@@ -451,8 +460,9 @@ mod tests {
         world.sources.insert(Source::Clients, synced(1_000));
         world.sources.insert(Source::Issuers, synced(1_100));
         world.sources.insert(Source::Secrets("team".into()), Progress::Denied);
-        assert!(!world.is_stale(1_000 + STALENESS_SECONDS - 1));
-        assert!(world.is_stale(1_000 + STALENESS_SECONDS));
+        assert!(!world.is_stale(1_149) && world.is_stale(1_150));
+        world.bounds.staleness = 15;
+        assert!(!world.is_stale(1_014) && world.is_stale(1_015));
         assert!(!self::World::default().is_stale(i64::MAX), "nothing was ever published");
     }
 

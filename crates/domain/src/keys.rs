@@ -7,7 +7,8 @@ use claviger_jose::{Algorithm, KeySet, Signer};
 
 /// What one issuer signs with and what it publishes.
 ///
-/// `jwks` holds every Published, Active and Retiring key; `signers` the Active one per algorithm.
+/// `jwks` holds every key that signs, will sign or has signed tokens that live; `signers` the one that signs
+/// per algorithm.
 #[derive(Debug, Clone)]
 pub struct SigningKeys {
     /// The JWKS document (RFC 7517), ready to serve.

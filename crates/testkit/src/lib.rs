@@ -41,7 +41,9 @@ pub mod slapd;
 
 pub use audit::{AuditLog, AuditMark, AuditedRequest};
 pub use browser::{Browser, Login};
-pub use control_plane::{Authentication, ControlPlane, ControlPlaneBuilder, RunningControlPlane};
+pub use control_plane::{
+    AnotherApiServer, Authentication, ControlPlane, ControlPlaneBuilder, RunningControlPlane,
+};
 pub use eventually::eventually;
 pub use identity::TestNamespace;
 pub use installation::Installation;

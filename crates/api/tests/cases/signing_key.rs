@@ -37,13 +37,20 @@ pub fn table() -> Table {
             bad(
                 "a period below ten minutes",
                 json!({"rotationPeriodSeconds": 599}),
-                "should be greater than or equal to 600",
+                "rotationPeriodSeconds must be at least 600: a key is published for minutes before it \
+                 signs and stays for the longest token after it",
             ),
             bad(
                 "more overlap than period",
                 json!({"rotationPeriodSeconds": 600, "overlapSeconds": 601}),
                 "overlapSeconds must not exceed rotationPeriodSeconds: lower the one or raise the \
                  other",
+            ),
+            bad(
+                "an overlap shorter than any token's lifetime",
+                json!({"overlapSeconds": 59}),
+                "overlapSeconds must be at least 60, the shortest lifetime of an ID token: raise \
+                 it, or leave it out for what tokens and caches need",
             ),
             bad("a key ID that is none", json!({"revokedKeyIDs": ["a b"]}), "should match"),
         ],

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use claviger_controller::{Config as ControllerConfig, Controller};
+use claviger_controller::{Bounds, Config as ControllerConfig, Controller};
 use claviger_domain::Provider;
 use claviger_domain::ports::Clock;
 use claviger_server::tls::{CertificateFiles, Certificates};
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin;
-use crate::args::RunArgs;
+use crate::args::{BoundsArgs, RunArgs};
 use crate::audit::{LogAudit, publish_revocations};
 use crate::cleanup::{self, Cleanup};
 use crate::clock::{SystemClock, SystemEntropy};
@@ -60,6 +60,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             home: home.clone(),
             tenant_namespaces: args.tenant_namespaces.iter().cloned().collect(),
             instance: Some(identity.clone()),
+            bounds: bounds(&args.bounds),
         },
         Arc::clone(&clock),
         leadership.clone(),
@@ -105,6 +106,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         tracing::warn!("the lease was not released in time; it runs out by itself");
     }
     outcome
+}
+
+fn bounds(args: &BoundsArgs) -> Bounds {
+    Bounds { jwks_max_age: args.jwks_max_age, skew: args.clock_skew, staleness: args.staleness }
 }
 
 /// For watches and the controllers' own writes: no retry below ours, and no read timeout, for a

@@ -1,4 +1,4 @@
-//! What an assessor found about one object, and the three conditions it comes to.
+//! What an assessor found about one object, and the conditions it comes to.
 //!
 //! What always holds: everything that is wrong is said, in the order it was found; the first finding
 //! gives the reason; only what was rejected or unresolved takes the object out of service.
@@ -18,6 +18,7 @@ pub struct Findings {
     unready: Vec<(ConditionStatus, Reason, String)>,
     warnings: Vec<(Reason, String)>,
     notes: Vec<String>,
+    others: Vec<Verdict>,
 }
 
 impl Findings {
@@ -56,6 +57,11 @@ impl Findings {
         self.notes.push(message.into());
     }
 
+    /// Conditions of the kind's own, beside the three that every kind has.
+    pub fn also(&mut self, verdicts: impl IntoIterator<Item = Verdict>) {
+        self.others.extend(verdicts);
+    }
+
     /// Whether the spec was accepted.
     pub fn is_accepted(&self) -> bool {
         self.rejected.is_empty()
@@ -71,9 +77,10 @@ impl Findings {
         self.rejected.iter().map(|(reason, _)| *reason)
     }
 
-    /// Accepted, `ResolvedRefs`, Ready.
-    pub fn verdicts(&self) -> [Verdict; 3] {
-        [self.accepted(), self.resolved_refs(), self.ready()]
+    /// Accepted, `ResolvedRefs`, Ready, and those of the kind's own.
+    pub fn verdicts(&self) -> Vec<Verdict> {
+        let every_kind = [self.accepted(), self.resolved_refs(), self.ready()];
+        every_kind.into_iter().chain(self.others.iter().cloned()).collect()
     }
 
     fn accepted(&self) -> Verdict {
@@ -162,7 +169,9 @@ fn flip(before: Option<&Condition>, verdict: &Verdict) -> Option<Flip> {
         Some(before) => before.status != verdict.status.as_str(),
         None => verdict.type_ == ConditionType::Ready,
     };
-    (told && verdict.status != ConditionStatus::Unknown).then(|| Flip {
+    // Nothing is wrong with what comes about by itself.
+    let waiting = verdict.reason == Reason::RotationPending;
+    (told && !waiting && verdict.status != ConditionStatus::Unknown).then(|| Flip {
         condition: verdict.type_.as_str().to_owned(),
         good,
         reason: verdict.reason.as_str().to_owned(),
@@ -200,7 +209,8 @@ mod tests {
         findings.reject(Reason::ClientIDNotAllowed, "one");
         findings.reject(Reason::TenantPolicyViolation, "two");
         findings.unresolved(Unresolved::new(Reason::SecretNotFound, "three"));
-        let [accepted, resolved, ready] = findings.verdicts();
+        let verdicts = findings.verdicts();
+        let [accepted, resolved, ready] = verdicts.as_slice() else { panic!() };
         assert_eq!(accepted.reason, Reason::ClientIDNotAllowed);
         assert_eq!(accepted.message, "one; two");
         assert_eq!(resolved.reason, Reason::SecretNotFound);
@@ -222,7 +232,8 @@ mod tests {
         let mut findings = Findings::default();
         findings.unknown(Reason::NotProbed, "not asked yet");
         findings.unready(Reason::ConnectorNotReady, "connector ldap is out of service");
-        let [_, _, ready] = findings.verdicts();
+        let verdicts = findings.verdicts();
+        let [_, _, ready] = verdicts.as_slice() else { panic!() };
         assert_eq!(
             (ready.status, ready.reason),
             (ConditionStatus::False, Reason::ConnectorNotReady)

@@ -24,7 +24,6 @@ use crate::assess::findings::Findings;
 use crate::assess::sealing::Sealing;
 use crate::assess::signing_key::AssessedSigningKey;
 use crate::assess::unreadable::Unreadable;
-use crate::keyring::JWKS_MAX_AGE_SECONDS;
 use crate::secret::{self, Unresolved, Use};
 use crate::world::World;
 
@@ -41,6 +40,8 @@ pub struct Parts<'a> {
     pub unreadable: &'a Unreadable,
     /// Time of this assessment.
     pub now: i64,
+    /// How long a copy of the JWKS may be kept, in seconds.
+    pub max_age: u32,
 }
 
 /// The keys of one issuer.
@@ -258,7 +259,7 @@ impl AssessedIssuer {
             key_set: Arc::new(keys.key_set.clone()),
             signers: if stale { BTreeMap::new() } else { keys.signers.clone() },
             default_algorithm: keys.default_algorithm,
-            max_age_seconds: if stale { 0 } else { JWKS_MAX_AGE_SECONDS },
+            max_age_seconds: if stale { 0 } else { parts.max_age },
         };
         let branding = spec.branding.as_ref();
         let title = branding.and_then(|branding| branding.title.clone());

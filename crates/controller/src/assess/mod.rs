@@ -15,6 +15,7 @@ pub mod connector;
 pub mod findings;
 pub mod issuer;
 pub mod local_user;
+pub mod ring_memory;
 pub mod sealing;
 pub mod selector;
 pub mod signing_key;
@@ -37,7 +38,7 @@ use claviger_seal::KeyRing;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
-use crate::keyring::{Policy, STALENESS_SECONDS};
+use crate::keyring::Policy;
 use crate::probe::ProbeTarget;
 use crate::readiness::Readiness;
 use crate::reconcile::sealing_ring;
@@ -101,11 +102,11 @@ struct Assessed {
 pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
     let assessed = Assessed::of(&world, memo, now);
     let stale = world.is_stale(now);
-    let snapshot = Arc::new(assessed.snapshot(now, stale));
-    let policies = assessed.policies();
+    let snapshot = Arc::new(assessed.snapshot(&world, now, stale));
+    let policies = assessed.policies(world.bounds.lead());
     let probes = assessed.connectors.values().filter_map(|connector| connector.probe.clone());
     Assessment {
-        readiness: readiness(&assessed.sealing, stale),
+        readiness: readiness(&assessed.sealing, stale.then_some(world.bounds.staleness)),
         next: assessed.next(&world, &policies).filter(|at| *at > now).min(),
         updates: assessed.updates(&world, &policies, now),
         probes: probes.collect(),
@@ -125,7 +126,7 @@ impl Assessed {
         let unreadable = Unreadable::of(world);
         let users = local_user::assess(world);
         let connectors = connector::assess(world, &users, &unreadable, &mut memo.upstreams);
-        let signing_keys = signing_key::assess(world, &mut memo.rings);
+        let signing_keys = signing_key::assess(world, &mut memo.rings, now);
         let sealing = sealing::assess(world, &mut memo.sealing);
         let parts = Parts {
             connectors: &connectors,
@@ -133,28 +134,30 @@ impl Assessed {
             sealing: &sealing,
             unreadable: &unreadable,
             now,
+            max_age: world.bounds.jwks_max_age,
         };
         let issuers = issuer::assess(world, &parts);
         let clients = client::assess(world, &issuers);
         Self { users, connectors, signing_keys, sealing, issuers, clients, unreadable }
     }
 
-    fn snapshot(&self, now: i64, stale: bool) -> Snapshot {
+    fn snapshot(&self, world: &World, now: i64, stale: bool) -> Snapshot {
         let parts = Parts {
             connectors: &self.connectors,
             signing_keys: &self.signing_keys,
             sealing: &self.sealing,
             unreadable: &self.unreadable,
             now,
+            max_age: world.bounds.jwks_max_age,
         };
         snapshot(&self.issuers, &self.clients, &parts, stale)
     }
 
     /// By signing key: what is asked of its ring.
-    fn policies(&self) -> BTreeMap<String, Policy> {
+    fn policies(&self, lead: i64) -> BTreeMap<String, Policy> {
         let longest = longest_tokens(&self.issuers, &self.clients);
         let policy = |(name, key): (&String, &AssessedSigningKey)| {
-            (name.clone(), key.policy(longest.get(name).copied().unwrap_or_default()))
+            (name.clone(), key.policy(longest.get(name).copied().unwrap_or_default(), lead))
         };
         self.signing_keys.iter().map(policy).collect()
     }
@@ -165,7 +168,7 @@ impl Assessed {
         world: &World,
         policies: &BTreeMap<String, Policy>,
     ) -> impl Iterator<Item = i64> {
-        let stale = world.confirmed_at().map(|at| at + STALENESS_SECONDS);
+        let stale = world.confirmed_at().map(|at| at + i64::from(world.bounds.staleness));
         let sealing = self.sealing.ring().map(|ring| sealing_ring::due(ring));
         let rings = self.signing_keys.iter().filter_map(|(name, key)| {
             key.ring.as_ref().and_then(|loaded| loaded.ring.due(policies.get(name)?))
@@ -184,7 +187,9 @@ impl Assessed {
         for (key, policy) in
             self.signing_keys.iter().filter_map(|(name, key)| Some((key, policies.get(name)?)))
         {
-            updates.add(key.object.as_ref(), &key.findings, key.status(policy));
+            let mut findings = key.findings.clone();
+            findings.also(key.verdicts(policy));
+            updates.add(key.object.as_ref(), &findings, key.status(policy));
         }
         for user in &self.users {
             let observed_generation = user.object.metadata.generation;
@@ -260,12 +265,10 @@ fn longest_tokens(
     longest
 }
 
-fn readiness(sealing: &Sealing, stale: bool) -> Readiness {
+fn readiness(sealing: &Sealing, stale_for: Option<u32>) -> Readiness {
     let mut missing: Vec<String> = sealing.complaint().into_iter().collect();
-    if stale {
-        missing.push(format!(
-            "the API server has confirmed nothing for {STALENESS_SECONDS} s: is it there?"
-        ));
+    if let Some(seconds) = stale_for {
+        missing.push(format!("the API server has confirmed nothing for {seconds} s: is it there?"));
     }
     Readiness { missing, published: true }
 }

@@ -1,22 +1,21 @@
 //! `SigningKey` and its Secret → conditions, signers, and what the Secret must become.
 //!
-//! What always holds: keys and their states come from the Secret alone, never from status; a signer
-//! is built once per key and kept; a key whose ID is not its own thumbprint is refused.
+//! What always holds: keys and their states come from the Secret and from what this replica read there
+//! before, never from status; a signer is built once per key and kept; a key whose ID is not its own
+//! thumbprint is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use claviger_api::condition::Reason;
+use claviger_api::condition::{ConditionType, Reason, Verdict};
 use claviger_api::{KeyState, PublishedKey, SigningKey, SigningKeyStatus, time};
-use claviger_jose::{PrivateKey, PublicKey, Signer};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use secrecy::ExposeSecret;
 
 use crate::assess::algorithm;
 use crate::assess::findings::Findings;
-use crate::keyring::{LEAD_SECONDS, Policy, Ring, RingKey, Stage};
-use crate::ring_secret;
+use crate::assess::ring_memory::{LoadedRing, Reading, RingMemory};
+use crate::keyring::{MOST_KEYS, Policy, Ring, RingKey, Stage};
 use crate::secret::{Unresolved, Use};
 use crate::world::{ObjectKey, Obstacle, World};
 
@@ -24,62 +23,6 @@ use crate::world::{ObjectKey, Obstacle, World};
 const LONGEST_NAME: usize = 63;
 /// Most keys status reports; the newest ones.
 const MOST_REPORTED: usize = 128;
-
-/// A ring with its keys ready for use.
-#[derive(Debug)]
-pub struct LoadedRing {
-    /// The ring.
-    pub ring: Ring,
-    keys: BTreeMap<String, LoadedKey>,
-}
-
-#[derive(Debug, Clone)]
-struct LoadedKey {
-    signer: Arc<Signer>,
-    public: PublicKey,
-}
-
-impl LoadedRing {
-    fn load(secret: &Secret, known: Option<&Self>) -> Result<Self, String> {
-        let ring = ring_secret::decode(secret).map_err(|error| error.to_string())?;
-        let mut keys = BTreeMap::new();
-        for key in &ring.keys {
-            let loaded = match known.and_then(|known| known.keys.get(&key.kid)) {
-                Some(loaded) if loaded.signer.algorithm() == key.algorithm => loaded.clone(),
-                _ => load_key(key)?,
-            };
-            keys.insert(key.kid.clone(), loaded);
-        }
-        Ok(Self { ring, keys })
-    }
-
-    /// The key that signs, with its signer.
-    pub fn signer(&self, revoked: &BTreeSet<String>) -> Option<&Arc<Signer>> {
-        let key = self.ring.signing(revoked)?;
-        self.keys.get(&key.kid).map(|loaded| &loaded.signer)
-    }
-
-    /// The keys that belong in the JWKS.
-    pub fn public<'a>(
-        &'a self,
-        revoked: &'a BTreeSet<String>,
-        now: i64,
-    ) -> impl Iterator<Item = PublicKey> + 'a {
-        self.ring
-            .public(revoked, now)
-            .filter_map(|key| self.keys.get(&key.kid).map(|loaded| loaded.public.clone()))
-    }
-}
-
-fn load_key(key: &RingKey) -> Result<LoadedKey, String> {
-    let private = PrivateKey::from_pkcs8_pem(key.algorithm, key.pem.expose_secret())
-        .map_err(|error| format!("key {}: {error}", key.kid))?;
-    if private.kid() != key.kid {
-        return Err(format!("key {} is another key: its thumbprint is {}", key.kid, private.kid()));
-    }
-    let signer = Signer::new(&private).map_err(|error| format!("key {}: {error}", key.kid))?;
-    Ok(LoadedKey { signer: Arc::new(signer), public: private.public_key().clone() })
-}
 
 /// What was read of one Secret, kept until the Secret changes.
 #[derive(Debug)]
@@ -121,7 +64,7 @@ impl<T> Cached<T> {
 }
 
 /// Rings by the name of their `SigningKey`.
-pub type RingCache = BTreeMap<String, Cached<LoadedRing>>;
+pub type RingCache = BTreeMap<String, RingMemory>;
 
 /// What the reconciler must see to about one `SigningKey`.
 #[derive(Debug, Clone)]
@@ -134,8 +77,10 @@ pub struct SigningKeyPlan {
     pub uid: String,
     /// The Secret as it is now.
     pub observed: Option<Arc<Secret>>,
-    /// The ring as it is in the Secret, or was before somebody deleted it.
+    /// The ring in force: as it is in the Secret, or was before somebody deleted, broke or replaced it.
     pub ring: Ring,
+    /// Whether the Secret holds this very ring.
+    pub intact: bool,
     /// What is asked of the ring.
     pub policy: Policy,
     /// Size of new RSA keys.
@@ -149,8 +94,9 @@ pub struct AssessedSigningKey {
     pub object: Arc<SigningKey>,
     /// What was found.
     pub findings: Findings,
-    /// Its ring, if there is one to sign with.
+    /// The ring in force, if there is one to sign with.
     pub ring: Option<Arc<LoadedRing>>,
+    intact: bool,
     /// Keys that must not be trusted.
     pub revoked: BTreeSet<String>,
     observed: Option<Arc<Secret>>,
@@ -163,7 +109,11 @@ pub fn secret_name(signing_key: &str) -> String {
 }
 
 /// Assesses all signing keys, by name.
-pub fn assess(world: &World, cache: &mut RingCache) -> BTreeMap<String, AssessedSigningKey> {
+pub fn assess(
+    world: &World,
+    cache: &mut RingCache,
+    now: i64,
+) -> BTreeMap<String, AssessedSigningKey> {
     let names: BTreeSet<String> =
         world.signing_keys.values().map(|object| object.name_any()).collect();
     cache.retain(|name, _| names.contains(name));
@@ -173,7 +123,7 @@ pub fn assess(world: &World, cache: &mut RingCache) -> BTreeMap<String, Assessed
         .map(|object| {
             let name = object.name_any();
             let cached = cache.entry(name.clone()).or_default();
-            (name, assess_one(world, object, cached))
+            (name, assess_one(world, object, cached, now))
         })
         .collect()
 }
@@ -181,7 +131,8 @@ pub fn assess(world: &World, cache: &mut RingCache) -> BTreeMap<String, Assessed
 fn assess_one(
     world: &World,
     object: &Arc<SigningKey>,
-    cached: &mut Cached<LoadedRing>,
+    memory: &mut RingMemory,
+    now: i64,
 ) -> AssessedSigningKey {
     let mut findings = Findings::default();
     let name = object.name_any();
@@ -194,21 +145,22 @@ fn assess_one(
     let key = ObjectKey::new(&world.home, &secret_name(&name));
     let live = world.secrets.get(&key);
     let squatted = live.is_some_and(|secret| !Use::SigningKey.admits(secret));
-    let mut writable = findings.is_accepted() && !squatted;
     let own = live.filter(|_| !squatted);
-    let ring = match own.map(|secret| cached.read(secret, LoadedRing::load)) {
-        Some(Ok(ring)) => Some(ring),
-        Some(Err(error)) => {
-            writable = false;
-            unreadable(&mut findings, &key, &error, cached.last_good())
-        }
-        None => from_memory(world, &key, cached),
+    let read = own.map(|secret| memory.read(secret, now, world.bounds.lead()));
+    let (ring, intact) = match read {
+        Some(Ok(Reading { ring, intact })) => (Some(ring), intact),
+        Some(Err(error)) => (unreadable(&mut findings, &key, &error, memory.known()), false),
+        None => (from_memory(world, &key, memory, now), false),
     };
     match &ring {
         Some(_) if squatted => findings.unready(Reason::SecretNotOwned, foreign(&key).message),
+        Some(_) if own.is_some() && !intact => restored(&mut findings, &key),
         None if own.is_none() => findings.unresolved(absent(world, &key, squatted)),
         _ => {}
     }
+    // What nobody remembers cannot be put right, and may be worth a look: it is left alone.
+    let lost = own.is_some() && ring.is_none();
+    let writable = findings.is_accepted() && !squatted && !lost;
     let observed = own.cloned();
     let revoked: BTreeSet<String> = object.spec.revoked_key_ids.iter().cloned().collect();
     if let Some(ring) = &ring
@@ -216,37 +168,51 @@ fn assess_one(
     {
         findings.unready(Reason::Progressing, "Claviger is making a new key");
     }
-    AssessedSigningKey { object: Arc::clone(object), findings, ring, revoked, observed, writable }
+    let object = Arc::clone(object);
+    AssessedSigningKey { object, findings, ring, intact, revoked, observed, writable }
 }
 
 /// The ring as it last was, if this replica ever read it.
 fn from_memory(
     world: &World,
     key: &ObjectKey,
-    cached: &mut Cached<LoadedRing>,
+    memory: &mut RingMemory,
+    now: i64,
 ) -> Option<Arc<LoadedRing>> {
-    let remembered = world.remembered.get(key);
-    remembered
-        .filter(|secret| Use::SigningKey.admits(secret))
-        .and_then(|secret| cached.read(secret, LoadedRing::load).ok())
-        .or_else(|| cached.last_good())
+    memory.known().or_else(|| {
+        let remembered = world.remembered.get(key)?;
+        let readable = Use::SigningKey.admits(remembered);
+        let read = readable.then(|| memory.read(remembered, now, world.bounds.lead()))?;
+        read.ok().map(|reading| reading.ring)
+    })
 }
 
 fn unreadable(
     findings: &mut Findings,
     key: &ObjectKey,
     error: &str,
-    good: Option<Arc<LoadedRing>>,
+    known: Option<Arc<LoadedRing>>,
 ) -> Option<Arc<LoadedRing>> {
-    let message = format!(
-        "Secret {key} cannot be read: {error}; restore it from a backup, or delete it and Claviger makes new keys"
-    );
-    if good.is_some() {
+    if known.is_some() {
+        let message = format!("Secret {key} cannot be read: {error}");
         findings.unready(Reason::SecretInvalid, message);
     } else {
+        let message = format!(
+            "Secret {key} cannot be read: {error}; restore it from a backup, or delete it and Claviger makes new keys"
+        );
         findings.unresolved(Unresolved::new(Reason::SecretInvalid, message));
     }
-    good
+    known
+}
+
+/// The Secret does not hold the ring in force.
+fn restored(findings: &mut Findings, key: &ObjectKey) {
+    findings.unready(
+        Reason::SecretReplaced,
+        format!(
+            "Secret {key} does not hold the newest keys Claviger knows, as after a restore from an older backup: Claviger goes on with those and writes them back"
+        ),
+    );
 }
 
 fn absent(world: &World, key: &ObjectKey, labelled_otherwise: bool) -> Unresolved {
@@ -275,6 +241,22 @@ fn foreign(key: &ObjectKey) -> Unresolved {
     )
 }
 
+fn feasible(policy: &Policy) -> Verdict {
+    let (asked, least) = (policy.rotation_period, policy.shortest_period());
+    if asked >= least {
+        let message = format!("a key signs for {asked} s");
+        return Verdict::holds(ConditionType::ScheduleFeasible, Reason::Feasible, message);
+    }
+    let (longest, lead) = (policy.longest_token_seconds, policy.lead);
+    Verdict::fails(
+        ConditionType::ScheduleFeasible,
+        Reason::ImpossibleSchedule,
+        format!(
+            "rotationPeriodSeconds {asked} is shorter than the longest ID token ({longest} s) and the {lead} s in which caches learn of keys; a key signs for {least} s instead: raise rotationPeriodSeconds to {least}, or shorten idTokenLifetimeSeconds of the issuers and clients that use this SigningKey"
+        ),
+    )
+}
+
 impl AssessedSigningKey {
     /// The status but for its conditions.
     pub fn status(&self, policy: &Policy) -> SigningKeyStatus {
@@ -287,6 +269,11 @@ impl AssessedSigningKey {
             observed_generation: self.object.metadata.generation,
             secret_name: Some(secret_name(&self.object.name_any())),
             keys: keys.collect(),
+            next_rotation_time: self
+                .ring
+                .as_ref()
+                .and_then(|loaded| loaded.ring.rotation_due(policy))
+                .map(time::from_seconds),
             conditions: Vec::new(),
         }
     }
@@ -320,16 +307,72 @@ impl AssessedSigningKey {
 
     /// What is asked of its ring, where the longest ID token of the issuers that use it lives this
     /// many seconds.
-    pub fn policy(&self, longest_token_seconds: i64) -> Policy {
+    pub fn policy(&self, longest_token_seconds: i64, lead: i64) -> Policy {
         let spec = &self.object.spec;
         Policy {
             algorithm: algorithm(spec.algorithm),
-            rotation_period: i64::from(spec.rotation_period_seconds).max(LEAD_SECONDS),
+            rotation_period: i64::from(spec.rotation_period_seconds),
             rotation_request: spec.rotation_request,
             longest_token_seconds,
             overlap: spec.overlap_seconds.map_or(0, i64::from),
+            lead,
             revoked: self.revoked.clone(),
         }
+    }
+
+    /// What else is said of it: whether what was asked for has come about, and whether it can.
+    pub fn verdicts(&self, policy: &Policy) -> Vec<Verdict> {
+        vec![self.rotated(policy), feasible(policy), self.withdrawn(policy)]
+    }
+
+    fn rotated(&self, policy: &Policy) -> Verdict {
+        let Some(ring) = self.ring.as_ref().map(|loaded| &loaded.ring) else {
+            let message = "there is no key yet";
+            return Verdict::fails(ConditionType::Rotated, Reason::Progressing, message);
+        };
+        let Some(active) = ring.active() else {
+            let message = "Claviger is making another key the one that signs";
+            return Verdict::fails(ConditionType::Rotated, Reason::Progressing, message);
+        };
+        if !ring.is_asked_to_rotate(policy) {
+            let message = format!("a key of algorithm {} signs", active.algorithm.as_str());
+            return Verdict::holds(ConditionType::Rotated, Reason::Rotated, message);
+        }
+        let full = if ring.keys.len() < MOST_KEYS {
+            String::new()
+        } else {
+            format!(
+                "; the ring has {MOST_KEYS} keys, the most it may: a rotation waits until one is gone. Lower overlapSeconds, or withdraw keys nobody needs by revokedKeyIDs"
+            )
+        };
+        let message = match ring.rotation_due(policy) {
+            Some(due) => {
+                let at = time::from_seconds(due).0;
+                format!("the next key signs from {at} on, when every cache must have seen it{full}")
+            }
+            None => format!("the next key is being made and published{full}"),
+        };
+        Verdict::fails(ConditionType::Rotated, Reason::RotationPending, message)
+    }
+
+    fn withdrawn(&self, policy: &Policy) -> Verdict {
+        let type_ = ConditionType::RevokedKeysWithdrawn;
+        if policy.revoked.is_empty() {
+            return Verdict::holds(type_, Reason::NothingRevoked, "revokedKeyIDs is empty");
+        }
+        let keys = self.ring.iter().flat_map(|loaded| &loaded.ring.keys);
+        let held = keys.filter(|key| policy.revoked.contains(&key.kid)).count();
+        if held > 0 {
+            let message = format!(
+                "no replica publishes, signs by or trusts them; the private halves of {held} are still to be deleted"
+            );
+            return Verdict::fails(type_, Reason::Progressing, message);
+        }
+        Verdict::holds(
+            type_,
+            Reason::Withdrawn,
+            "Claviger publishes, signs by and trusts none of them. Whoever holds one in memory, such as an API server, trusts it until it fetches the key set again, and that is unbounded: it does so for a key ID it does not know. To force it, raise rotationRequest, wait for Rotated, and present a fresh ID token to every API server; or restart them",
+        )
     }
 
     /// What the reconciler must see to; `None` if the Secret is not ours to write.
@@ -340,6 +383,7 @@ impl AssessedSigningKey {
             secret: ObjectKey::new(&namespace, &secret_name(&name)),
             uid: self.object.uid().unwrap_or_default(),
             observed: self.observed.clone(),
+            intact: self.intact,
             ring: self.ring.as_ref().map(|loaded| loaded.ring.clone()).unwrap_or_default(),
             policy,
             rsa_bits: self.object.spec.rsa_key_bits.unsigned_abs(),

@@ -1,7 +1,7 @@
 //! `SigningKey` → its Secret: makes keys, moves them through their life, restores what was deleted.
 //!
 //! What always holds: the Secret has no ownerReference, so a restored `SigningKey` finds its keys; it
-//! is changed by compare-and-swap alone.
+//! is changed by compare-and-swap alone; a key counts as published only when it was seen there.
 
 use claviger_api::labels;
 use claviger_jose::{Algorithm, PrivateKey};
@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use super::{Done, ReconcileError, Reconciler, secret_for};
 use crate::assess::signing_key::SigningKeyPlan;
-use crate::keyring::{Ring, RingKey, Stage};
+use crate::keyring::{Ring, RingKey};
 use crate::ring_secret;
 use crate::secret::{SIGNING_KEY_UID, Use};
 
@@ -27,6 +27,9 @@ pub async fn reconcile(
 ) -> Result<Done, ReconcileError> {
     let now = reconciler.clock.now();
     let mut ring = plan.ring.clone();
+    if plan.intact {
+        ring.confirm(now);
+    }
     let mut outcome = ring.step(now, &plan.policy);
     let observed = plan.observed.as_deref();
     if !outcome.needs_key && is_settled(plan, &ring) {
@@ -45,6 +48,10 @@ pub async fn reconcile(
         ring.keys.push(generate(plan.policy.algorithm, plan.rsa_bits, now).await?);
         outcome = ring.step(now, &plan.policy);
     }
+    ring.revision += 1;
+    if ring.lineage.is_empty() {
+        ring.lineage = ring.keys.first().map(|key| key.kid.clone()).unwrap_or_default();
+    }
     let mut secret =
         secret_for(&plan.secret, observed, Use::SigningKey, ring_secret::encode(&ring));
     secret.labels_mut().insert(labels::SIGNING_KEY.to_owned(), plan.name.clone());
@@ -58,20 +65,13 @@ fn is_settled(plan: &SigningKeyPlan, ring: &Ring) -> bool {
     let Some(observed) = plan.observed.as_deref() else {
         return false;
     };
-    same(&plan.ring, ring) && is_adopted(observed, plan)
+    plan.intact && plan.ring.says_the_same_as(ring) && is_adopted(observed, plan)
 }
 
 fn is_adopted(observed: &Secret, plan: &SigningKeyPlan) -> bool {
     observed.annotations().get(SIGNING_KEY_UID) == Some(&plan.uid)
         && observed.labels().get(labels::SIGNING_KEY) == Some(&plan.name)
         && observed.metadata.owner_references.as_deref().unwrap_or_default().is_empty()
-}
-
-fn same(before: &Ring, after: &Ring) -> bool {
-    let stages = |ring: &Ring| -> Vec<(String, Stage)> {
-        ring.keys.iter().map(|key| (key.kid.clone(), key.stage.clone())).collect()
-    };
-    before.rotation_request == after.rotation_request && stages(before) == stages(after)
 }
 
 /// RSA keys take a tenth of a second and more: not on the runtime's own threads.
@@ -110,6 +110,7 @@ mod tests {
             rotation_request: 0,
             longest_token_seconds: 600,
             overlap: 0,
+            lead: 270,
             revoked: BTreeSet::new(),
         };
         let mut ring = Ring::default();
@@ -117,6 +118,7 @@ mod tests {
             ring.keys.push(RingKey::pending(kid.into(), Algorithm::ES256, "pem".into(), NOW));
         }
         assert!(!ring.step(NOW, &policy).needs_key);
+        ring.confirm(NOW);
         let key = ObjectKey::new("home", "claviger-signing-key-main");
         let mut secret = secret_for(&key, None, Use::SigningKey, ring_secret::encode(&ring));
         secret.labels_mut().insert(labels::SIGNING_KEY.into(), "main".into());
@@ -127,6 +129,7 @@ mod tests {
             uid: "uid".into(),
             observed: Some(Arc::new(secret)),
             ring,
+            intact: true,
             policy,
             rsa_bits: 2048,
         }
@@ -134,6 +137,7 @@ mod tests {
 
     fn settles_at(plan: &SigningKeyPlan, now: i64) -> bool {
         let mut ring = plan.ring.clone();
+        ring.confirm(now);
         !ring.step(now, &plan.policy).needs_key && is_settled(plan, &ring)
     }
 
@@ -152,6 +156,7 @@ mod tests {
             settles_at(&plan, NOW)
         };
         assert!(!change(|plan| plan.observed = None));
+        assert!(!change(|plan| plan.intact = false));
         assert!(!change(|plan| plan.uid = "of the restored SigningKey".into()));
         assert!(!change(|plan| plan.policy.longest_token_seconds = 3_600));
         assert!(!change(|plan| {

@@ -228,6 +228,7 @@ impl Stage {
     pub async fn start(&self, leads: bool) -> Result<Operator> {
         let client = self.plane.service_account_client(&self.home, "claviger").await?;
         let config = Config {
+            bounds: claviger_controller::Bounds::default(),
             home: self.home.clone(),
             tenant_namespaces: BTreeSet::from([self.tenant.clone()]),
             instance: Some("test".into()),

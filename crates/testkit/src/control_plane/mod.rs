@@ -36,7 +36,7 @@ use crate::pki::CertificateAuthority;
 
 pub use binaries::BINARIES_ENV;
 pub use builder::{Authentication, ControlPlaneBuilder};
-pub use running::RunningControlPlane;
+pub use running::{AnotherApiServer, RunningControlPlane};
 
 /// Names the state folder of a running control plane; set by `with-control-plane` for what runs below it.
 pub const STATE_ENV: &str = "CLAVIGER_CONTROL_PLANE_DIR";

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kube::Client;
 use rustix::process::Signal;
 use tokio::net::TcpStream;
 
@@ -40,11 +41,36 @@ pub struct RunningControlPlane {
 /// A program that can be stopped and started again with the same flags.
 #[derive(Debug)]
 struct Part {
-    name: &'static str,
+    name: String,
     program: PathBuf,
     flags: Vec<OsString>,
     state: PathBuf,
     process: Option<Supervised>,
+}
+
+/// One more API server of a control plane of one's own. Dropping it kills it.
+pub struct AnotherApiServer {
+    part: Part,
+    url: String,
+    client: Client,
+    _lease: PortLease,
+}
+
+impl AnotherApiServer {
+    /// `https://127.0.0.1:<port>`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A client of it as the admin.
+    pub fn admin(&self) -> &Client {
+        &self.client
+    }
+
+    /// The file it logs to.
+    pub fn log(&self) -> PathBuf {
+        self.part.file("log")
+    }
 }
 
 impl Deref for RunningControlPlane {
@@ -72,8 +98,8 @@ impl RunningControlPlane {
         if let Authentication::Configuration(configuration) = authentication {
             state.write(state::AUTHENTICATION, configuration)?;
         }
-        let part = |name: &'static str, flags| Part {
-            name,
+        let part = |name: &str, flags| Part {
+            name: name.to_owned(),
             program: bin.join(name),
             flags,
             state: state.path().to_owned(),
@@ -106,18 +132,27 @@ impl RunningControlPlane {
     pub async fn start_api_server(&mut self) -> Result<()> {
         self.api_server.start()?;
         let client = self.handle.admin().await?;
-        eventually(START, async || {
-            // One that has ended will not become ready: no use in waiting.
-            if let Err(ended) = self.api_server.check_alive() {
-                return Ok(Err(ended));
-            }
-            let request = http::Request::get("/readyz").body(Vec::new())?;
-            let answer = client.request_text(request).await.context("/readyz did not say ok")?;
-            ensure!(answer == "ok", "/readyz says {answer}");
-            Ok(Ok(()))
-        })
-        .await
-        .with_context(|| self.api_server.describe())?
+        self.api_server.wait_until_ready(&client).await
+    }
+
+    /// Starts one more API server of the same cluster, with the first one's flags as they are now, and
+    /// waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not become ready; its last words are in the error.
+    pub async fn start_another_api_server(&self) -> Result<AnotherApiServer> {
+        let lease = PortLease::take()?;
+        let name = format!("{API_SERVER}-{}", lease.port());
+        let url = format!("https://127.0.0.1:{}", lease.port());
+        let kubeconfig = self.state.write_admin_kubeconfig(&format!("{name}.kubeconfig"), &url)?;
+        let mut part = self.api_server.another(&name);
+        // Where a flag repeats another, the last one wins.
+        part.flags.push(format!("--secure-port={}", lease.port()).into());
+        part.flags.push(format!("--audit-log-path={name}.audit.log").into());
+        part.start()?;
+        let client = crate::identity::client_from_file(&kubeconfig).await?;
+        part.wait_until_ready(&client).await?;
+        Ok(AnotherApiServer { part, url, client, _lease: lease })
     }
 
     /// Stops and starts the API server. Watches end, memory is gone, what is stored stays.
@@ -182,13 +217,40 @@ impl RunningControlPlane {
 }
 
 impl Part {
+    /// The same program with the same flags, not running yet.
+    fn another(&self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: self.program.clone(),
+            flags: self.flags.clone(),
+            state: self.state.clone(),
+            process: None,
+        }
+    }
+
+    /// Waits until this API server says that it is ready.
+    async fn wait_until_ready(&mut self, client: &Client) -> Result<()> {
+        eventually(START, async || {
+            // One that has ended will not become ready: no use in waiting.
+            if let Err(ended) = self.check_alive() {
+                return Ok(Err(ended));
+            }
+            let request = http::Request::get("/readyz").body(Vec::new())?;
+            let answer = client.request_text(request).await.context("/readyz did not say ok")?;
+            ensure!(answer == "ok", "/readyz says {answer}");
+            Ok(Ok(()))
+        })
+        .await
+        .with_context(|| self.describe())?
+    }
+
     fn start(&mut self) -> Result<()> {
         if self.process.is_some() {
             return Ok(());
         }
         let mut command = tied(&self.program);
         command.args(&self.flags).current_dir(&self.state);
-        let process = Supervised::spawn(self.name, command, &self.file("log"))?;
+        let process = Supervised::spawn(&self.name, command, &self.file("log"))?;
         std::fs::write(self.file("pid"), process.id().to_string())
             .with_context(|| format!("failed to write {}", self.file("pid").display()))?;
         self.process = Some(process);
@@ -207,7 +269,7 @@ impl Part {
     }
 
     fn check_alive(&mut self) -> Result<()> {
-        let name = self.name;
+        let name = &self.name;
         self.process.as_mut().with_context(|| format!("{name} is stopped"))?.check_alive()
     }
 

@@ -106,9 +106,16 @@ impl StateFolder {
         self.write(AUDIT_POLICY, POLICY)?;
         let url = format!("https://127.0.0.1:{port}");
         self.write(URL, &url)?;
+        self.write_admin_kubeconfig(KUBECONFIG, &url).map(drop)
+    }
+
+    /// The admin's kubeconfig for the API server at this URL.
+    pub fn write_admin_kubeconfig(&self, name: &str, url: &str) -> Result<PathBuf> {
+        let authority = load_authority(&self.path)?;
         let admin = Credentials::Certificate(authority.client("admin", &["system:masters"])?);
-        let kubeconfig = kubeconfig(&url, authority.certificate_pem(), &admin, "default");
-        self.write(KUBECONFIG, &format!("{kubeconfig:#}"))
+        let kubeconfig = kubeconfig(url, authority.certificate_pem(), &admin, "default");
+        self.write(name, &format!("{kubeconfig:#}"))?;
+        Ok(self.file(name))
     }
 
     pub fn write(&self, name: &str, content: &str) -> Result<()> {

@@ -113,15 +113,18 @@ fn a_foreign_secret_is_never_planned_to_be_written() {
 }
 
 #[test]
-fn an_unreadable_key_secret_is_left_alone_and_the_last_good_keys_go_on() {
+fn an_unreadable_key_secret_is_healed_from_memory_and_without_it_left_alone() {
     let mut fixture = Fixture::new();
+    let kids = fixture.ring("main", &["ES256"]);
     fixture.assess();
     let name = secret_name("main");
     fixture.secret((HOME, &name), labels::SECRET_SIGNING_KEY, &[("ring.json", "{}")]);
     let assessment = fixture.assess();
     assert_eq!(main_key(&assessment, "Ready"), "False/SecretInvalid");
     assert!(assessment.issuer("main").is_some());
-    assert!(assessment.signing_keys.is_empty());
+    let plan = &assessment.signing_keys[0];
+    assert!(plan.observed.is_some() && !plan.intact, "written over what is there");
+    assert_eq!(plan.ring.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>(), kids);
     let mut restarted = Fixture { memo: Memo::default(), ..fixture };
     let assessment = restarted.assess();
     assert_eq!(main_key(&assessment, "ResolvedRefs"), "False/SecretInvalid");
@@ -196,7 +199,135 @@ fn a_rotation_wakes_the_publisher_in_time() {
     for progress in fixture.world.sources.values_mut() {
         *progress = Progress::Synced { confirmed_at: fixture.now + 10_000 };
     }
-    assert_eq!(fixture.assess().next, Some(fixture.now + 600));
+    let longest_token_and_lead = 600 + 270;
+    assert_eq!(fixture.assess().next, Some(fixture.now + longest_token_and_lead));
+    fixture.signing_key("main", json!({"algorithm": "ES256", "rotationPeriodSeconds": 900}));
+    assert_eq!(fixture.assess().next, Some(fixture.now + 900));
+}
+
+/// Signing key and the keys in the JWKS.
+fn served(assessment: &Assessment) -> (String, Vec<String>) {
+    let keys = &assessment.issuer("main").unwrap().keys;
+    let published = keys.key_set.keys().iter().map(|key| key.kid().to_owned()).collect();
+    (keys.signers[&Algorithm::ES256].kid().to_owned(), published)
+}
+
+#[test]
+fn an_older_or_another_ring_put_in_place_changes_no_replicas_signing_key() {
+    let mut fixture = Fixture::new();
+    let newer = fixture.ring("main", &["ES256"]);
+    assert_eq!(served(&fixture.assess()), (newer[0].clone(), newer.clone()));
+    let key = ObjectKey::new(HOME, &secret_name("main"));
+    let secret = fixture.world.secrets[&key].clone();
+
+    // A backup of another ring, whose Active key nobody has in a cache.
+    let foreign = fixture.ring("main", &["ES256"]);
+    let assessment = fixture.assess();
+    let published = [vec![foreign[0].clone()], newer.clone()].concat();
+    assert_eq!(served(&assessment), (newer[0].clone(), published));
+    assert_eq!(main_key(&assessment, "Ready"), "False/SecretReplaced");
+    let plan = &assessment.signing_keys[0];
+    assert!(plan.observed.is_some() && !plan.intact, "it is written back");
+
+    // The leader's answer, and with it all is well.
+    let mut healed = plan.ring.clone();
+    healed.revision += 1;
+    fixture.put_ring("main", &healed);
+    let assessment = fixture.assess();
+    assert_eq!(main_key(&assessment, "Ready"), "True/Ready");
+    assert!(assessment.signing_keys[0].intact);
+
+    // An older revision of the same ring adds nothing at all.
+    let mut old = Arc::unwrap_or_clone(secret);
+    old.metadata.resource_version = Some("restored".into());
+    fixture.world.secrets.insert(key, Arc::new(old));
+    let assessment = fixture.assess();
+    assert_eq!(main_key(&assessment, "Ready"), "False/SecretReplaced");
+    assert_eq!(assessment.signing_keys[0].ring.keys.len(), 3);
+    assert_eq!(served(&assessment).0, newer[0]);
+}
+
+#[test]
+fn a_ring_that_no_leader_contests_for_the_lead_is_taken() {
+    let mut fixture = Fixture::new();
+    let ours = fixture.ring("main", &["ES256"]);
+    fixture.assess();
+    let theirs = fixture.ring("main", &["ES256"]);
+    for (after, signs) in [(0, &ours[0]), (269, &ours[0]), (270, &theirs[0])] {
+        let now = fixture.now + after;
+        let mut memo = std::mem::take(&mut fixture.memo);
+        let mut world = fixture.world.clone();
+        for progress in world.sources.values_mut() {
+            *progress = Progress::Synced { confirmed_at: now };
+        }
+        let assessment = assess(world, &mut memo, now);
+        fixture.memo = memo;
+        assert_eq!(&served(&assessment).0, signs, "after {after} s");
+    }
+}
+
+#[test]
+fn a_rotation_that_was_asked_for_is_said_with_its_time_until_it_has_come() {
+    for spec in [json!({"algorithm": "ES256", "rotationRequest": 1}), json!({"algorithm": "RS256"})]
+    {
+        let mut fixture = Fixture::new();
+        assert_eq!(main_key(&fixture.assess(), "Rotated"), "True/Rotated");
+        let mut ring = fixture.assess().signing_keys[0].ring.clone();
+        fixture.signing_key("main", spec);
+        let policy = fixture.assess().signing_keys[0].policy.clone();
+        let step = |ring: &mut Ring, now| {
+            while ring.step(now, &policy).needs_key {
+                let key = PrivateKey::generate(policy.algorithm, 2048).unwrap();
+                let pem = key.to_pkcs8_pem().unwrap();
+                ring.keys.push(RingKey::pending(key.kid().into(), policy.algorithm, pem, now));
+            }
+            ring.confirm(now);
+            ring.revision += 1;
+        };
+        step(&mut ring, fixture.now);
+        fixture.put_ring("main", &ring);
+        let assessment = fixture.assess();
+        let (status, reason, message) = assessment.said("SigningKey", (HOME, "main"), "Rotated");
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "RotationPending"));
+        let due = claviger_api::time::from_seconds(fixture.now + 270).0.to_string();
+        assert!(message.contains(&due), "{message}");
+        assert_eq!(main_key(&assessment, "Ready"), "True/Ready");
+        step(&mut ring, fixture.now + 270);
+        fixture.put_ring("main", &ring);
+        assert_eq!(main_key(&fixture.assess(), "Rotated"), "True/Rotated");
+    }
+}
+
+#[test]
+fn a_schedule_that_tokens_do_not_allow_is_said_with_what_to_change() {
+    let mut fixture = Fixture::new();
+    fixture.signing_key("main", json!({"algorithm": "ES256", "rotationPeriodSeconds": 900}));
+    assert_eq!(main_key(&fixture.assess(), "ScheduleFeasible"), "True/Feasible");
+    fixture.client(HOME, "app", json!({"idTokenLifetimeSeconds": 7200}));
+    let assessment = fixture.assess();
+    let (_, reason, message) = assessment.said("SigningKey", (HOME, "main"), "ScheduleFeasible");
+    assert_eq!(reason, "ImpossibleSchedule");
+    assert!(message.contains("raise rotationPeriodSeconds to 7470"), "{message}");
+    assert_eq!(assessment.signing_keys[0].policy.effective_period(), 7_470);
+}
+
+#[test]
+fn a_withdrawn_key_is_said_with_who_may_still_trust_it() {
+    let mut fixture = Fixture::new();
+    let kids = fixture.ring("main", &["ES256"]);
+    let withdrawn = "RevokedKeysWithdrawn";
+    assert_eq!(main_key(&fixture.assess(), withdrawn), "True/NothingRevoked");
+    fixture.signing_key("main", json!({"algorithm": "ES256", "revokedKeyIDs": [kids[0]]}));
+    let assessment = fixture.assess();
+    assert_eq!(main_key(&assessment, withdrawn), "False/Progressing");
+    let plan = &assessment.signing_keys[0];
+    let mut ring = plan.ring.clone();
+    ring.step(fixture.now, &plan.policy);
+    ring.revision += 1;
+    fixture.put_ring("main", &ring);
+    let (status, reason, message) = fixture.assess().said("SigningKey", (HOME, "main"), withdrawn);
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "Withdrawn"));
+    assert!(message.contains("unbounded"), "{message}");
 }
 
 #[test]

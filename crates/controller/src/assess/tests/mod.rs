@@ -168,6 +168,7 @@ impl Fixture {
                 rotation_request: 0,
                 longest_token_seconds: 600,
                 overlap: 0,
+                lead: 270,
                 revoked: BTreeSet::new(),
             };
             while ring.step(self.now, &policy).needs_key {
@@ -176,12 +177,20 @@ impl Fixture {
                 ring.keys.push(RingKey::pending(key.kid().to_owned(), algorithm, pem, self.now));
             }
         }
-        let key = (HOME, secret_name(signing_key));
-        self.secret((key.0, &key.1), labels::SECRET_SIGNING_KEY, &[]);
-        let key = ObjectKey::new(key.0, &key.1);
-        let secret = self.world.secrets.get_mut(&key).map(Arc::make_mut).unwrap();
-        secret.data = Some(ring_secret::encode(&ring));
+        ring.confirm(self.now);
+        ring.revision = 1;
+        ring.lineage.clone_from(&ring.keys[0].kid);
+        self.put_ring(signing_key, &ring);
         ring.keys.iter().map(|key| key.kid.clone()).collect()
+    }
+
+    /// A new version of a `SigningKey`'s Secret, with this ring.
+    fn put_ring(&mut self, signing_key: &str, ring: &Ring) {
+        let name = secret_name(signing_key);
+        self.secret((HOME, &name), labels::SECRET_SIGNING_KEY, &[]);
+        let key = ObjectKey::new(HOME, &name);
+        let secret = self.world.secrets.get_mut(&key).map(Arc::make_mut).unwrap();
+        secret.data = Some(ring_secret::encode(ring));
     }
 
     fn sealing_ring(&mut self) {
@@ -311,10 +320,10 @@ fn put<K>(objects: &mut Objects<K>, update: &StatusUpdate, written: fn(&K, &Valu
 fn a_world_that_nothing_confirms_mints_nothing_and_says_so() {
     let mut fixture = Fixture::new();
     let fresh = fixture.assess();
-    assert_eq!(fresh.next, Some(fixture.now + STALENESS_SECONDS));
+    assert_eq!(fresh.next, Some(fixture.now + 150));
     let keys = &fresh.issuer("main").unwrap().keys;
     assert_eq!((keys.signers.len(), keys.max_age_seconds), (1, 60));
-    fixture.now += STALENESS_SECONDS;
+    fixture.now += 150;
     let stale = fixture.assess();
     let keys = &stale.issuer("main").unwrap().keys;
     assert_eq!((keys.signers.len(), keys.max_age_seconds), (0, 0));
