@@ -391,6 +391,7 @@ async fn the_states_of_a_key_fit_into_status() -> Result<()> {
         not_after: None,
     };
     let status = SigningKeyStatus {
+        next_rotation_time: None,
         observed_generation: Some(1),
         secret_name: Some("rs256-keys".into()),
         keys: life.into_iter().map(published).collect(),

@@ -10,6 +10,7 @@ mod kubernetes_api_server;
 mod live_changes;
 mod races;
 mod replay;
+mod rotation;
 mod sign_in;
 mod tenants;
 
