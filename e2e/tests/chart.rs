@@ -279,12 +279,13 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, home, "examples/quickstart/")?;
     apply(&plane, "default", "examples/quickstart/rbac/")?;
     apply(&plane, home, "examples/tenant/issuer.yaml")?;
+    apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
     create_namespace(&plane, "team-a")?;
     apply(&plane, "team-a", "examples/tenant/client.yaml")?;
 
     let kinds = "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 9, "{listed}");
+    assert_eq!(listed.lines().count(), 10, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())
@@ -302,7 +303,7 @@ async fn the_shipped_authentication_configuration_starts_an_api_server() -> Resu
 #[test]
 fn what_the_documentation_shows_is_what_the_examples_hold() -> Result<()> {
     let mut examples = String::new();
-    for story in ["quickstart", "tenant"] {
+    for story in ["quickstart", "tenant", "auth-proxy"] {
         for entry in std::fs::read_dir(root().join("examples").join(story))? {
             let path = entry?.path();
             if path.is_file() {

@@ -3,6 +3,7 @@
 //! One story, one file, named here; `every_story_is_told` fails for a file that is not.
 
 mod api_server_away;
+mod auth_proxy;
 mod chart;
 mod custom_resources;
 mod garbage_collection;

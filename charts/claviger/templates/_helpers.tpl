@@ -44,6 +44,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not (or .Values.tls.insecureHTTP .Values.tls.secretName) -}}
 {{- fail "tls.secretName must name a Secret of type kubernetes.io/tls, or tls.insecureHTTP must be true" -}}
 {{- end -}}
+{{- if and .Values.authProxy.enabled .Values.tls.insecureHTTP -}}
+{{- fail "authProxy.enabled needs TLS: set tls.insecureHTTP to false, and tls.secretName" -}}
+{{- end -}}
 {{- if has .Release.Namespace .Values.tenantNamespaces -}}
 {{- fail (printf "tenantNamespaces must not hold the release's own namespace %s: remove it" .Release.Namespace) -}}
 {{- end -}}

@@ -169,6 +169,8 @@ reasons! {
     UpstreamRefusedCredentials,
     /// The upstream answered something that cannot be used, such as no entry at the base DN.
     UpstreamUnusable,
+    /// Claviger was started without the listener this upstream needs.
+    ListenerDisabled,
     /// The upstream has not been asked yet.
     NotProbed,
     /// Work is under way that ends by itself, such as making the first key.

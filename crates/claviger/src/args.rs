@@ -53,6 +53,10 @@ pub struct RunArgs {
     /// Serves plain HTTP: only behind something that ends TLS on the same machine or mesh.
     #[arg(long, conflicts_with_all = ["tls_cert_file", "tls_key_file"], env = "CLAVIGER_INSECURE_HTTP")]
     pub insecure_http: bool,
+    /// Address at which trusted proxies (Connectors with an authProxy) bring their users, by TLS with a
+    /// client certificate. Without it there is no such listener.
+    #[arg(long, requires = "tls_cert_file", env = "CLAVIGER_AUTH_PROXY_LISTEN")]
+    pub auth_proxy_listen: Option<SocketAddr>,
     /// Address of /metrics, /livez and /readyz.
     #[arg(long, default_value = "0.0.0.0:5558", env = "CLAVIGER_ADMIN_LISTEN")]
     pub admin_listen: SocketAddr,

@@ -5,6 +5,7 @@
 //! Secrets that [`secret_refs`] names, builds, and keeps what it got until the connector's uid,
 //! generation or Secrets change: connection pools live in it.
 
+pub mod auth_proxy;
 pub mod ldap;
 pub mod local;
 pub mod password_hash;
@@ -109,6 +110,9 @@ pub enum BuildError {
     /// CA, client certificate or key.
     #[error("tls: {0}")]
     Tls(#[from] ldap::TlsError),
+    /// The trusted proxy's certificates, names, networks or headers.
+    #[error("upstream.authProxy: {0}")]
+    AuthProxy(#[from] auth_proxy::AuthProxyError),
     /// The table of local users.
     #[error("local users: {0}")]
     LocalUsers(#[from] PasswordHashError),
@@ -125,6 +129,7 @@ impl BuildError {
             | Self::Filter { .. }
             | Self::NoUsernameAttribute
             | Self::Tls(_)
+            | Self::AuthProxy(_)
             | Self::LocalUsers(_) => Reason::InvalidSpec,
         }
     }
@@ -140,6 +145,7 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
     match &spec.upstream {
         api::Upstream::Local(_) => Vec::new(),
         api::Upstream::Ldap(upstream) => ldap::secret_refs(upstream),
+        api::Upstream::AuthProxy(upstream) => auth_proxy::secret_refs(upstream),
     }
 }
 
@@ -176,5 +182,25 @@ pub fn build(
                 probe: Some(directory),
             })
         }
+        api::Upstream::AuthProxy(upstream) => {
+            // The schema says so too; an older one would not.
+            if spec.allowed_groups.is_empty() {
+                return Err(auth_proxy::AuthProxyError::NoAllowedGroups.into());
+            }
+            Ok(Upstream {
+                login: Login::Proxy(Arc::new(auth_proxy::AuthProxy::new(upstream, resolved)?)),
+                refresh: offline(spec.offline_session_seconds),
+                probe: None,
+            })
+        }
+    }
+}
+
+/// How sessions go on whose upstream cannot be asked again.
+fn offline(seconds: i32) -> Refresh {
+    if seconds == 0 {
+        Refresh::Unsupported
+    } else {
+        Refresh::Offline { seconds: i64::from(seconds) }
     }
 }

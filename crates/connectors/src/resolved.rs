@@ -16,6 +16,8 @@ pub enum Purpose {
     BindPassword,
     /// Certificates to trust, PEM.
     CertificateAuthority,
+    /// Certificates that sign a proxy's client certificate, PEM.
+    ClientCertificateAuthority,
     /// Our own certificate chain, PEM.
     ClientCertificate,
     /// Its private key, PEM.
@@ -27,6 +29,7 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Self::BindPassword => "the bind password",
             Self::CertificateAuthority => "the CA certificates",
+            Self::ClientCertificateAuthority => "the authorities of the proxy's client certificate",
             Self::ClientCertificate => "the client certificate",
             Self::ClientKey => "the client certificate's key",
         })

@@ -65,6 +65,8 @@ pub struct Config {
     pub instance: Option<String>,
     /// How old knowledge may be.
     pub bounds: Bounds,
+    /// Whether this process listens for trusted proxies.
+    pub takes_proxies: bool,
 }
 
 /// The control plane of one replica.
@@ -104,6 +106,7 @@ impl Controller {
         .chain(namespaces.map(|namespace| Source::Secrets(namespace.clone())));
         let observations = Observations::new(&config.home, sources, Arc::clone(&clock));
         let observations = Arc::new(observations.with_bounds(config.bounds));
+        observations.update(|world| world.takes_proxies = config.takes_proxies);
         Self {
             client,
             clock,

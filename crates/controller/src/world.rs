@@ -131,6 +131,8 @@ pub struct World {
     pub home: String,
     /// How old knowledge may be.
     pub bounds: Bounds,
+    /// Whether this process listens for trusted proxies.
+    pub takes_proxies: bool,
     /// Issuers in home.
     pub issuers: Objects<OIDCIssuer>,
     /// Connectors in home.

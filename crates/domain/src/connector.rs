@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::identity::Identity;
+use crate::proxy::ProxyLogin;
 
 /// One upstream that is in service at an issuer.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Connector {
 pub enum Login {
     /// Our own form asks for name and password.
     Password(Arc<dyn PasswordLogin>),
+    /// A trusted proxy has authenticated the user, and says so at the listener made for it.
+    Proxy(Arc<dyn ProxyLogin>),
 }
 
 /// Whether an upstream can vouch for a user again after login.
@@ -43,6 +46,11 @@ pub enum Login {
 pub enum Refresh {
     /// It cannot: no refresh token is given.
     Unsupported,
+    /// It cannot, but the administrator lets sessions go on without its word.
+    Offline {
+        /// Seconds after sign-in.
+        seconds: i64,
+    },
     /// Answered from memory; asked at every refresh.
     Memory(Arc<dyn Recheck>),
     /// Asked over the network, no more often than `interval_seconds`.
@@ -144,6 +152,8 @@ pub struct IdentityPolicy {
     /// Groups of which the user must be in at least one (compared before the prefix is added).
     /// Empty admits everybody.
     pub allowed_groups: BTreeSet<String>,
+    /// Whether groups outside `allowed_groups` are dropped: for upstreams whose word nobody checks.
+    pub only_allowed_groups: bool,
     /// Put before every group name.
     pub group_prefix: String,
     /// Mail domains admitted, lower case. Empty admits every domain.
@@ -176,10 +186,12 @@ impl IdentityPolicy {
         if !self.email_domains.is_empty() && !self.email_admitted(&identity) {
             return Err(PolicyError::EmailDomainNotAllowed);
         }
-        if !self.allowed_groups.is_empty()
-            && !identity.groups.iter().any(|g| self.allowed_groups.contains(g))
-        {
+        let must_be_in_one = !self.allowed_groups.is_empty() || self.only_allowed_groups;
+        if must_be_in_one && !identity.groups.iter().any(|g| self.allowed_groups.contains(g)) {
             return Err(PolicyError::NotInAllowedGroups);
+        }
+        if self.only_allowed_groups {
+            identity.groups.retain(|group| self.allowed_groups.contains(group));
         }
         if !self.group_prefix.is_empty() {
             for group in &mut identity.groups {

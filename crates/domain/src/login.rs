@@ -15,13 +15,15 @@ use thiserror::Error;
 
 use crate::client::Client;
 use crate::code::{CODE_SECONDS, Code, LoginGrant, MAX_CODE_LENGTH, digest_of};
-use crate::connector::{Authenticated, Connector, Login, LoginError};
+use crate::connector::{Authenticated, Connector, Login, LoginError, Refresh};
 use crate::flow::{FLOW_SECONDS, Flow};
 use crate::grants::authorization_code::{new_session, payload_of};
 use crate::issue::{self, IssueError, Subject};
 use crate::issuer::{ClientEntry, Issuer};
+use crate::offline;
 use crate::ports::{AuditEvent, NewSession, SessionState, StoreError};
 use crate::provider::Provider;
+use crate::proxy::{ProxyError, ProxyRequest};
 use crate::session::{self, UpstreamState};
 
 /// What comes of a sign-in.
@@ -61,6 +63,9 @@ pub enum StepError {
     /// The upstream or the session store is away: try again later.
     #[error("temporarily unavailable: {0}")]
     Unavailable(String),
+    /// The request of a trusted proxy is not as it must be.
+    #[error("{0}")]
+    Proxy(#[from] ProxyError),
     /// The consent form is not the one we sent, or too old.
     #[error("this sign-in has expired")]
     Expired,
@@ -114,7 +119,7 @@ pub async fn with_password(
     if username.is_empty() || password.expose_secret().is_empty() {
         return Err(refused("EmptyCredentials"));
     }
-    let Login::Password(upstream) = &connector.login;
+    let Login::Password(upstream) = &connector.login else { return Err(StepError::NoConnector) };
     match upstream.authenticate(username, password).await {
         Ok(authenticated) => {
             authenticated_at(provider, issuer, flow, connector, authenticated).await
@@ -123,6 +128,36 @@ pub async fn with_password(
         Err(error) => {
             tracing::warn!(connector = connector.name, %error, "sign-in could not be checked");
             Err(StepError::Unavailable("the directory behind this sign-in cannot be used".into()))
+        }
+    }
+}
+
+/// A sign-in by the word of a trusted proxy at the connector of this name. Only the listener made
+/// for proxies may call it.
+///
+/// # Errors
+/// [`StepError`].
+pub async fn with_proxy(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    connector: &str,
+    request: &ProxyRequest<'_>,
+) -> Result<Outcome, StepError> {
+    let connector = connector_of(issuer, flow, connector)?;
+    let Login::Proxy(upstream) = &connector.login else { return Err(StepError::NoConnector) };
+    match upstream.authenticate(request, provider.clock.now()) {
+        Ok(authenticated) => {
+            authenticated_at(provider, issuer, flow, connector, authenticated).await
+        }
+        Err(error) => {
+            provider.audit.record(&AuditEvent::LoginRefused {
+                client: &flow.client_id,
+                connector: &connector.name,
+                reason: error.reason(),
+            });
+            tracing::warn!(connector = connector.name, %error, "a proxy's request was refused");
+            Err(error.into())
         }
     }
 }
@@ -165,7 +200,10 @@ async fn authenticated_at(
         identity,
         upstream: UpstreamState {
             connector_uid: connector.uid.clone(),
-            data: authenticated.data,
+            data: match connector.refresh {
+                Refresh::Offline { .. } => offline::data_of(&connector.policy),
+                _ => authenticated.data,
+            },
             checked_at: now,
         },
         scopes: flow.scopes.clone(),

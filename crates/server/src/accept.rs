@@ -1,16 +1,21 @@
 //! The accept loop: TLS, HTTP/1.1 and HTTP/2, and a limit on everything a stranger could hold open.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
 use axum::http::StatusCode;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -18,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::app::App;
@@ -59,7 +65,17 @@ const MAX_STREAMS: u32 = 100;
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown`, then lets requests under way finish within the drain limit.
+/// The other end of a connection; every request carries it as an extension.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its address, as the socket says.
+    pub address: IpAddr,
+    /// The certificates it showed and the handshake proved, leaf first.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+/// Serves everything but the word of trusted proxies until `shutdown`, then lets requests under way
+/// finish within the drain limit.
 ///
 /// # Errors
 /// Never at present: failed accepts are logged and tried again.
@@ -70,10 +86,34 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
+    accept(listener, tls, app.router(), limits, shutdown).await
+}
+
+/// Serves the word of trusted proxies, and nothing else, until `shutdown`, as [`serve`] does. `tls` is
+/// [`crate::tls::Certificates::proxy_config`].
+///
+/// # Errors
+/// Never at present.
+pub async fn serve_proxies(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    app: App,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    accept(listener, Some(tls), app.proxy_router(), limits, shutdown).await
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let server = Server {
         http: http(&limits),
-        router: app
-            .router()
+        router: router
             .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, limits.request)),
         tls: tls.map(TlsAcceptor::from),
         limits,
@@ -90,11 +130,11 @@ pub async fn serve(
         tokio::select! {
             () = shutdown.cancelled() => break,
             (permit, accepted) = accepted => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
                     let server = server.clone();
                     let watcher = graceful.watcher();
                     connections.spawn(async move {
-                        server.connection(stream, watcher).await;
+                        server.connection((stream, address.ip()), watcher).await;
                         drop(permit);
                     });
                 }
@@ -138,16 +178,22 @@ struct Server {
 }
 
 impl Server {
-    async fn connection(&self, stream: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+    async fn connection(&self, (stream, address): (TcpStream, IpAddr), watcher: Watcher) {
         if stream.set_nodelay(true).is_err() {
             return; // gone already
         }
         match &self.tls {
-            None => self.speak(stream, false, watcher).await,
+            None => {
+                let peer = Peer { address, certificates: Vec::new() };
+                self.speak(stream, false, peer, watcher).await;
+            }
             Some(acceptor) => match timeout(self.limits.handshake, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    self.speak(stream, is_http2, watcher).await;
+                    let session = stream.get_ref().1;
+                    let is_http2 = session.alpn_protocol() == Some(b"h2");
+                    let shown = session.peer_certificates().unwrap_or_default();
+                    let certificates = shown.iter().map(|der| der.clone().into_owned()).collect();
+                    self.speak(stream, is_http2, Peer { address, certificates }, watcher).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -157,15 +203,17 @@ impl Server {
 
     /// ALPN says which HTTP it is. Left to guess, `Builder` would wait for ever for the first bytes
     /// of a peer that says nothing: its header timeout begins only when it has guessed.
-    async fn speak<S>(
-        &self,
-        stream: S,
-        is_http2: bool,
-        watcher: hyper_util::server::graceful::Watcher,
-    ) where
+    async fn speak<S>(&self, stream: S, is_http2: bool, peer: Peer, watcher: Watcher)
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = TowerToHyperService::new(self.router.clone());
+        let peer = Arc::new(peer);
+        let with_peer = move |request: hyper::Request<Incoming>| {
+            let mut request: Request = request.map(Body::new);
+            request.extensions_mut().insert(Arc::clone(&peer));
+            request
+        };
+        let service = TowerToHyperService::new(self.router.clone().map_request(with_peer));
         let http = self.http.clone();
         let http = if is_http2 { http.http2_only() } else { http.http1_only() };
         let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();

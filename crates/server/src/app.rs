@@ -53,11 +53,20 @@ impl App {
         &self.throttle
     }
 
-    /// Everything that is served.
+    /// Everything that is served, but the word of trusted proxies.
     pub fn router(self) -> Router {
         let inner = issuer_routes(self.clone());
-        Router::new()
-            .route("/healthz", get(|| async { "ok\n" }))
+        self.outer(Router::new().route("/healthz", get(|| async { "ok\n" })), inner)
+    }
+
+    /// What the listener for trusted proxies serves: one path.
+    pub fn proxy_router(self) -> Router {
+        let inner = proxy_routes(self.clone());
+        self.outer(Router::new(), inner)
+    }
+
+    fn outer(self, routes: Router<Self>, inner: Router) -> Router {
+        routes
             .fallback(move |State(app): State<Self>, request: Request| {
                 let inner = inner.clone();
                 async move { to_issuer(&app, inner, request).await }
@@ -86,12 +95,22 @@ fn issuer_routes(app: App) -> Router {
         .route("/choose", get(endpoint::choose::show))
         .route("/auth/{connector}", get(endpoint::login::redirect))
         .route("/auth/{connector}/login", get(endpoint::login::show).post(endpoint::login::submit))
+        .route("/callback/{connector}", get(endpoint::callback::not_here))
         .route("/approval", post(endpoint::approval::submit))
         .route("/token", post(endpoint::token::exchange))
         .route("/userinfo", get(endpoint::userinfo::by_header).post(endpoint::userinfo::by_body))
         .route("/static/{name}", get(endpoint::asset::show))
         .route("/robots.txt", get(|| async { "User-agent: *\nDisallow: /\n" }))
         .fallback(endpoint::home::not_found)
+        .layer(from_fn_with_state(app.clone(), observe))
+        .with_state(app)
+}
+
+/// The one route that believes headers about a user.
+fn proxy_routes(app: App) -> Router {
+    Router::new()
+        .route("/callback/{connector}", get(endpoint::callback::by_proxy))
+        .fallback(endpoint::callback::nothing_else)
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)
 }

@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! accept (TLS, limits) → app: host and path choose the issuer → endpoint::<name> → domain → page or JSON
+//! accept (client certificate demanded) → app: the same → endpoint::callback alone → domain → page
 //! ```
 //! What always holds: one read of the Snapshot per request; nothing here decides, it parses, asks the
 //! domain and renders; every page works without scripts; every answer that carries a secret is
-//! `no-store`; nothing a client sends can make it panic or wait for ever.
+//! `no-store`; nothing a client sends can make it panic or wait for ever; what a proxy says of a user
+//! is read on the listener for proxies and nowhere else.
 
 pub mod accept;
 pub mod app;
+mod client_certificate;
 mod cookies;
 mod cors;
 mod endpoint;
@@ -17,6 +20,6 @@ mod page;
 mod throttle;
 pub mod tls;
 
-pub use accept::{Limits, serve};
+pub use accept::{Limits, serve, serve_proxies};
 pub use app::App;
 pub use metrics::Metrics;

@@ -13,14 +13,19 @@ use arc_swap::ArcSwap;
 use claviger_domain::Snapshot;
 use claviger_domain::issuer::TlsIdentity;
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
+
+use crate::client_certificate::ProxyVerifier;
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(10);
@@ -94,13 +99,35 @@ impl Certificates {
     /// [`TlsError::Rustls`].
     pub fn server_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
+        self.config(WebPkiClientVerifier::no_client_auth(), provider).map(Arc::new)
+    }
+
+    /// The same for the listener of trusted proxies: a client certificate is demanded, of whichever
+    /// connector's authority. No handshake is shortened, for a resumed one would not ask again.
+    ///
+    /// # Errors
+    /// [`TlsError::Rustls`].
+    pub fn proxy_config(self: &Arc<Self>) -> Result<Arc<ServerConfig>, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = ProxyVerifier::new(Arc::clone(&self.snapshot), &provider);
+        let mut config = self.config(Arc::new(verifier), provider)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+
+    fn config(
+        self: &Arc<Self>,
+        verifier: Arc<dyn ClientCertVerifier>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<ServerConfig, TlsError> {
         let resolver = Arc::clone(self);
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(verifier)
             .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(config)
     }
 
     /// Looks at the files every ten seconds until `shutdown`.

@@ -36,8 +36,10 @@ pub mod process;
 pub mod proxy;
 pub mod relying_party;
 pub mod replica;
+pub mod reverse_proxy;
 pub mod scene;
 pub mod slapd;
+pub mod trusted_proxy;
 
 pub use audit::{AuditLog, AuditMark, AuditedRequest};
 pub use browser::{Browser, Login};
@@ -56,5 +58,7 @@ pub use process::Supervised;
 pub use proxy::{Conduct, Fault, Proxy};
 pub use relying_party::RelyingParty;
 pub use replica::Replica;
+pub use reverse_proxy::ReverseProxy;
 pub use scene::{Directory, Scene, Setup};
 pub use slapd::Slapd;
+pub use trusted_proxy::TrustedProxy;

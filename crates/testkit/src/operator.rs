@@ -31,6 +31,7 @@ pub struct Serving {
     address: Ipv4Addr,
     port: Arc<PortLease>,
     admin_port: PortLease,
+    proxy_port: PortLease,
     certificate: PathBuf,
     key: PathBuf,
     flags: Vec<String>,
@@ -78,9 +79,18 @@ impl Serving {
         let certificate = folder.join(format!("tls-{name}.crt"));
         let key = folder.join(format!("tls-{name}.key"));
         authority.server(&["localhost"], &[IpAddr::V4(address)])?.save(&certificate, &key)?;
-        let admin_port = PortLease::take()?;
-        let (flags, api_server) = (Vec::new(), None);
-        Ok(Self { name, host, address, port, admin_port, certificate, key, flags, api_server })
+        Ok(Self {
+            name,
+            host,
+            address,
+            port,
+            admin_port: PortLease::take()?,
+            proxy_port: PortLease::take()?,
+            certificate,
+            key,
+            flags: Vec::new(),
+            api_server: None,
+        })
     }
 
     /// More flags for `claviger run`.
@@ -122,6 +132,11 @@ impl Serving {
         format!("http://127.0.0.1:{}", self.admin_port.port())
     }
 
+    /// Address of the listener for trusted proxies.
+    pub fn proxy_address(&self) -> SocketAddr {
+        (self.address, self.proxy_port.port()).into()
+    }
+
     /// The certificate and key files it serves.
     pub fn certificate_files(&self) -> (&Path, &Path) {
         (&self.certificate, &self.key)
@@ -152,6 +167,7 @@ impl Operator {
             .arg("--tls-key-file")
             .arg(&serving.key)
             .args(["--listen", &serving.place().1.to_string()])
+            .args(["--auth-proxy-listen", &serving.proxy_address().to_string()])
             .args(["--admin-listen", &format!("127.0.0.1:{}", serving.admin_port.port())])
             .args(["--identity", serving.name()])
             .args(&serving.flags);

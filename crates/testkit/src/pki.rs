@@ -83,6 +83,21 @@ impl CertificateAuthority {
         self.sign(parameters)
     }
 
+    /// A client certificate with these subject alternative names: URIs where they hold `://`, else DNS
+    /// names.
+    pub fn client_named(&self, names: &[&str]) -> Result<CertifiedKey> {
+        let mut parameters = CertificateParams::default();
+        for name in names {
+            let text = name.to_string().try_into().context("failed to use a name")?;
+            let is_uri = name.contains("://");
+            let name = if is_uri { SanType::URI(text) } else { SanType::DnsName(text) };
+            parameters.subject_alt_names.push(name);
+        }
+        parameters.distinguished_name.push(DnType::CommonName, "client");
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(parameters)
+    }
+
     /// A client certificate that a kube-apiserver reads as `user` in `groups`.
     ///
     /// Made by `openssl`: rcgen's names hold one organization at most, and each group is one.

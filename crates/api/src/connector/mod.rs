@@ -3,6 +3,7 @@
 //! A new upstream is one file here, one variant of [`Upstream`], and its name in the rule that
 //! lists the variants (a test compares them).
 
+pub mod auth_proxy;
 pub mod ldap;
 pub mod local;
 
@@ -11,6 +12,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use auth_proxy::AuthProxyUpstream;
 pub use ldap::LdapUpstream;
 pub use local::LocalUpstream;
 
@@ -49,8 +51,14 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.authProxy)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, authProxy"),
+    validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
+        .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
+    validation = Rule::new("self.offlineSessionSeconds == 0 || has(self.upstream.authProxy)")
+        .message("offlineSessionSeconds is for upstreams that cannot be asked again (authProxy): remove it, local and ldap are asked at refresh"),
+    validation = Rule::new("self.offlineSessionSeconds == 0 || self.offlineSessionSeconds >= 600")
+        .message("offlineSessionSeconds must be 0 (no refresh token) or at least 600"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectorSpec {
@@ -58,12 +66,13 @@ pub struct ConnectorSpec {
     #[schemars(length(min = 1, max = 64))]
     pub display_name: String,
 
-    /// The upstream: exactly one of local (LocalUser objects) and ldap.
+    /// The upstream: exactly one of local (LocalUser objects), ldap and authProxy.
     pub upstream: Upstream,
 
     /// Groups (up to 256, as the upstream names them, without `groupPrefix`) of which a user must
     /// be in at least one, at sign-in and at every refresh, whatever scopes the client asks for.
-    /// Default: everybody is admitted.
+    /// Default: everybody is admitted. An authProxy needs it, and no other group of its users gets
+    /// into tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -97,6 +106,13 @@ pub struct ConnectorSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 86_400))]
     pub recheck_interval_seconds: i32,
+
+    /// For upstreams that cannot be asked again (authProxy): how long after sign-in, in seconds, a
+    /// client may refresh without the upstream's word. 0 (default): no refresh token. Else 600 to
+    /// 604800. A user who is removed upstream keeps access for as long.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub offline_session_seconds: i32,
 }
 
 /// Where users come from: exactly one.
@@ -107,6 +123,8 @@ pub enum Upstream {
     Local(LocalUpstream),
     /// An LDAP directory.
     Ldap(Box<LdapUpstream>),
+    /// A trusted proxy that names the user in headers.
+    AuthProxy(Box<AuthProxyUpstream>),
 }
 
 impl Upstream {
@@ -115,6 +133,7 @@ impl Upstream {
         match self {
             Self::Local(_) => "local",
             Self::Ldap(_) => "ldap",
+            Self::AuthProxy(_) => "authProxy",
         }
     }
 }

@@ -3,9 +3,15 @@
 
 use serde_json::{Value, json};
 
-use super::{Table, bad, good};
+use super::{Table, bad, changed, good};
 
-const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap";
+const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, authProxy";
+const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
+                            as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
+const NEEDS_GROUPS: &str = "upstream.authProxy needs allowedGroups: its word is not checked, so \
+                            list the groups it may speak for";
+const OFFLINE: &str = "offlineSessionSeconds is for upstreams that cannot be asked again \
+                       (authProxy): remove it, local and ldap are asked at refresh";
 const LDAPS: &str =
     "tls.mode LDAPS needs ldaps:// urls: change the urls, or set tls.mode to StartTLS";
 const NOT_LDAPS: &str = "tls.mode StartTLS and Plaintext need ldap:// urls: change the urls, or \
@@ -28,6 +34,29 @@ pub fn table() -> Table {
         }),
         good: vec![
             good("local", json!({"upstream": {"ldap": null, "local": {}}})),
+            good("a trusted proxy", proxy(&json!({}))),
+            good(
+                "a trusted proxy with everything",
+                proxy(&json!({
+                    "allowedClientNames": ["proxy.example.com", "spiffe://example.com/proxy"],
+                    "allowedSourceCIDRs": ["10.0.0.0/8", "2001:db8::/32"],
+                    "headers": {
+                        "user": "Remote-User",
+                        "userID": "X-Remote-User-Id",
+                        "email": "X-Remote-User-Email",
+                        "emailVerified": "X-Remote-User-Email-Verified",
+                        "preferredUsername": "X-Remote-User-Login",
+                        "name": "X-Remote-User-Name",
+                        "groups": "X-Remote-Group",
+                        "groupsSeparator": "|",
+                    },
+                    "staticGroups": ["staff"],
+                })),
+            ),
+            good(
+                "a trusted proxy with sessions that go on",
+                changed(&proxy(&json!({})), &json!({"offlineSessionSeconds": 600})),
+            ),
             good(
                 "plain text when asked for",
                 ldap(&json!({
@@ -86,13 +115,74 @@ pub fn table() -> Table {
                 }),
             ),
         ],
-        bad: upstreams().into_iter().chain(directories()).chain(policies()).collect(),
+        bad: [upstreams(), directories(), proxies(), policies()].into_iter().flatten().collect(),
         bad_updates: vec![],
     }
 }
 
 fn ldap(change: &Value) -> Value {
     json!({"upstream": {"ldap": change}})
+}
+
+/// The base with a trusted proxy instead.
+fn proxy(change: &Value) -> Value {
+    let upstream = json!({
+        "clientCASecretRef": {"name": "proxy", "key": "ca.crt"},
+        "allowedClientNames": ["proxy.example.com"],
+    });
+    json!({
+        "allowedGroups": ["staff"],
+        "upstream": {"ldap": null, "authProxy": changed(&upstream, change)},
+    })
+}
+
+fn proxies() -> Vec<super::Bad> {
+    let names = |name: &str| proxy(&json!({"allowedClientNames": [name]}));
+    vec![
+        bad(
+            "a proxy that may speak for every group",
+            changed(&proxy(&json!({})), &json!({"allowedGroups": null})),
+            NEEDS_GROUPS,
+        ),
+        bad(
+            "a proxy with an empty list of groups",
+            changed(&proxy(&json!({})), &json!({"allowedGroups": []})),
+            NEEDS_GROUPS,
+        ),
+        bad("a wildcard for a proxy", names("*.example.com"), CLIENT_NAMES),
+        bad("a proxy in capitals", names("Proxy.example.com"), CLIENT_NAMES),
+        bad("a distinguished name for a proxy", names("CN=proxy"), CLIENT_NAMES),
+        bad(
+            "any client certificate",
+            proxy(&json!({"allowedClientNames": []})),
+            "should have at least 1 items",
+        ),
+        bad(
+            "an address range without length",
+            proxy(&json!({"allowedSourceCIDRs": ["10.0.0.0"]})),
+            "allowedSourceCIDRs must be networks in CIDR form, such as 10.0.0.0/8 or 2001:db8::/32",
+        ),
+        bad(
+            "a header with underscores",
+            proxy(&json!({"headers": {"user": "X_Remote_User"}})),
+            "should match",
+        ),
+        bad(
+            "sessions of a directory that go on unasked",
+            json!({"offlineSessionSeconds": 3600}),
+            OFFLINE,
+        ),
+        bad(
+            "sessions that go on for a minute",
+            changed(&proxy(&json!({})), &json!({"offlineSessionSeconds": 60})),
+            "offlineSessionSeconds must be 0 (no refresh token) or at least 600",
+        ),
+        bad(
+            "sessions that go on for a month",
+            changed(&proxy(&json!({})), &json!({"offlineSessionSeconds": 2_592_000})),
+            "should be less than or equal to 604800",
+        ),
+    ]
 }
 
 fn upstreams() -> Vec<super::Bad> {

@@ -1,5 +1,6 @@
 //! `claviger run`: wires the control plane to the server, and ends when any part of it does.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use claviger_server::{App, Limits, Metrics};
 use claviger_store::{GarbageCollector, KubeSessions, RevokedSessions, request_path_client};
 use kube::Client;
 use prometheus::Registry;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -61,6 +63,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             tenant_namespaces: args.tenant_namespaces.iter().cloned().collect(),
             instance: Some(identity.clone()),
             bounds: bounds(&args.bounds),
+            takes_proxies: args.auth_proxy_listen.is_some(),
         },
         Arc::clone(&clock),
         leadership.clone(),
@@ -206,6 +209,10 @@ async fn serve_issuers(
                 polling.await;
                 Ok(())
             });
+            if let Some(address) = args.auth_proxy_listen {
+                let config = certificates.proxy_config()?;
+                serve_proxies(tasks, address, config, app.clone(), shutdown).await?;
+            }
             Some(certificates.server_config()?)
         }
         _ => None,
@@ -217,6 +224,26 @@ async fn serve_issuers(
             .context("the OpenID Connect listener ended")
     });
     tracing::info!(address = %args.listen, "serving OpenID Connect");
+    Ok(())
+}
+
+async fn serve_proxies(
+    tasks: &mut Tasks,
+    address: SocketAddr,
+    tls: Arc<ServerConfig>,
+    app: App,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on {address}"))?;
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move {
+        claviger_server::serve_proxies(listener, tls, app, Limits::default(), shutdown)
+            .await
+            .context("the listener for trusted proxies ended")
+    });
+    tracing::info!(%address, "taking the word of trusted proxies");
     Ok(())
 }
 

@@ -102,6 +102,13 @@ fn assess_one(
         }
     }
     let spec = &connector.spec;
+    if matches!(spec.upstream, Upstream::AuthProxy(_)) && !world.takes_proxies {
+        findings.unready(
+            Reason::ListenerDisabled,
+            "nothing listens for trusted proxies: start Claviger with --auth-proxy-listen (in the chart, \
+             authProxy.enabled: true)",
+        );
+    }
     let connector_in_service = upstream.filter(|_| findings.is_in_service()).map(|upstream| {
         Arc::new(DomainConnector {
             uid: connector.uid().unwrap_or_default(),
@@ -109,6 +116,7 @@ fn assess_one(
             display_name: spec.display_name.clone(),
             policy: IdentityPolicy {
                 allowed_groups: spec.allowed_groups.iter().cloned().collect(),
+                only_allowed_groups: matches!(spec.upstream, Upstream::AuthProxy(_)),
                 group_prefix: spec.group_prefix.clone().unwrap_or_default(),
                 email_domains: spec.email_domains.iter().map(|d| d.to_lowercase()).collect(),
             },

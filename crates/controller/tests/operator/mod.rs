@@ -232,6 +232,7 @@ impl Stage {
             home: self.home.clone(),
             tenant_namespaces: BTreeSet::from([self.tenant.clone()]),
             instance: Some("test".into()),
+            takes_proxies: true,
         };
         let (leadership, led) = watch::channel(leads);
         let controller = Controller::new(client, config, Arc::new(Wall), led);

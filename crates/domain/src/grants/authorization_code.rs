@@ -18,6 +18,7 @@ use crate::code::{Code, LoginGrant, digest_of};
 use crate::connector::Connector;
 use crate::issue::{self, Subject};
 use crate::issuer::Issuer;
+use crate::offline;
 use crate::ports::{
     Activation, AuditEvent, NewSession, RevocationReason, SessionState, StoreError, StoredSession,
 };
@@ -95,10 +96,11 @@ pub(crate) fn payload_of(
     let (code_digest, now) = redeemed;
     let lifetimes = &client.lifetimes;
     let scopes = ScopeSet::parse(&grant.scopes).unwrap_or_default();
-    let lifetime = if may_refresh(issuer, client, connector, &scopes) {
-        lifetimes.refresh_absolute
+    let absolute_expiry = if may_refresh(issuer, client, connector, &scopes) {
+        let end = now.saturating_add(lifetimes.refresh_absolute);
+        offline::end(connector, grant.auth_time, end)
     } else {
-        lifetimes.access_token.max(lifetimes.id_token)
+        now.saturating_add(lifetimes.access_token.max(lifetimes.id_token))
     };
     Payload {
         identity: grant.identity.clone(),
@@ -107,7 +109,7 @@ pub(crate) fn payload_of(
         scopes: grant.scopes.clone(),
         nonce: grant.nonce.clone(),
         auth_time: grant.auth_time,
-        absolute_expiry: now.saturating_add(lifetime),
+        absolute_expiry,
         code_digest,
     }
 }

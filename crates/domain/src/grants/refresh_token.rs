@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! MAC, expiry, connector tag ── bad ─→ refused, no request
-//!   │ upstream's answer is certain ─→ PATCH (generation n → n+1), then ask memory
+//!   │ upstream's answer is certain ─→ PATCH (generation n → n+1), then ask memory or the session
 //!   │ any other                    ─→ GET, ask upstream if due, decide everything, PATCH
 //!   └ PATCH refused or its answer lost ─→ GET decides: honest retry · reuse (revoked) · over · 503
 //! ```
@@ -21,6 +21,7 @@ use crate::connector::{Authenticated, Connector, ConnectorData, Recheck, Recheck
 use crate::identity::Identity;
 use crate::issue::{self, Subject};
 use crate::issuer::Issuer;
+use crate::offline;
 use crate::ports::{AuditEvent, RevocationReason, Rotation, StoreError, StoredSession};
 use crate::provider::Provider;
 use crate::refresh_token::{Binding, RefreshToken, connector_tag};
@@ -56,12 +57,19 @@ pub async fn refresh(
     match &refreshing.connector.refresh {
         Refresh::Unsupported => Err(invalid()),
         // A scope that exceeds the grant must not cost the token: look first.
-        Refresh::Memory(recheck) if recheck.is_certain() && requested.is_none() => {
-            refreshing.rotate_then_ask(recheck.as_ref()).await
+        Refresh::Offline { .. } if requested.is_none() => {
+            refreshing.rotate_then_ask(Authority::SignIn).await
         }
-        Refresh::Memory(recheck) => refreshing.ask_then_rotate(recheck.as_ref(), 0).await,
+        Refresh::Offline { .. } => refreshing.ask_then_rotate(Authority::SignIn, 0).await,
+        Refresh::Memory(recheck) if recheck.is_certain() && requested.is_none() => {
+            refreshing.rotate_then_ask(Authority::Upstream(recheck.as_ref())).await
+        }
+        Refresh::Memory(recheck) => {
+            refreshing.ask_then_rotate(Authority::Upstream(recheck.as_ref()), 0).await
+        }
         Refresh::Upstream { recheck, interval_seconds } => {
-            refreshing.ask_then_rotate(recheck.as_ref(), *interval_seconds).await
+            let upstream = Authority::Upstream(recheck.as_ref());
+            refreshing.ask_then_rotate(upstream, *interval_seconds).await
         }
     }
 }
@@ -78,6 +86,15 @@ fn connector_of(issuer: &Issuer, token: &RefreshToken) -> Result<Arc<Connector>,
     Err(invalid())
 }
 
+/// Whose word about the user counts at a refresh.
+#[derive(Clone, Copy)]
+enum Authority<'u> {
+    /// The upstream's, asked again.
+    Upstream(&'u dyn Recheck),
+    /// What was said at sign-in: the connector cannot be asked again.
+    SignIn,
+}
+
 struct Refreshing<'a> {
     provider: &'a Provider,
     issuer: &'a Issuer,
@@ -90,14 +107,14 @@ struct Refreshing<'a> {
 
 impl Refreshing<'_> {
     /// For upstreams whose answer is certain: one request in all.
-    async fn rotate_then_ask(&self, recheck: &dyn Recheck) -> Result<TokenResponse, TokenError> {
+    async fn rotate_then_ask(&self, who: Authority<'_>) -> Result<TokenResponse, TokenError> {
         let expires_at = self.now.saturating_add(self.client.lifetimes.refresh_idle);
         let session = match self.rotate(expires_at, None).await {
             Ok(session) => session,
             Err(error) => self.settle(error).await?,
         };
         let mut payload = self.open(&session)?;
-        let authenticated = self.ask(recheck, &payload).await?;
+        let authenticated = self.ask(who, &payload).await?;
         payload.identity = self.admit(authenticated).await?.0;
         let scopes = self.scopes(&payload)?;
         self.respond(&session, &payload, &scopes)
@@ -106,7 +123,7 @@ impl Refreshing<'_> {
     /// For remote upstreams, and wherever a refusal must cost nothing: read, decide, then rotate.
     async fn ask_then_rotate(
         &self,
-        recheck: &dyn Recheck,
+        who: Authority<'_>,
         interval: i64,
     ) -> Result<TokenResponse, TokenError> {
         let session = self.read().await?;
@@ -116,10 +133,13 @@ impl Refreshing<'_> {
         }
         let mut payload = self.open(&session)?;
         if self.now.saturating_sub(payload.upstream.checked_at) >= interval {
-            let authenticated = self.ask(recheck, &payload).await?;
+            let authenticated = self.ask(who, &payload).await?;
             let (identity, data) = self.admit(authenticated).await?;
             payload.identity = identity;
-            payload.upstream.data = data;
+            payload.upstream.data = match who {
+                Authority::Upstream(_) => data,
+                Authority::SignIn => offline::data_of(&self.connector.policy),
+            };
             payload.upstream.checked_at = self.now;
         }
         self.check_groups(&payload).await?;
@@ -198,8 +218,10 @@ impl Refreshing<'_> {
     }
 
     fn open(&self, session: &StoredSession) -> Result<Payload, TokenError> {
-        let payload = Payload::open(self.issuer, &session.name, &session.payload, self.now)
+        let mut payload = Payload::open(self.issuer, &session.name, &session.payload, self.now)
             .map_err(|_| invalid())?;
+        payload.absolute_expiry =
+            offline::end(&self.connector, payload.auth_time, payload.absolute_expiry);
         let ours = payload.client_uid == self.client.uid
             && payload.upstream.connector_uid == self.connector.uid
             && self.now < payload.absolute_expiry;
@@ -209,9 +231,10 @@ impl Refreshing<'_> {
     /// Asks the upstream; a verdict against the user ends the session.
     async fn ask(
         &self,
-        recheck: &dyn Recheck,
+        who: Authority<'_>,
         payload: &Payload,
     ) -> Result<Authenticated, TokenError> {
+        let Authority::Upstream(recheck) = who else { return Ok(offline::as_reported(payload)) };
         let known = Identity { groups: Vec::new(), ..payload.identity.clone() };
         match recheck.recheck(&known, payload.upstream.data.as_ref()).await {
             Ok(authenticated) if authenticated.identity.user_id == known.user_id => {

@@ -5,5 +5,6 @@
 
 mod authorization_code;
 mod login;
+mod offline;
 mod refresh_token;
 mod rig;

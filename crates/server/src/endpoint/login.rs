@@ -66,6 +66,10 @@ pub async fn redirect(
                 let path = format!("{}/auth/{}/login", issuer.url.path(), connector.name);
                 Redirect::to(&format!("{path}?{}", FlowQuery::of(&flow))).into_response()
             }
+            Login::Proxy(_) => {
+                let path = format!("{}/callback/{}", issuer.url.path(), connector.name);
+                Redirect::to(&format!("{path}?{}", FlowQuery::of(&flow))).into_response()
+            }
         },
         Err(error) => refusal(&issuer, &error),
     }
@@ -156,7 +160,9 @@ fn form(
         Ok(found) => found,
         Err(error) => return refusal(issuer, &error),
     };
-    let Login::Password(password) = &connector.login;
+    let Login::Password(password) = &connector.login else {
+        return refusal(issuer, &StepError::NoConnector);
+    };
     let has_choice = issuer.connectors_for(client).nth(1).is_some();
     let page = LoginPage {
         frame: Frame::of(issuer),

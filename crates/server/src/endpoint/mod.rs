@@ -3,6 +3,7 @@
 pub mod approval;
 pub mod asset;
 pub mod authorize;
+pub mod callback;
 pub mod choose;
 pub mod discovery;
 pub mod home;

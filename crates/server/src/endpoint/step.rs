@@ -106,7 +106,14 @@ fn in_words(scope: &str) -> &str {
 
 /// The page for a step that did not happen; `InvalidCredentials` never comes here.
 pub fn refusal(issuer: &Issuer, error: &StepError) -> Response {
+    let said;
     let (status, heading, message) = match error {
+        StepError::Proxy(error) => {
+            said = format!("Tell whoever runs the proxy in front of this sign-in: {error}.");
+            let status =
+                if error.is_about_peer() { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
+            (status, "The proxy's word is not taken", said.as_str())
+        }
         StepError::InvalidCredentials => {
             (StatusCode::UNAUTHORIZED, "Not signed in", "Name or password is wrong.")
         }

@@ -9,6 +9,8 @@ mod documents;
 #[cfg(test)]
 mod login_form;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod sealed_blobs;

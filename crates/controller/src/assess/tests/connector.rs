@@ -192,3 +192,82 @@ fn of_two_users_with_one_address_or_id_the_oldest_has_it() {
         assert_eq!(rows.iter().filter(|user| user.row.is_some()).count(), 1);
     }
 }
+
+fn with_proxy() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.world.takes_proxies = true;
+    fixture.connector(
+        "proxy",
+        json!({
+            "displayName": "Proxy",
+            "allowedGroups": ["staff"],
+            "upstream": {"authProxy": {
+                "clientCASecretRef": {"name": "proxy", "key": "ca.crt"},
+                "allowedClientNames": ["proxy.example.com"],
+            }},
+        }),
+    );
+    fixture.issuer("main", json!({"connectors": [{"name": "proxy"}]}));
+    fixture
+}
+
+/// A certificate authority of nobody's.
+const CA: &str = include_str!("../../../../../examples/auth-proxy/connector.yaml");
+
+fn example_ca() -> String {
+    let (_, rest) = CA.split_once("ca.crt: |\n").unwrap();
+    rest.lines().map(|line| format!("{}\n", line.trim())).collect()
+}
+
+#[test]
+fn a_proxys_authority_must_be_there_and_hold_certificates() {
+    let mut fixture = with_proxy();
+    let said =
+        |fixture: &mut Fixture| fixture.assess().said("Connector", (HOME, "proxy"), "ResolvedRefs");
+    let (status, reason, message) = said(&mut fixture);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "SecretNotFound"));
+    assert!(message.contains("claviger.dev/secret=connector"), "{message}");
+    fixture.secret((HOME, "proxy"), "connector", &[("ca.crt", "no certificate")]);
+    let (status, reason, message) = said(&mut fixture);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "SecretInvalid"));
+    assert!(message.contains("authorities of the proxy's client certificate"), "{message}");
+    assert!(fixture.assess().issuer("main").unwrap().connectors.is_empty());
+
+    fixture.secret((HOME, "proxy"), "connector", &[("ca.crt", &example_ca())]);
+    let healed = fixture.assess();
+    assert_eq!(healed.word("Connector", (HOME, "proxy"), "Ready"), "True/Ready");
+    let policy = healed.issuer("main").unwrap().connectors[0].policy.clone();
+    assert!(policy.only_allowed_groups, "no other group gets through");
+}
+
+#[test]
+fn a_proxy_without_a_listener_is_unready_and_told_the_flag() {
+    let mut fixture = with_proxy();
+    fixture.secret((HOME, "proxy"), "connector", &[("ca.crt", &example_ca())]);
+    fixture.world.takes_proxies = false;
+    let assessment = fixture.assess();
+    let (status, reason, message) = assessment.said("Connector", (HOME, "proxy"), "Ready");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "ListenerDisabled"));
+    assert!(message.contains("--auth-proxy-listen"), "{message}");
+    assert_eq!(assessment.word("Connector", (HOME, "local"), "Ready"), "True/Ready");
+}
+
+#[test]
+fn a_proxy_that_may_speak_for_every_group_is_rejected_even_if_the_schema_let_it_by() {
+    let mut fixture = with_proxy();
+    fixture.secret((HOME, "proxy"), "connector", &[("ca.crt", &example_ca())]);
+    fixture.connector(
+        "proxy",
+        json!({
+            "displayName": "Proxy",
+            "upstream": {"authProxy": {
+                "clientCASecretRef": {"name": "proxy", "key": "ca.crt"},
+                "allowedClientNames": ["proxy.example.com"],
+            }},
+        }),
+    );
+    let assessment = fixture.assess();
+    let (status, reason, message) = assessment.said("Connector", (HOME, "proxy"), "Accepted");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "InvalidSpec"));
+    assert!(message.contains("allowedGroups"), "{message}");
+}
