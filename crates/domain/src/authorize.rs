@@ -203,6 +203,7 @@ fn flow_of(
         nonce: request.nonce,
         challenge: request.code_challenge,
         force_consent: request.prompt.contains(&Prompt::Consent) || request.force_approval,
+        must_authenticate: request.prompt.contains(&Prompt::Login) || request.max_age.is_some(),
         login_hint: request.login_hint,
         began_at: provider.clock.now(),
     }

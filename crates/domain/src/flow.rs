@@ -49,6 +49,9 @@ pub struct Flow {
     /// Whether the request insists on consent (`prompt=consent`, `approval_prompt=force`).
     #[serde(rename = "p", default)]
     pub force_consent: bool,
+    /// Whether the user must prove themselves anew (`prompt=login`, `max_age`; OIDC Core 3.1.2.1).
+    #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
+    pub must_authenticate: bool,
     /// `login_hint`, to fill the user-name field.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub login_hint: Option<String>,

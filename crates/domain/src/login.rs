@@ -146,6 +146,11 @@ pub async fn with_proxy(
 ) -> Result<Outcome, StepError> {
     let connector = connector_of(issuer, flow, connector)?;
     let Login::Proxy(upstream) = &connector.login else { return Err(StepError::NoConnector) };
+    if flow.must_authenticate {
+        // When the user last proved themselves is the proxy's affair, and unknown here.
+        let why = "users of this connector cannot be asked to sign in again: its proxy does that";
+        return error_redirect(issuer, flow, ErrorCode::LoginRequired, why);
+    }
     match upstream.authenticate(request, provider.clock.now()) {
         Ok(authenticated) => {
             authenticated_at(provider, issuer, flow, connector, authenticated).await

@@ -148,9 +148,10 @@ impl Guarded {
     }
 
     /// A flow that stands before the proxy: the callback's target and the cookie header.
-    async fn flow(&self) -> (String, String) {
+    async fn flow(&self, change: &[(&str, &str)]) -> (String, String) {
         let mut browser = self.rig.browser();
-        let begun = browser.authorize(&[("connector_id", "directory")]).await;
+        let change = [&[("connector_id", "directory")], change].concat();
+        let begun = browser.authorize(&change).await;
         let callback = browser.get(&begun.location()).await.location();
         assert!(callback.starts_with("/callback/directory?state="), "{callback}");
         let pairs: Vec<_> = browser.jar.iter().map(|(n, v)| format!("{n}={v}")).collect();
@@ -162,7 +163,7 @@ impl Guarded {
 async fn a_proxy_with_its_certificate_brings_its_user_to_a_code() {
     let proxy = certificate();
     let guarded = start(&proxy).await;
-    let (callback, cookies) = guarded.flow().await;
+    let (callback, cookies) = guarded.flow(&[]).await;
     let answer = guarded.ask(Some(&proxy), &callback, &format!("{cookies}X-User: alice\r\n")).await;
     let answer = answer.unwrap();
     assert!(answer.starts_with("HTTP/1.1 303"), "{answer}");
@@ -181,7 +182,7 @@ async fn a_proxy_with_its_certificate_brings_its_user_to_a_code() {
 async fn without_the_connectors_certificate_there_is_no_handshake() {
     let (proxy, stranger) = (certificate(), certificate());
     let guarded = start(&proxy).await;
-    let (callback, cookies) = guarded.flow().await;
+    let (callback, cookies) = guarded.flow(&[]).await;
     let headers = format!("{cookies}X-User: alice\r\n");
     assert_eq!(guarded.ask(None, &callback, &headers).await, None);
     assert_eq!(guarded.ask(Some(&stranger), &callback, &headers).await, None);
@@ -219,7 +220,7 @@ async fn the_listener_for_proxies_serves_the_callback_alone() {
 async fn a_refused_request_names_the_header_is_audited_and_stores_nothing() {
     let proxy = certificate();
     let guarded = start(&proxy).await;
-    let (callback, cookies) = guarded.flow().await;
+    let (callback, cookies) = guarded.flow(&[]).await;
     let twice = format!("{cookies}X-User: alice\r\nX-User: mallory\r\n");
     let answer = guarded.ask(Some(&proxy), &callback, &twice).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
@@ -235,7 +236,7 @@ async fn a_refused_request_names_the_header_is_audited_and_stores_nothing() {
 async fn a_proxys_flow_cannot_end_at_a_connector_with_passwords_or_the_reverse() {
     let proxy = certificate();
     let guarded = start(&proxy).await;
-    let (callback, cookies) = guarded.flow().await;
+    let (callback, cookies) = guarded.flow(&[]).await;
     let other = callback.replace("directory", "local");
     let answer = guarded.ask(Some(&proxy), &other, &format!("{cookies}X-User: a\r\n")).await;
     assert!(answer.unwrap().starts_with("HTTP/1.1 404"), "local takes no proxy's word");
@@ -245,6 +246,44 @@ async fn a_proxys_flow_cannot_end_at_a_connector_with_passwords_or_the_reverse()
     let form = (form.replace("/local/", "/directory/"), page);
     let answer = browser.sign_in(&form, "alice", "wonderland").await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND, "directory takes no password: {answer:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_wants_the_user_asked_again_is_told_that_nobody_can() {
+    let proxy = certificate();
+    let guarded = start(&proxy).await;
+    for fresh in [("prompt", "login"), ("max_age", "3600"), ("max_age", "0")] {
+        let (callback, cookies) = guarded.flow(&[fresh]).await;
+        let headers = format!("{cookies}X-User: alice\r\n");
+        let answer = guarded.ask(Some(&proxy), &callback, &headers).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 303"), "{fresh:?}: {answer}");
+        assert!(answer.contains("error=login_required"), "{fresh:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn consent_is_asked_on_the_way_and_answered_at_the_ordinary_listener() {
+    let proxy = certificate();
+    let guarded = start(&proxy).await;
+    let (callback, cookies) = guarded.flow(&[("prompt", "consent")]).await;
+    let headers = format!("{cookies}X-User: alice\r\n");
+    let page = guarded.ask(Some(&proxy), &callback, &headers).await.unwrap();
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    let field = |name: &str| {
+        let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let (csrf, grant) = (field("csrf"), field("grant"));
+    let form = [("approval", "approve"), ("csrf", &csrf), ("grant", &grant)];
+    let mut browser = guarded.rig.browser();
+    let pairs = cookies.trim_start_matches("Cookie: ").trim_end().split("; ");
+    browser.jar = pairs
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let answer = browser.post(&callback.replace("/callback/directory", "/approval"), &form).await;
+    assert!(answer.redirect_param("code").is_some(), "{answer:?}");
+    assert!(guarded.rig.store_requests().is_empty());
 }
 
 #[tokio::test]
