@@ -163,15 +163,15 @@ mod tests {
     use super::*;
 
     fn everything() -> Headers {
-        let named = |name: &str| Some(name.to_owned());
+        let header = |name: &str| Some(name.to_owned());
         let names = AuthProxyHeaders {
             user: "X-Remote-User".into(),
-            user_id: named("X-Remote-User-Id"),
-            email: named("X-Remote-User-Email"),
-            email_verified: named("X-Remote-Verified"),
-            preferred_username: named("X-Remote-Login"),
-            name: named("X-Remote-User-Name"),
-            groups: named("X-Remote-Group"),
+            user_id: header("X-Remote-User-Id"),
+            email: header("X-Remote-User-Email"),
+            email_verified: header("X-Remote-Verified"),
+            preferred_username: header("X-Remote-Login"),
+            name: header("X-Remote-User-Name"),
+            groups: header("X-Remote-Group"),
             groups_separator: ",".into(),
         };
         Headers::new(&names).unwrap()
