@@ -1,7 +1,7 @@
 # Every verb here works on a fresh machine: the first run installs and builds what it needs, and says so.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down build test e2e crds manifests verify
+.PHONY: help setup demo up down build test e2e bench crds manifests verify
 
 # Below the XDG cache folder, so that a fresh clone (CI makes one for every run) finds it warm.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/claviger/target
@@ -32,6 +32,9 @@ test: setup ## Every test: unit, property, and the stories on a real API server
 
 e2e: setup ## The stories on a real API server alone
 	scripts/logged e2e $(plane) $(cargo) test --package claviger-e2e
+
+bench: build ## Rates, API requests, CPU and memory, beside the API server's own: target/bench/
+	CLAVIGER_BIN=$(CARGO_TARGET_DIR)/release/claviger scripts/logged bench $(cargo) run --release --package claviger-testkit --bin bench
 
 crds: ## Write the CustomResourceDefinitions from crates/api
 	$(cargo) run --quiet --package claviger-api --bin crdgen -- crds

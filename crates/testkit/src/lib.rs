@@ -22,6 +22,7 @@
 //! Linux only: `setpriv` (util-linux) ties children to us.
 
 pub mod audit;
+pub mod bench;
 pub mod browser;
 pub mod control_plane;
 mod eventually;

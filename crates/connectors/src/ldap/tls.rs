@@ -1,7 +1,7 @@
 //! How a directory's certificate is checked, and what its refusal means in words.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -69,14 +69,9 @@ pub fn client_config(material: &Material<'_>) -> Result<Arc<ClientConfig>, TlsEr
     Ok(Arc::new(config))
 }
 
-fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, TlsError> {
+fn roots(ca: Option<&[u8]>) -> Result<Arc<RootCertStore>, TlsError> {
+    let Some(ca) = ca else { return system_roots() };
     let mut roots = RootCertStore::empty();
-    let Some(ca) = ca else {
-        // One unreadable file among the system's must not cost us the others.
-        let native = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(native.certs);
-        return if roots.is_empty() { Err(TlsError::NoSystemRoots) } else { Ok(roots) };
-    };
     for certificate in CertificateDer::pem_slice_iter(ca) {
         let certificate = certificate.map_err(|error| TlsError::Ca(error.to_string()))?;
         roots.add(certificate).map_err(|error| TlsError::Ca(error.to_string()))?;
@@ -84,7 +79,22 @@ fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, TlsError> {
     if roots.is_empty() {
         return Err(TlsError::Ca("it is empty".to_owned()));
     }
-    Ok(roots)
+    Ok(Arc::new(roots))
+}
+
+/// The system's authorities: read once and shared, for a hundred connectors would hold a hundred copies.
+fn system_roots() -> Result<Arc<RootCertStore>, TlsError> {
+    static READ: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if let Some(roots) = READ.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let mut roots = RootCertStore::empty();
+    // One unreadable file among the system's must not cost us the others.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(TlsError::NoSystemRoots); // not kept: somebody may still install them
+    }
+    Ok(Arc::clone(READ.get_or_init(|| Arc::new(roots))))
 }
 
 /// For `insecureSkipVerify`: signatures are still checked, so the peer holds the key it shows.
@@ -199,6 +209,15 @@ mod tests {
         };
         let config = client_config(&material).unwrap();
         assert!(config.client_auth_cert_resolver.has_certs());
+    }
+
+    #[test]
+    fn connectors_share_the_systems_authorities() {
+        let (Ok(one), Ok(other)) = (system_roots(), system_roots()) else {
+            return assert_eq!(error(&Material::default()), TlsError::NoSystemRoots);
+        };
+        assert!(Arc::ptr_eq(&one, &other), "a hundred connectors would hold a hundred copies");
+        assert!(client_config(&Material::default()).is_ok());
     }
 
     #[test]

@@ -209,6 +209,11 @@ impl RunningControlPlane {
         self.start_etcd().await
     }
 
+    /// The port etcd listens on, for plain HTTP from this machine.
+    pub fn etcd_port(&self) -> u16 {
+        self.ports.etcd_client
+    }
+
     /// The process ids (and process groups) of what runs: API server, etcd.
     pub fn process_ids(&self) -> Vec<u32> {
         let processes = [&self.api_server.process, &self.etcd.process];
