@@ -39,6 +39,7 @@ const HOME: &[&str] = &[
     "watch claviger.dev/sessions",
     "patch claviger.dev/sessions",
     "deletecollection claviger.dev/sessions",
+    "delete /secrets",
     "create coordination.k8s.io/leases",
     "get coordination.k8s.io/leases claviger-leader",
     "patch coordination.k8s.io/leases claviger-leader",

@@ -18,6 +18,8 @@ use crate::world::{ObjectKey, Progress, World};
 pub const WATCHED: &str = labels::SECRET;
 /// Annotation of a signing-key Secret: UID of the `SigningKey` it belongs to.
 pub const SIGNING_KEY_UID: &str = "claviger.dev/signing-key-uid";
+/// Annotation of a signing-key Secret: since when (RFC 3339) its `SigningKey` is gone.
+pub const ORPHANED_AT: &str = "claviger.dev/orphaned-at";
 
 /// What a Secret may be used for: a value of [`labels::SECRET`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

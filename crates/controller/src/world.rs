@@ -308,9 +308,11 @@ pub fn store_secrets(world: &mut World, namespace: &str, change: Change<Secret>)
     world.secrets.append(&mut of_namespace);
 }
 
-/// Whether this is a key Secret of ours that holds what it must.
+/// Whether this is a key Secret of ours that holds what it must, and is somebody's: keys that no
+/// `SigningKey` has claimed are gone when they are deleted.
 fn is_readable(secret: &Secret) -> bool {
-    (Use::SigningKey.admits(secret) && ring_secret::decode(secret).is_ok())
+    let is_orphan = secret.annotations().contains_key(secret::ORPHANED_AT);
+    (!is_orphan && Use::SigningKey.admits(secret) && ring_secret::decode(secret).is_ok())
         || (Use::SealingRing.admits(secret) && sealing::read(secret).is_ok())
 }
 
@@ -425,6 +427,17 @@ mod tests {
             store_secrets(&mut world, "home", Change::Deleted(key));
         }
         assert!(world.secrets.is_empty() && world.remembered.is_empty());
+    }
+
+    #[test]
+    fn keys_of_no_signing_key_are_gone_when_they_are_deleted() {
+        let mut world = world();
+        let mut orphan = signing_keys(r#"{"keys": []}"#);
+        orphan.annotations_mut().insert(secret::ORPHANED_AT.into(), "2026-01-01T00:00:00Z".into());
+        store_secrets(&mut world, "home", Change::Applied(orphan));
+        let key = ObjectKey::new("home", "keys");
+        store_secrets(&mut world, "home", Change::Deleted(key));
+        assert!(world.remembered.is_empty());
     }
 
     #[test]

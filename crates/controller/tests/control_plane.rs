@@ -5,6 +5,7 @@ mod operator;
 
 use anyhow::{Context, Result, ensure};
 use claviger_api::labels;
+use claviger_controller::secret::ORPHANED_AT;
 use claviger_domain::client::ClientAuthentication;
 use claviger_jose::Algorithm;
 use claviger_testkit::{ControlPlane, eventually};
@@ -12,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
-use operator::{LIVE, PATIENCE, Stage};
+use operator::{LIVE, Operator, PATIENCE, Stage};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -368,6 +369,101 @@ async fn keys_outlive_their_secret_and_their_signing_key() -> Result<()> {
         Ok(())
     })
     .await?;
+    operator.stop().await
+}
+
+/// Until an annotation of the key Secret is there, or is not.
+async fn until_orphaned(stage: &Stage, orphaned: bool) -> Result<()> {
+    eventually(PATIENCE, async || {
+        let secret = stage.secrets(&stage.home).get(KEYS).await?;
+        let marked = secret.annotations().contains_key(ORPHANED_AT);
+        ensure!(marked == orphaned, "marked: {marked}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_deleted_signing_key_are_marked_kept_and_after_the_grace_period_deleted()
+-> Result<()> {
+    let stage = Stage::set().await?;
+    let operator = stage.start(true).await?;
+    stage.issuer().await?;
+    operator.until_served().await?;
+    let spec = || json!({"algorithm": "ES256"});
+    stage.delete("SigningKey", &stage.home, "main").await?;
+    until_orphaned(&stage, true).await?;
+    stage.apply("SigningKey", &stage.home, "main", spec()).await?;
+    until_orphaned(&stage, false).await?;
+
+    stage.delete("SigningKey", &stage.home, "main").await?;
+    until_orphaned(&stage, true).await?;
+    let secrets = stage.secrets(&stage.home);
+    let almost_a_month_ago =
+        k8s_openapi::jiff::Timestamp::from_second(Operator::now() - 29 * 86_400)?;
+    let since = |at: String| json!({"metadata": {"annotations": {ORPHANED_AT: at}}});
+    let params = PatchParams::default();
+    let patch = since(almost_a_month_ago.to_string());
+    secrets.patch(KEYS, &params, &Patch::Merge(patch)).await?;
+    stage.wake(&operator, 1).await?;
+    secrets.get(KEYS).await?;
+    let patch = since("2026-01-01T00:00:00Z".into());
+    secrets.patch(KEYS, &params, &Patch::Merge(patch)).await?;
+    eventually(PATIENCE, async || {
+        ensure!(secrets.get_opt(KEYS).await?.is_none(), "still there");
+        Ok(())
+    })
+    .await?;
+    assert!(secrets.get_opt(RING).await?.is_some(), "nothing else is deleted");
+    stage.apply("SigningKey", &stage.home, "main", spec()).await?;
+    operator.until_served().await?;
+    operator.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_or_outdated_key_secret_is_written_over_and_nobody_signs_by_what_it_says()
+-> Result<()> {
+    let stage = Stage::set().await?;
+    let operator = stage.start(true).await?;
+    stage.issuer().await?;
+    let signs = |issuer: &claviger_domain::issuer::Issuer| {
+        issuer.keys.signers[&Algorithm::ES256].kid().to_owned()
+    };
+    let first = signs(operator.until_served().await?.as_ref());
+    let secrets = stage.secrets(&stage.home);
+    let backup = secrets.get(KEYS).await?.data;
+    let spec = json!({"algorithm": "ES256", "revokedKeyIDs": [first]});
+    stage.apply("SigningKey", &stage.home, "main", spec).await?;
+    eventually(PATIENCE, async || {
+        let secret = secrets.get(KEYS).await?;
+        ensure!(text(&secret, &format!("{first}.pem")).is_none(), "its private key is still kept");
+        ensure!(
+            text(&secret, "ring.json").is_some_and(|ring| ring.contains("Published")),
+            "no next"
+        );
+        Ok(())
+    })
+    .await?;
+    // Nothing says any more that the first key was withdrawn: the backup alone would sign by it.
+    stage.apply("SigningKey", &stage.home, "main", json!({"algorithm": "ES256"})).await?;
+    let second = signs(operator.issuer()?.as_ref());
+    assert_ne!(second, first);
+
+    let broken = json!({"ring.json": "e30="});
+    for data in [serde_json::to_value(backup)?, broken] {
+        let patch = json!({"data": data});
+        secrets.patch(KEYS, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        eventually(PATIENCE, async || {
+            assert_eq!(signs(operator.issuer()?.as_ref()), second);
+            let secret = secrets.get(KEYS).await?;
+            ensure!(text(&secret, &format!("{first}.pem")).is_none(), "not written over yet");
+            let ring = text(&secret, "ring.json").unwrap_or_default();
+            ensure!(ring.contains(&second), "not healed yet: {ring}");
+            Ok(())
+        })
+        .await?;
+    }
+    stage.until(("SigningKey", &stage.home, "main"), "Ready", "True/Ready").await?;
     operator.stop().await
 }
 

@@ -15,6 +15,7 @@ pub mod connector;
 pub mod findings;
 pub mod issuer;
 pub mod local_user;
+pub mod orphan;
 pub mod ring_memory;
 pub mod sealing;
 pub mod selector;
@@ -52,6 +53,7 @@ use self::connector::AssessedConnector;
 use self::findings::{Findings, settle};
 use self::issuer::{AssessedIssuer, Parts};
 use self::local_user::AssessedUser;
+use self::orphan::Orphan;
 use self::sealing::Sealing;
 use self::signing_key::{AssessedSigningKey, Cached, RingCache, SigningKeyPlan};
 use self::unreadable::Unreadable;
@@ -77,6 +79,8 @@ pub struct Assessment {
     pub signing_keys: Vec<SigningKeyPlan>,
     /// What must be seen to in generated client Secrets.
     pub client_secrets: Vec<ClientSecret>,
+    /// Key Secrets whose `SigningKey` is gone.
+    pub orphans: Vec<Orphan>,
 }
 
 /// What was built before and need not be built again.
@@ -116,6 +120,7 @@ pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
             .collect(),
         client_secrets: assessed.clients.into_iter().filter_map(|client| client.secret).collect(),
         sealing: assessed.sealing,
+        orphans: orphan::assess(&world),
         snapshot,
         world,
     }

@@ -10,6 +10,7 @@
 //! - nothing is written when nothing changed.
 
 pub mod client_secret;
+pub mod orphan;
 pub mod sealing_ring;
 pub mod signing_key;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use claviger_domain::ports::Clock;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -147,6 +148,9 @@ impl Reconciler {
         for secret in &assessment.client_secrets {
             outcomes.push(client_secret::reconcile(self, secret).await);
         }
+        for orphan in &assessment.orphans {
+            outcomes.push(orphan::reconcile(self, orphan).await);
+        }
         self.forget_obstacles(assessment);
         let again = outcomes.into_iter().fold(false, |again, outcome| match outcome {
             Ok(done) => again || done == Done::Again,
@@ -221,6 +225,26 @@ impl Reconciler {
                 }
                 Err(ReconcileError::Write { key: key.clone(), source: Box::new(error) })
             }
+        }
+    }
+
+    /// Deletes exactly the version that was observed.
+    ///
+    /// # Errors
+    /// [`ReconcileError::Write`], unless the answer is that somebody was faster.
+    async fn delete(&self, key: &ObjectKey, observed: &Secret) -> Result<Done, ReconcileError> {
+        let preconditions =
+            Preconditions { uid: observed.uid(), resource_version: observed.resource_version() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match self.secrets(&key.namespace).delete(&key.name, &params).await {
+            Ok(_) => {
+                tracing::warn!(secret = %key, "deleted keys that no SigningKey has claimed");
+                Ok(Done::Settled)
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                Ok(Done::Again)
+            }
+            Err(error) => Err(ReconcileError::Write { key: key.clone(), source: Box::new(error) }),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{Done, ReconcileError, Reconciler, secret_for};
 use crate::assess::signing_key::SigningKeyPlan;
 use crate::keyring::{Ring, RingKey};
 use crate::ring_secret;
-use crate::secret::{SIGNING_KEY_UID, Use};
+use crate::secret::{ORPHANED_AT, SIGNING_KEY_UID, Use};
 
 /// A ring asks for an active and a next key at most.
 const MOST_NEW_KEYS: usize = 2;
@@ -56,6 +56,7 @@ pub async fn reconcile(
         secret_for(&plan.secret, observed, Use::SigningKey, ring_secret::encode(&ring));
     secret.labels_mut().insert(labels::SIGNING_KEY.to_owned(), plan.name.clone());
     secret.annotations_mut().insert(SIGNING_KEY_UID.to_owned(), plan.uid.clone());
+    secret.annotations_mut().remove(ORPHANED_AT);
     secret.metadata.owner_references = None;
     reconciler.write(&plan.secret, observed, &secret).await
 }
@@ -70,6 +71,7 @@ fn is_settled(plan: &SigningKeyPlan, ring: &Ring) -> bool {
 
 fn is_adopted(observed: &Secret, plan: &SigningKeyPlan) -> bool {
     observed.annotations().get(SIGNING_KEY_UID) == Some(&plan.uid)
+        && !observed.annotations().contains_key(ORPHANED_AT)
         && observed.labels().get(labels::SIGNING_KEY) == Some(&plan.name)
         && observed.metadata.owner_references.as_deref().unwrap_or_default().is_empty()
 }
@@ -157,6 +159,10 @@ mod tests {
         };
         assert!(!change(|plan| plan.observed = None));
         assert!(!change(|plan| plan.intact = false));
+        assert!(!change(|plan| {
+            let secret = plan.observed.as_mut().map(Arc::make_mut).unwrap();
+            secret.annotations_mut().insert(ORPHANED_AT.into(), "2026-01-01T00:00:00Z".into());
+        }));
         assert!(!change(|plan| plan.uid = "of the restored SigningKey".into()));
         assert!(!change(|plan| plan.policy.longest_token_seconds = 3_600));
         assert!(!change(|plan| {

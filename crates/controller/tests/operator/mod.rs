@@ -107,7 +107,7 @@ impl Stage {
 
     /// Lets the operator see to Secrets in a namespace.
     pub async fn grant_secrets(&self, namespace: &str) -> Result<()> {
-        let verbs = ["get", "list", "watch", "create", "update"];
+        let verbs = ["get", "list", "watch", "create", "update", "delete"];
         let rules =
             json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": verbs}]});
         let role = "rbac.authorization.k8s.io/v1/Role";
@@ -337,6 +337,11 @@ impl Operator {
             Some(ClientEntry::OutOfService) => bail!("client {id} is out of service"),
             None => bail!("client {id} is not served"),
         }
+    }
+
+    /// Its clock.
+    pub fn now() -> i64 {
+        Wall.now()
     }
 
     /// Waits until the issuer is served.

@@ -336,3 +336,27 @@ fn the_longest_token_of_any_client_counts_for_retirement() {
     fixture.client(HOME, "app", json!({"idTokenLifetimeSeconds": 7200}));
     assert_eq!(fixture.assess().signing_keys[0].policy.longest_token_seconds, 7_200);
 }
+
+#[test]
+fn keys_without_a_signing_key_are_orphans_and_nothing_else_is() {
+    let mut fixture = Fixture::new();
+    let orphans = |fixture: &mut Fixture| -> Vec<String> {
+        fixture.assess().orphans.iter().map(|orphan| orphan.key.name.clone()).collect()
+    };
+    fixture.label_ring("main", "main");
+    assert!(orphans(&mut fixture).is_empty(), "its SigningKey is there");
+    for (name, label) in [("gone", "gone"), ("odd", "other"), ("broken", "broken")] {
+        fixture.ring(name, &["ES256"]);
+        fixture.label_ring(name, label);
+    }
+    fixture.unreadable(Source::SigningKeys, (HOME, "broken"), json!({}));
+    assert_eq!(orphans(&mut fixture), [secret_name("gone")]);
+    let key = ObjectKey::new(HOME, &secret_name("gone"));
+    let secret = fixture.world.secrets.get_mut(&key).map(Arc::make_mut).unwrap();
+    let since = claviger_api::time::from_seconds(fixture.now).0.to_string();
+    let annotations = secret.metadata.annotations.get_or_insert_default();
+    annotations.insert(crate::secret::ORPHANED_AT.into(), since);
+    assert_eq!(fixture.assess().orphans[0].orphaned_at, Some(fixture.now));
+    fixture.signing_key("gone", json!({"algorithm": "ES256"}));
+    assert!(orphans(&mut fixture).is_empty(), "it was restored");
+}

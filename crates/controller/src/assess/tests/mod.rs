@@ -193,6 +193,14 @@ impl Fixture {
         secret.data = Some(ring_secret::encode(ring));
     }
 
+    /// Labels a ring's Secret as the reconciler does.
+    fn label_ring(&mut self, name: &str, signing_key: &str) {
+        let key = ObjectKey::new(HOME, &secret_name(name));
+        let secret = self.world.secrets.get_mut(&key).map(Arc::make_mut).unwrap();
+        let labels = secret.metadata.labels.get_or_insert_default();
+        labels.insert(labels::SIGNING_KEY.into(), signing_key.into());
+    }
+
     fn sealing_ring(&mut self) {
         let json = KeyRing::generate(self.now).unwrap().to_json().unwrap();
         let json = String::from_utf8(json.to_vec()).unwrap();
