@@ -231,6 +231,20 @@ proptest! {
     }
 
     #[test]
+    fn a_ring_never_outgrows_its_limit_whatever_is_asked_of_it(
+        waits in vec(LEAD..2_000, 40..80),
+        overlap in 0_i64..10_000_000,
+    ) {
+        let mut model = Model::new();
+        model.apply(&Step::Schedule(overlap, overlap));
+        for wait in waits {
+            model.apply(&Step::Ask);
+            model.apply(&Step::Wait(wait));
+            prop_assert!(model.known.keys.len() <= MOST_KEYS);
+        }
+    }
+
+    #[test]
     fn a_rotation_that_was_asked_for_comes_and_is_the_only_one(waits in vec(1_i64..4_000, 1..30)) {
         let mut model = Model::new();
         let first = model.signed_last.clone();
