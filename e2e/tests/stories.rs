@@ -2,10 +2,12 @@
 //!
 //! One story, one file, named here; `every_story_is_told` fails for a file that is not.
 
-mod api_server_away;
 mod auth_proxy;
 mod chart;
 mod custom_resources;
+mod faults_answers;
+mod faults_api_server;
+mod faults_replicas;
 mod garbage_collection;
 mod kubernetes_api_server;
 mod live_changes;

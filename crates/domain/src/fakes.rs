@@ -1,7 +1,7 @@
 //! In-memory ports and builders, for tests alone (feature `fakes`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use crate::connector::{
 use crate::identity::Identity;
 use crate::issuer::{ClientEntry, Issuer, IssuerUrl, Lifetimes, SubjectFormat};
 use crate::keys::SigningKeys;
+use crate::outage::Attentive;
 use crate::ports::{
     Activation, Audit, AuditEvent, Clock, Entropy, NewSession, RevocationReason, Revocations,
     Rotation, SessionState, Sessions, StoreError, StoredSession,
@@ -63,6 +64,7 @@ pub struct MemorySessions {
     stored: Mutex<BTreeMap<String, StoredSession>>,
     requests: Mutex<Vec<&'static str>>,
     fault: Mutex<Option<Fault>>,
+    unreadable: AtomicBool,
 }
 
 /// What goes wrong with the next write.
@@ -78,6 +80,11 @@ impl MemorySessions {
     /// Makes the next write fail.
     pub fn fail_next_write(&self, fault: Fault) {
         *lock(&self.fault) = Some(fault);
+    }
+
+    /// Makes every read fail, or no more.
+    pub fn set_unreadable(&self, unreadable: bool) {
+        self.unreadable.store(unreadable, Ordering::SeqCst);
     }
 
     /// The requests made so far, taken out: `create`, `get`, `rotate`, `activate`, `revoke`.
@@ -140,6 +147,12 @@ impl Sessions for MemorySessions {
 
     async fn get(&self, name: &str) -> Result<Option<StoredSession>, StoreError> {
         lock(&self.requests).push("get");
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable {
+                message: "unreadable by the test".into(),
+                retry_after: None,
+            });
+        }
         Ok(lock(&self.stored).get(name).cloned())
     }
 
@@ -331,7 +344,7 @@ impl World {
         let provider = Provider {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
-            sessions: sessions.clone(),
+            sessions: Arc::new(Attentive::new(sessions.clone(), clock.clone())),
             revocations: sessions.clone(),
             audit: audit.clone(),
         };

@@ -28,6 +28,7 @@ pub mod issuer;
 pub mod keys;
 pub mod login;
 mod offline;
+pub mod outage;
 pub mod ports;
 pub mod provider;
 pub mod proxy;

@@ -5,6 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 use thiserror::Error;
 
+use crate::outage::Outage;
+
 /// The wall clock.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Seconds since the Unix epoch.
@@ -175,6 +177,11 @@ pub trait Sessions: Send + Sync + fmt::Debug {
         reason: RevocationReason,
         now: i64,
     ) -> Result<(), StoreError>;
+
+    /// When the store last did not answer this replica, as far as anybody took note.
+    fn outage(&self) -> Option<Outage> {
+        None
+    }
 }
 
 /// Which sessions are revoked, from memory (a watch of tombstones).

@@ -131,14 +131,14 @@ impl Load {
         .await?
     }
 
-    /// Waits until that many more refreshes were answered.
+    /// Waits until that many more requests were answered with "later".
     ///
     /// # Errors
     /// When they are not.
-    pub async fn until_refreshed(&self, more: usize) -> Result<()> {
-        let wanted = self.figures().refreshes + more;
+    pub async fn until_told_later(&self, more: usize) -> Result<()> {
+        let wanted = self.figures().unavailable + more;
         eventually(2 * PATIENCE, async || {
-            ensure!(self.figures().refreshes >= wanted, "{:?}", self.figures());
+            ensure!(self.figures().unavailable >= wanted, "{:?}", self.figures());
             Ok(())
         })
         .await
@@ -291,6 +291,26 @@ impl Held {
     /// One that some test put together by itself.
     pub fn of(tokens: Vec<String>) -> Self {
         Self { tokens, figures: Shared::default().figures() }
+    }
+
+    /// [`reckon`](Self::reckon), and that nothing was lost: every login that got tokens has its session,
+    /// and nothing was revoked but what a lost answer cost: the code was spent, and presenting it again
+    /// is a replay (RFC 6749 4.1.2).
+    ///
+    /// # Errors
+    /// When it does not add up, exactly.
+    pub async fn nothing_is_lost(&self, scene: &Scene) -> Result<Reckoning> {
+        let figures = self.figures;
+        ensure!(figures.lost_chains == 0, "refresh tokens were refused: {figures:?}");
+        let reckoning = self.reckon(scene).await?;
+        let replayed = reckoning.revoked.get("CodeReplayed").copied().unwrap_or_default();
+        let revoked: usize = reckoning.revoked.values().sum();
+        ensure!(
+            (reckoning.live, replayed, revoked)
+                == (figures.logins, figures.spent_codes, figures.spent_codes),
+            "{figures:?} do not add up to {reckoning:?}"
+        );
+        Ok(reckoning)
     }
 
     /// Holds the tokens against the stored sessions. Each token either refreshes, or its session was

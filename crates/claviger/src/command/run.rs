@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use claviger_controller::{Bounds, Config as ControllerConfig, Controller};
 use claviger_domain::Provider;
+use claviger_domain::outage::Attentive;
 use claviger_domain::ports::Clock;
 use claviger_server::tls::{CertificateFiles, Certificates};
 use claviger_server::{App, Limits, Metrics};
@@ -81,9 +82,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let sessions = KubeSessions::new(request_path_client(&config)?, &home, Arc::clone(&revoked));
     let (audit, revocations) = LogAudit::new(&registry)?;
     let provider = Provider {
+        sessions: Arc::new(Attentive::new(Arc::new(sessions), Arc::clone(&clock))),
         clock,
         entropy: Arc::new(SystemEntropy),
-        sessions: Arc::new(sessions),
         revocations: Arc::clone(&revoked) as _,
         audit: Arc::new(audit),
     };

@@ -22,6 +22,7 @@ use crate::identity::Identity;
 use crate::issue::{self, Subject};
 use crate::issuer::Issuer;
 use crate::offline;
+use crate::outage::Outage;
 use crate::ports::{AuditEvent, RevocationReason, Rotation, StoreError, StoredSession};
 use crate::provider::Provider;
 use crate::refresh_token::{Binding, RefreshToken, connector_tag};
@@ -213,7 +214,9 @@ impl Refreshing<'_> {
     }
 
     fn judge(&self, session: &StoredSession) -> Standing {
-        let grace = self.client.lifetimes.refresh_grace;
+        // Time in which nobody could come again is no time (see `outage`).
+        let grace_from = Outage::grace_from(self.provider.sessions.outage(), session.rotated_at);
+        let grace = self.client.lifetimes.refresh_grace + (grace_from - session.rotated_at);
         standing(session, &self.client.uid, self.token.generation, self.now, grace)
     }
 

@@ -184,6 +184,44 @@ async fn an_uncertain_upstream_rotates_nothing_however_long_it_lasts() {
 }
 
 #[tokio::test]
+async fn a_lost_rotation_that_cannot_be_settled_is_no_reuse_and_one_after_it_is() {
+    let world = World::new();
+    let token = logged_in(&world, "local").await;
+    world.sessions.fail_next_write(Fault::AnswerLost);
+    world.sessions.set_unreadable(true);
+    for _ in 0..5 {
+        assert_unavailable(&refresh(&world, &token).await);
+        world.clock.advance(60);
+    }
+    world.sessions.set_unreadable(false);
+    let next = refresh_token(&refresh(&world, &token).await.unwrap());
+    assert_eq!(
+        next,
+        refresh_token(&refresh(&world, &token).await.unwrap()),
+        "the same, within grace"
+    );
+    // Once it is back the grace runs as ever.
+    world.clock.advance(60);
+    assert_invalid_grant(&refresh(&world, &token).await);
+    assert_eq!(world.sessions.all()[0].state, SessionState::Revoked);
+}
+
+#[tokio::test]
+async fn an_outage_saves_no_token_whose_successor_was_used() {
+    let world = World::new();
+    let first = logged_in(&world, "local").await;
+    world.sessions.fail_next_write(Fault::AnswerLost);
+    world.sessions.set_unreadable(true);
+    assert_unavailable(&refresh(&world, &first).await);
+    world.clock.advance(30);
+    world.sessions.set_unreadable(false);
+    let second = refresh_token(&refresh(&world, &first).await.unwrap());
+    refresh(&world, &second).await.unwrap();
+    assert_invalid_grant(&refresh(&world, &first).await);
+    assert_eq!(world.sessions.all()[0].state, SessionState::Revoked);
+}
+
+#[tokio::test]
 async fn a_lost_answer_to_the_rotation_is_settled_by_one_read() {
     let world = World::new();
     for connector in ["local", "directory"] {
