@@ -47,3 +47,10 @@ pub const MANAGED_BY_CLAVIGER: &str = "claviger";
 /// Annotation on a generated client Secret: the `generatedSecret.rotation` it was last rotated
 /// for.
 pub const ROTATION: &str = "claviger.dev/rotation";
+
+/// Annotation on the Secret labelled [`SECRET_SEALING_RING`], written by an administrator: a whole
+/// number; one that is higher than the ring's `rotationRequest` rotates both rings now.
+pub const ROTATION_REQUEST: &str = "claviger.dev/rotation-request";
+/// Annotation on the Secret labelled [`SECRET_SEALING_RING`], written by an administrator: IDs of
+/// keys, separated by commas, that must not be trusted any more. What they sealed is refused at once.
+pub const REVOKED_KEY_IDS: &str = "claviger.dev/revoked-key-ids";

@@ -8,7 +8,7 @@
 //! What always holds:
 //! - outside home only `OAuth2Clients`, namespace labels and labelled Secrets are known at all;
 //! - an object that cannot be decoded is logged and kept apart, as it came; it never hurts another;
-//! - the keys Claviger made are remembered when somebody deletes their Secret.
+//! - the signing keys Claviger made are remembered when somebody deletes their Secret.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,6 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use tokio::sync::Notify;
 
-use crate::assess::sealing;
 use crate::bounds::Bounds;
 use crate::probe::ProbeResult;
 use crate::ring_secret;
@@ -147,7 +146,7 @@ pub struct World {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Labelled Secrets of the namespaces that are watched.
     pub secrets: Objects<Secret>,
-    /// Key Secrets of ours that somebody deleted or labelled for another use, as they last were. One
+    /// Signing-key Secrets that somebody deleted or labelled for another use, as they last were. One
     /// that cannot be read is not among them: to delete it is the way to be rid of it.
     pub remembered: Objects<Secret>,
     /// What exists and does not fit its schema.
@@ -308,12 +307,12 @@ pub fn store_secrets(world: &mut World, namespace: &str, change: Change<Secret>)
     world.secrets.append(&mut of_namespace);
 }
 
-/// Whether this is a key Secret of ours that holds what it must, and is somebody's: keys that no
-/// `SigningKey` has claimed are gone when they are deleted.
+/// Whether this is a signing-key Secret that holds what it must, and is somebody's: keys that no
+/// `SigningKey` has claimed are gone when they are deleted. Of the sealing ring's, the assessor
+/// remembers the keys.
 fn is_readable(secret: &Secret) -> bool {
     let is_orphan = secret.annotations().contains_key(secret::ORPHANED_AT);
-    (!is_orphan && Use::SigningKey.admits(secret) && ring_secret::decode(secret).is_ok())
-        || (Use::SealingRing.admits(secret) && sealing::read(secret).is_ok())
+    !is_orphan && Use::SigningKey.admits(secret) && ring_secret::decode(secret).is_ok()
 }
 
 /// Brings the namespaces' labels up to date.

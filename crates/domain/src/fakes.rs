@@ -65,6 +65,7 @@ pub struct MemorySessions {
     requests: Mutex<Vec<&'static str>>,
     fault: Mutex<Option<Fault>>,
     unreadable: AtomicBool,
+    unlabelled: Mutex<bool>,
 }
 
 /// What goes wrong with the next write.
@@ -95,6 +96,12 @@ impl MemorySessions {
     /// Every stored session.
     pub fn all(&self) -> Vec<StoredSession> {
         lock(&self.stored).values().cloned().collect()
+    }
+
+    /// Removes every label of every session, as `kubectl label` would. Nothing is rotated before they
+    /// are given again.
+    pub fn remove_labels(&self) {
+        *lock(&self.unlabelled) = true;
     }
 
     /// Removes a session, as `kubectl delete` or garbage collection would.
@@ -162,9 +169,11 @@ impl Sessions for MemorySessions {
             if session.state != SessionState::Active
                 || session.client_uid != rotation.client_uid
                 || session.generation != rotation.from_generation
+                || (*lock(&self.unlabelled) && rotation.labels.is_none())
             {
                 return Err(StoreError::PreconditionFailed);
             }
+            *lock(&self.unlabelled) = false;
             session.generation += 1;
             session.rotated_at = rotation.rotated_at;
             session.expires_at = rotation.expires_at;

@@ -70,12 +70,8 @@ pub struct NewSession {
     pub connector: String,
     /// The user's label, for people and selectors.
     pub user: String,
-    /// Stable hash of issuer, connector and user ID, for selectors.
-    pub user_hash: String,
-    /// Stable hash of the client's UID, for selectors.
-    pub client_hash: String,
-    /// Stable hash of the connector's UID, for selectors.
-    pub connector_hash: String,
+    /// For selectors.
+    pub labels: SessionLabels,
     /// Now.
     pub created_at: i64,
     /// When it dies.
@@ -101,6 +97,19 @@ pub struct Rotation {
     pub expires_at: i64,
     /// A new sealed payload, where the identity or the connector's data changed.
     pub payload: Option<String>,
+    /// The labels, where somebody removed them by hand and nothing can be written without.
+    pub labels: Option<SessionLabels>,
+}
+
+/// What sessions are selected by, besides their expiry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionLabels {
+    /// Stable hash of issuer, connector and user ID.
+    pub user_hash: String,
+    /// Stable hash of the client's UID.
+    pub client_hash: String,
+    /// Stable hash of the connector's UID.
+    pub connector_hash: String,
 }
 
 /// Makes a pending session active: the redemption of a large code.
@@ -156,7 +165,7 @@ pub trait Sessions: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`StoreError::PreconditionFailed`] when it is not there, not Active, another client's or at
-    /// another generation; [`StoreError::Unavailable`].
+    /// another generation, or has no labels and is given none; [`StoreError::Unavailable`].
     async fn rotate(&self, rotation: &Rotation) -> Result<StoredSession, StoreError>;
 
     /// Makes a Pending session Active and returns it as it is now.

@@ -4,6 +4,9 @@
 //! client UID and every other part. Forged, foreign and expired tokens are refused without any
 //! API-server request, and the same generation always gives the same token again. The connector tag
 //! says before any read whether an upstream must be asked (ADR 0001).
+//!
+//! The prefix is the format version. Another form gets another prefix and, so that no MAC is good for
+//! both, another purpose; it is read one release before it is written (ADR 0004).
 
 use aws_lc_rs::digest;
 use claviger_seal::{KeyRing, Purpose};
@@ -117,4 +120,38 @@ fn number(text: &str) -> Option<i64> {
 
 fn parts<'a>(binding: Binding<'a>, body: &'a str) -> [&'a [u8]; 3] {
     [binding.issuer_uid.as_bytes(), binding.client_uid.as_bytes(), body.as_bytes()]
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const BINDING: Binding<'_> = Binding { issuer_uid: "issuer", client_uid: "client" };
+
+    fn token() -> RefreshToken {
+        RefreshToken {
+            session: "session".into(),
+            generation: 3,
+            not_after: 100,
+            connector_tag: connector_tag("connector"),
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_version_is_malformed_and_never_misread() {
+        let ring = KeyRing::generate(0).unwrap();
+        let text = token().encode(&ring, BINDING);
+        let decode = |text: &str| RefreshToken::decode(text, &ring, BINDING, 1);
+        let text = text.expose_secret();
+        assert_eq!(decode(text), Ok(token()));
+        let body = text.strip_prefix(PREFIX).unwrap();
+        for prefix in ["clv_rt2_", "clv_rt", "clv_at_", "CLV_RT_", ""] {
+            let other = format!("{prefix}{body}");
+            assert_eq!(decode(&other), Err(RefreshTokenError::Malformed), "{other}");
+        }
+        let longer = text.replacen(".3.", ".3.0.", 1);
+        assert_eq!(decode(&longer), Err(RefreshTokenError::Malformed), "a field more");
+    }
 }

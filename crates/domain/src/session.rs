@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::connector::ConnectorData;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
-use crate::ports::{SessionState, StoredSession};
+use crate::ports::{SessionLabels, SessionState, StoredSession};
 
 /// Longest sealed payload, in characters: what the Session's schema takes.
 pub const MAX_PAYLOAD: usize = 65_536;
@@ -70,6 +70,16 @@ fn context<'a>(issuer: &'a Issuer, name: &'a str) -> Context<'a> {
     Context { issuer_uid: &issuer.uid, object_name: Some(name) }
 }
 
+/// What the session of this payload is selected by.
+pub fn labels(issuer: &Issuer, payload: &Payload) -> SessionLabels {
+    let connector_uid = &payload.upstream.connector_uid;
+    SessionLabels {
+        user_hash: user_hash(&issuer.uid, connector_uid, &payload.identity.user_id),
+        client_hash: object_hash(&payload.client_uid),
+        connector_hash: object_hash(connector_uid),
+    }
+}
+
 /// Name of the session that redeeming a flow's code creates: the create is the single use.
 pub fn name_for_flow(issuer_uid: &str, flow_id: &str) -> String {
     hash_name(&["session", issuer_uid, flow_id])
@@ -120,10 +130,10 @@ pub fn standing(
     if session.state != SessionState::Active || session.client_uid != client_uid {
         return Standing::Refused;
     }
-    let ahead = session.generation - generation;
+    let ahead = session.generation.saturating_sub(generation);
     match ahead {
         0 => Standing::Current,
-        1 if now - session.rotated_at <= grace => Standing::HonestRetry,
+        1 if now.saturating_sub(session.rotated_at) <= grace => Standing::HonestRetry,
         _ if ahead > 0 => Standing::Reused,
         _ => Standing::Refused,
     }

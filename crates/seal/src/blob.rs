@@ -11,15 +11,38 @@ use data_encoding::BASE64URL_NOPAD;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::key::{KEY_ID_LENGTH, RingKey, is_key_id};
 use crate::purpose::Purpose;
-use crate::ring::{KEY_ID_LENGTH, KeyRing, RingKey, is_key_id};
+use crate::ring::KeyRing;
 
 /// Longest text that is opened, in characters. Longer ones are refused before they are decoded, so
 /// nothing longer must be sealed: about 98,000 bytes of plaintext.
 pub const MAX_SEALED_LENGTH: usize = 128 * 1024;
 
-/// The format that is written.
-const VERSION: u8 = 1;
+/// Every format that is read; the first byte of a blob says which one it is.
+///
+/// A new one is added here, and read, one release before it becomes [`Format::WRITTEN`]: replicas of
+/// both releases serve side by side during an update, and after a downgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Format {
+    /// As drawn above.
+    V1 = 1,
+}
+
+impl Format {
+    /// The format that is written.
+    const WRITTEN: Self = Self::V1;
+
+    /// The format of this number, if this release reads it.
+    fn of(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::V1),
+            _ => None,
+        }
+    }
+}
+
 const EXPIRY_LENGTH: usize = 8;
 const TAG_LENGTH: usize = 16;
 
@@ -66,18 +89,18 @@ impl KeyRing {
         not_after: i64,
         plaintext: &[u8],
     ) -> String {
-        let key = self.sealing_key();
+        let key = self.sealing_key(purpose.ring());
         let mut sealed =
             Zeroizing::new(Vec::with_capacity(EXPIRY_LENGTH + plaintext.len() + TAG_LENGTH));
         sealed.extend_from_slice(&not_after.to_be_bytes());
         sealed.extend_from_slice(plaintext);
-        let aad = Aad::from(associated_data(purpose, VERSION, context));
+        let aad = Aad::from(associated_data(purpose, Format::WRITTEN, context));
         let cipher = &key.subkeys.of(purpose).aead;
         let Ok(nonce) = cipher.seal_in_place_append_tag(aad, &mut *sealed) else {
             panic!("sealing failed: the system has no randomness");
         };
         let mut blob = Vec::with_capacity(1 + KEY_ID_LENGTH + NONCE_LEN + sealed.len());
-        blob.push(VERSION);
+        blob.push(Format::WRITTEN as u8);
         blob.extend_from_slice(key.id().as_bytes());
         blob.extend_from_slice(nonce.as_ref());
         blob.extend_from_slice(&sealed);
@@ -99,11 +122,9 @@ impl KeyRing {
             return Err(OpenError::Malformed);
         }
         let blob = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| OpenError::Malformed)?;
-        let (version, rest) = blob.split_first().ok_or(OpenError::Malformed)?;
-        // A new version gets an arm here one release before it is written.
-        match version {
-            1 => self.open_v1(purpose, context, now, rest),
-            _ => Err(OpenError::Malformed),
+        let (number, rest) = blob.split_first().ok_or(OpenError::Malformed)?;
+        match Format::of(*number).ok_or(OpenError::Malformed)? {
+            Format::V1 => self.open_v1(purpose, context, now, rest),
         }
     }
 
@@ -114,13 +135,13 @@ impl KeyRing {
         now: i64,
         rest: &[u8],
     ) -> Result<Vec<u8>, OpenError> {
-        let (key, rest) = self.named_key(rest)?;
+        let (key, rest) = self.named_key(purpose, rest)?;
         let (nonce, ciphertext) = rest.split_at_checked(NONCE_LEN).ok_or(OpenError::Malformed)?;
         if ciphertext.len() < EXPIRY_LENGTH + TAG_LENGTH {
             return Err(OpenError::Malformed);
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError::Malformed)?;
-        let aad = Aad::from(associated_data(purpose, 1, context));
+        let aad = Aad::from(associated_data(purpose, Format::V1, context));
         let mut opened = Zeroizing::new(ciphertext.to_vec());
         let plain = key
             .subkeys
@@ -136,22 +157,26 @@ impl KeyRing {
         Ok(plaintext.to_vec())
     }
 
-    fn named_key<'b>(&self, bytes: &'b [u8]) -> Result<(&RingKey, &'b [u8]), OpenError> {
+    fn named_key<'b>(
+        &self,
+        purpose: Purpose,
+        bytes: &'b [u8],
+    ) -> Result<(&RingKey, &'b [u8]), OpenError> {
         let (id, rest) = bytes.split_at_checked(KEY_ID_LENGTH).ok_or(OpenError::Malformed)?;
         let id = std::str::from_utf8(id).map_err(|_| OpenError::Malformed)?;
         if !is_key_id(id) {
             return Err(OpenError::Malformed);
         }
-        Ok((self.opening_key(id)?, rest))
+        Ok((self.opening_key(purpose, id)?, rest))
     }
 }
 
 /// What a blob is bound to. Every part is length-prefixed, so no two contexts read the same.
-fn associated_data(purpose: Purpose, version: u8, context: &Context<'_>) -> Vec<u8> {
+fn associated_data(purpose: Purpose, format: Format, context: &Context<'_>) -> Vec<u8> {
     let mut data = Vec::with_capacity(128);
     push(&mut data, b"claviger");
     push(&mut data, purpose.as_str().as_bytes());
-    push(&mut data, &[version]);
+    push(&mut data, &[format as u8]);
     push(&mut data, context.issuer_uid.as_bytes());
     match context.object_name {
         None => data.push(0),
@@ -173,6 +198,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::RingKind;
 
     const NOW: i64 = 1_767_225_600;
     const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: Some("object") };
@@ -205,10 +231,11 @@ mod tests {
         for made_for in Purpose::ALL {
             let text = ring.seal(made_for, &CONTEXT, NOW + 60, b"grant");
             for offered_at in Purpose::ALL {
-                let expected = if made_for == offered_at {
-                    Ok(b"grant".to_vec())
-                } else {
-                    Err(OpenError::Forged)
+                // A key of the short ring is not even looked for where things live long.
+                let expected = match (made_for.ring(), offered_at.ring()) {
+                    _ if made_for == offered_at => Ok(b"grant".to_vec()),
+                    (RingKind::Short, RingKind::Long) => Err(OpenError::UnknownKey),
+                    _ => Err(OpenError::Forged),
                 };
                 let opened = ring.open(offered_at, &CONTEXT, NOW, &text);
                 assert_eq!(opened, expected, "{made_for} at {offered_at}");
@@ -248,8 +275,11 @@ mod tests {
     fn other_versions_foreign_keys_and_overlong_texts_are_refused_before_any_cryptography() {
         let ring = ring();
         let mut blob = BASE64URL_NOPAD.decode(seal(&ring, b"grant").as_bytes()).unwrap();
-        blob[0] = 2;
-        assert_eq!(open(&ring, &BASE64URL_NOPAD.encode(&blob)), Err(OpenError::Malformed));
+        assert_eq!(Format::of(blob[0]), Some(Format::WRITTEN), "what is written is read");
+        for number in (0..=u8::MAX).filter(|number| Format::of(*number).is_none()) {
+            blob[0] = number;
+            assert_eq!(open(&ring, &BASE64URL_NOPAD.encode(&blob)), Err(OpenError::Malformed));
+        }
         assert_eq!(open(&ring, &seal(&self::ring(), b"grant")), Err(OpenError::UnknownKey));
         let overlong = seal(&ring, &vec![0; MAX_SEALED_LENGTH * 3 / 4]);
         assert_eq!(open(&ring, &overlong), Err(OpenError::Malformed));

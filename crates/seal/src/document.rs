@@ -1,25 +1,66 @@
-//! The ring as it stands in its Secret: JSON, wiped from memory after use.
-
-use std::collections::BTreeSet;
+//! The rings as they stand in their Secret: JSON, wiped from memory after use.
+//!
+//! The document says its format version. Each one that is read has an arm in [`Rings::from_json`]; a
+//! new one gets its arm one release before [`Rings::to_json`] writes it. Version 1 had one ring and
+//! did not say so.
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::ring::{KeyRing, KeyState, RingError, RingKey, Secret, is_key_id};
+use crate::key::{KeyState, RingKey, Secret, is_key_id};
+use crate::rings::{MAX_KEYS, Ring, RingError, Rings};
 
-/// Most bytes read as a ring's document; a full ring is about 4,000 bytes.
+/// Most bytes read as a document; two full rings are about 14,000 bytes.
 const MAX_DOCUMENT_LENGTH: usize = 64 * 1024;
-/// Most revoked IDs kept.
-const MAX_REVOKED: usize = 256;
 /// Room per key, so that writing never moves secrets to a new allocation.
 const BYTES_PER_KEY: usize = 256;
+/// The version that is written.
+const WRITTEN: u64 = 2;
+/// Latest time that is read: the end of the year 9999.
+const LATEST: i64 = 253_402_300_799;
 
-#[derive(Serialize, Deserialize)]
-struct Document {
+/// What every version says.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default = "first")]
+    version: u64,
+}
+
+fn first() -> u64 {
+    1
+}
+
+/// Version 1: the long ring alone.
+#[derive(Deserialize)]
+struct Document1 {
     keys: Vec<KeyDocument>,
     #[serde(default)]
-    revoked: BTreeSet<String>,
+    revoked: Vec<String>,
+}
+
+/// Version 2.
+#[derive(Serialize, Deserialize)]
+struct Document2 {
+    version: u64,
+    long: RingDocument,
+    short: RingDocument,
+    #[serde(default)]
+    revoked: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RingDocument {
+    keys: Vec<KeyDocument>,
+    #[serde(default)]
+    rotation_request: i64,
+    #[serde(default = "nothing_destroyed")]
+    destroyed_until: i64,
+}
+
+fn nothing_destroyed() -> i64 {
+    -1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,42 +74,112 @@ struct KeyDocument {
     secret: Secret,
 }
 
-impl KeyRing {
-    /// The ring's JSON document, for its Secret. Holds every key's secret.
+impl Rings {
+    /// The rings' JSON document, for their Secret. Holds every key's secret.
     ///
     /// # Errors
     /// [`RingError::Malformed`] if serde fails, which no ring makes it do.
     pub fn to_json(&self) -> Result<Zeroizing<Vec<u8>>, RingError> {
-        let document = Document {
-            keys: self.keys().iter().map(KeyDocument::from).collect(),
-            revoked: self.revoked().map(str::to_owned).collect(),
+        let document = Document2 {
+            version: WRITTEN,
+            long: RingDocument::from(&self.long),
+            short: RingDocument::from(&self.short),
+            revoked: self.revoked.clone(),
         };
-        let room = (document.keys.len() + document.revoked.len() + 1) * BYTES_PER_KEY;
+        let room = (self.keys().count() + self.revoked.len() + 2) * BYTES_PER_KEY;
         let mut json = Zeroizing::new(Vec::with_capacity(room));
         serde_json::to_writer(&mut *json, &document)
             .map_err(|error| RingError::Malformed(error.to_string()))?;
         Ok(json)
     }
 
-    /// Reads a ring from its Secret.
+    /// Reads the rings from their Secret. Revoked keys are dropped with their secrets.
     ///
     /// # Errors
     /// [`RingError`]: not such a document, or one that breaks what always holds.
     pub fn from_json(json: &[u8]) -> Result<Self, RingError> {
-        let malformed = |why: &str| Err(RingError::Malformed(why.to_owned()));
         if json.len() > MAX_DOCUMENT_LENGTH {
-            return malformed("longer than 64 KiB");
+            return Err(RingError::Malformed("longer than 64 KiB".into()));
         }
-        // serde's messages may quote the input, so only the place is told.
-        let document: Document = serde_json::from_slice(json).map_err(|error| {
-            RingError::Malformed(format!("line {} column {}", error.line(), error.column()))
-        })?;
-        if document.revoked.len() > MAX_REVOKED || !document.revoked.iter().all(|id| is_key_id(id))
+        let version: Version = parse(json)?;
+        let (long, short, revoked) = match version.version {
+            1 => {
+                let document: Document1 = parse(json)?;
+                let long = RingDocument {
+                    keys: document.keys,
+                    rotation_request: 0,
+                    destroyed_until: nothing_destroyed(),
+                };
+                (Ring::try_from(long)?, Ring::default(), document.revoked)
+            }
+            2 => {
+                let document: Document2 = parse(json)?;
+                (document.long.try_into()?, document.short.try_into()?, document.revoked)
+            }
+            unknown => return Err(RingError::UnknownVersion(unknown)),
+        };
+        if !revoked.iter().all(|id| is_key_id(id)) {
+            return Err(RingError::Malformed("revoked must list key IDs".into()));
+        }
+        let mut rings = Self { long, short, revoked: Vec::new() };
+        rings.check_ids()?;
+        rings.revoke(revoked.iter().map(String::as_str));
+        Ok(rings)
+    }
+
+    fn check_ids(&self) -> Result<(), RingError> {
+        let mut ids: Vec<&str> = self.keys().map(RingKey::id).collect();
+        ids.sort_unstable();
+        if ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(RingError::Malformed("two keys have one ID".into()));
+        }
+        Ok(())
+    }
+}
+
+// serde's messages may quote the input, so only the place is told.
+fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, RingError> {
+    serde_json::from_slice(json).map_err(|error| {
+        RingError::Malformed(format!("line {} column {}", error.line(), error.column()))
+    })
+}
+
+impl From<&Ring> for RingDocument {
+    fn from(ring: &Ring) -> Self {
+        Self {
+            keys: ring.keys.iter().map(KeyDocument::from).collect(),
+            rotation_request: ring.rotation_request,
+            destroyed_until: ring.destroyed_until,
+        }
+    }
+}
+
+impl TryFrom<RingDocument> for Ring {
+    type Error = RingError;
+
+    fn try_from(document: RingDocument) -> Result<Self, RingError> {
+        let malformed = |why: &str| Err(RingError::Malformed(why.to_owned()));
+        if document.keys.len() > MAX_KEYS {
+            return malformed("more keys than a ring may hold");
+        }
+        let keys: Vec<RingKey> =
+            document.keys.into_iter().map(RingKey::try_from).collect::<Result<_, _>>()?;
+        let times = keys.iter().flat_map(|key| [Some(key.created_at()), key.state().time()]);
+        if times.flatten().any(|at| !(0..=LATEST).contains(&at))
+            || !(-1..=LATEST).contains(&document.destroyed_until)
         {
-            return malformed("revoked must list at most 256 key IDs");
+            return malformed("a time is not between 1970 and 9999");
         }
-        let keys = document.keys.into_iter().map(RingKey::try_from).collect::<Result<_, _>>()?;
-        Self::new(keys, document.revoked)
+        if keys.iter().filter(|key| matches!(key.state(), KeyState::Active { .. })).count() > 1 {
+            return malformed("more than one key of a ring is Active");
+        }
+        let mut ring = Self {
+            keys,
+            rotation_request: document.rotation_request,
+            destroyed_until: document.destroyed_until,
+        };
+        ring.settle();
+        Ok(ring)
     }
 }
 
@@ -106,56 +217,63 @@ fn read_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{Context, MAX_KEYS, Purpose};
+    use crate::{Context, KeyRing, OpenError, Purpose, RingKind};
 
     const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None };
 
-    fn document(ring: &KeyRing) -> Value {
-        serde_json::from_slice(&ring.to_json().unwrap()).unwrap()
+    fn document(rings: &Rings) -> Value {
+        serde_json::from_slice(&rings.to_json().unwrap()).unwrap()
     }
 
-    fn read(document: &Value) -> Result<KeyRing, RingError> {
-        KeyRing::from_json(document.to_string().as_bytes())
+    fn read(document: &Value) -> Result<Rings, RingError> {
+        Rings::from_json(document.to_string().as_bytes())
+    }
+
+    fn ring(document: &Value) -> KeyRing {
+        KeyRing::new(Arc::new(read(document).unwrap())).unwrap()
     }
 
     #[test]
-    fn a_ring_read_from_its_secret_opens_what_it_sealed_before() {
-        let mut ring = KeyRing::generate(1).unwrap();
-        let next = ring.publish(2).unwrap();
-        ring.activate(&next, 3).unwrap();
-        ring.publish(4).unwrap();
-        let text = ring.seal(Purpose::SessionPayload, &CONTEXT, 100, b"session");
-        let restored = KeyRing::from_json(&ring.to_json().unwrap()).unwrap();
-        assert_eq!(
-            restored.open(Purpose::SessionPayload, &CONTEXT, 5, &text),
-            Ok(b"session".to_vec())
-        );
-        assert_eq!(document(&restored), document(&ring));
-        assert_eq!(restored.sealing_key().id(), next);
+    fn rings_read_from_their_secret_are_the_same_and_open_what_they_sealed_before() {
+        let rings = Rings::generate(1).unwrap();
+        let before = KeyRing::new(Arc::new(rings.clone())).unwrap();
+        let restored = read(&document(&rings)).unwrap();
+        assert_eq!(restored, rings);
+        let restored = KeyRing::new(Arc::new(restored)).unwrap();
+        for purpose in Purpose::ALL {
+            let text = before.seal(purpose, &CONTEXT, 100, b"grant");
+            assert_eq!(restored.open(purpose, &CONTEXT, 5, &text), Ok(b"grant".to_vec()));
+        }
     }
 
     #[test]
     fn the_layout_of_the_secret_is_fixed() {
-        let ring = KeyRing::generate(1).unwrap();
-        let mut document = document(&ring);
-        let key = document["keys"][0].as_object_mut().unwrap();
-        let secret = key.remove("secret").unwrap();
-        assert_eq!(secret.as_str().unwrap().len(), 43);
-        let id = ring.sealing_key().id();
-        assert_eq!(
-            document,
-            json!({
-                "keys": [{"id": id, "createdAt": 1, "state": "Active", "activatedAt": 1}],
-                "revoked": [],
-            })
-        );
+        let rings = Rings::generate(1).unwrap();
+        let mut document = document(&rings);
+        for kind in RingKind::ALL {
+            for (at, key) in rings.ring(kind).keys().iter().enumerate() {
+                let written = document[kind.as_str()]["keys"][at].as_object_mut().unwrap();
+                assert_eq!(written.remove("secret").unwrap().as_str().unwrap().len(), 43);
+                assert_eq!(written.remove("id").unwrap(), key.id());
+            }
+        }
+        let keys = json!([
+            {"createdAt": 1, "state": "Active", "activatedAt": 1},
+            {"createdAt": 2, "state": "Published"},
+        ]);
+        let ring = json!({"keys": keys, "rotationRequest": 0, "destroyedUntil": -1});
+        let wanted = json!({"version": 2, "long": ring, "short": ring, "revoked": []});
+        assert_eq!(document, wanted);
     }
 
-    /// Key 1 of this document sealed this text with the release that introduced format version 1.
+    /// Key 1 of this document sealed this text with the release that introduced blob format 1, when the
+    /// document had format 1 too.
     #[test]
     fn format_version_1_stays_readable() {
         let document = json!({"keys": [{
@@ -165,7 +283,7 @@ mod tests {
             "id": "bbbbbbbb", "createdAt": 0, "state": "Active", "activatedAt": 0,
             "secret": "HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
         }]});
-        let ring = read(&document).unwrap();
+        let ring = ring(&document);
         let context = Context { issuer_uid: "issuer", object_name: Some("object") };
         let text = "AWFhYWFhYWFhGk6tsoSEcmSNQka_LXWdmioO-VvvbaF2Ki1_gUAKoU6GwfckZfazjRY";
         assert_eq!(ring.open(Purpose::Code, &context, 0, text), Ok(b"grant".to_vec()));
@@ -175,60 +293,65 @@ mod tests {
     }
 
     #[test]
+    fn the_version_that_is_written_is_read_and_a_later_one_is_not_misread() {
+        let rings = Rings::generate(1).unwrap();
+        let mut document = document(&rings);
+        assert_eq!(document["version"], WRITTEN);
+        for unknown in [0, WRITTEN + 1, u64::MAX] {
+            document["version"] = json!(unknown);
+            assert_eq!(read(&document), Err(RingError::UnknownVersion(unknown)));
+        }
+        document["version"] = json!("two");
+        assert!(matches!(read(&document), Err(RingError::Malformed(_))));
+    }
+
+    #[test]
     fn a_key_revoked_by_hand_is_dropped_and_the_next_stands_in() {
-        let mut ring = KeyRing::generate(1).unwrap();
-        let active = ring.sealing_key().id().to_owned();
-        let next = ring.publish(2).unwrap();
-        let mut document = document(&ring);
-        document["revoked"] = json!([active]);
-        let edited = read(&document).unwrap();
-        assert_eq!(edited.sealing_key().id(), next);
-        let text = ring.seal(Purpose::Code, &CONTEXT, 100, b"");
-        assert_eq!(edited.open(Purpose::Code, &CONTEXT, 3, &text), Err(crate::OpenError::Revoked));
+        let rings = Rings::generate(1).unwrap();
+        let before = KeyRing::new(Arc::new(rings.clone())).unwrap();
+        let mut document = document(&rings);
+        document["revoked"] = json!([rings.long.keys[0].id()]);
+        let edited = ring(&document);
+        assert_eq!(edited.sealing_key(RingKind::Long).id(), rings.long.keys[1].id());
+        let text = before.seal(Purpose::AccessToken, &CONTEXT, 100, b"");
+        let opened = edited.open(Purpose::AccessToken, &CONTEXT, 3, &text);
+        assert_eq!(opened, Err(OpenError::Revoked));
     }
 
     #[test]
     fn a_broken_secret_is_refused_with_what_is_wrong_and_nothing_of_its_content() {
-        let good = document(&KeyRing::generate(1).unwrap());
-        let secret = good["keys"][0]["secret"].as_str().unwrap().to_owned();
-        let broken = |change: &dyn Fn(&mut Value)| {
+        let good = document(&Rings::generate(1).unwrap());
+        let secret = good["long"]["keys"][0]["secret"].as_str().unwrap().to_owned();
+        let breaks: [&dyn Fn(&mut Value); 11] = [
+            &|d| d["long"]["keys"][0]["id"] = json!("AAAAAAAA"),
+            &|d| d["long"]["keys"][0]["secret"] = json!(&secret[..42]),
+            &|d| d["short"]["keys"][0]["state"] = json!("Done"),
+            &|d| d["short"] = Value::Null,
+            &|d| d["revoked"] = json!(["x"]),
+            &|d| d["long"]["keys"][1] = d["long"]["keys"][0].clone(),
+            &|d| d["short"]["keys"][1] = d["long"]["keys"][0].clone(),
+            &|d| {
+                d["long"]["keys"][1]["state"] = json!("Active");
+                d["long"]["keys"][1]["activatedAt"] = json!(1);
+            },
+            &|d| d["long"]["keys"] = json!(vec![d["long"]["keys"][0].clone(); MAX_KEYS + 1]),
+            &|d| d["long"]["keys"][0]["createdAt"] = json!(i64::MAX),
+            &|d| d["long"]["destroyedUntil"] = json!(i64::MIN),
+        ];
+        for (at, change) in breaks.iter().enumerate() {
             let mut document = good.clone();
             change(&mut document);
             let error = read(&document).unwrap_err();
+            assert!(matches!(error, RingError::Malformed(_)), "{at}: {error}");
             assert!(!error.to_string().contains(&secret[..20]), "{error}");
-            error
-        };
-        assert_eq!(broken(&|d| d["keys"] = json!([])), RingError::NoSealingKey);
-        assert!(matches!(
-            broken(&|d| d["keys"][0]["id"] = json!("AAAAAAAA")),
-            RingError::Malformed(_)
-        ));
-        assert!(matches!(
-            broken(&|d| d["keys"][0]["secret"] = json!(&secret[..42])),
-            RingError::Malformed(_)
-        ));
-        assert!(matches!(
-            broken(&|d| d["keys"][0]["state"] = json!("Done")),
-            RingError::Malformed(_)
-        ));
-        assert!(matches!(broken(&|d| d["revoked"] = json!(["x"])), RingError::Malformed(_)));
-        let twice = |d: &mut Value| d["keys"] = json!([d["keys"][0], d["keys"][0]]);
-        assert!(matches!(broken(&twice), RingError::Malformed(_)));
-        let two_active = |d: &mut Value| {
-            let mut other = d["keys"][0].clone();
-            other["id"] = json!("aaaaaaaa");
-            d["keys"] = json!([d["keys"][0], other]);
-        };
-        assert_eq!(broken(&two_active), RingError::SeveralActiveKeys);
-        let many = |d: &mut Value| d["keys"] = json!(vec![d["keys"][0].clone(); MAX_KEYS + 1]);
-        assert_eq!(broken(&many), RingError::Full);
-        assert!(matches!(KeyRing::from_json(&vec![b' '; 65_537]), Err(RingError::Malformed(_))));
+        }
+        assert!(matches!(Rings::from_json(&vec![b' '; 65_537]), Err(RingError::Malformed(_))));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(KeyRing::from_json(&bytes).is_err());
+            prop_assert!(Rings::from_json(&bytes).is_err());
         }
     }
 }

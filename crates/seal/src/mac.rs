@@ -4,8 +4,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 
 use crate::blob::OpenError;
+use crate::key::RingKey;
 use crate::purpose::Purpose;
-use crate::ring::{KeyRing, RingKey};
+use crate::ring::KeyRing;
 
 /// Bytes of a MAC.
 const MAC_LENGTH: usize = 32;
@@ -15,7 +16,7 @@ impl KeyRing {
     ///
     /// The same parts give the same MAC as long as the same key seals.
     pub fn mac(&self, purpose: Purpose, parts: &[&[u8]]) -> (&str, [u8; MAC_LENGTH]) {
-        let key = self.sealing_key();
+        let key = self.sealing_key(purpose.ring());
         (key.id(), compute(key, purpose, parts))
     }
 
@@ -30,7 +31,7 @@ impl KeyRing {
         parts: &[&[u8]],
         mac: &[u8],
     ) -> Result<(), OpenError> {
-        let key = self.opening_key(key_id)?;
+        let key = self.opening_key(purpose, key_id)?;
         let expected = compute(key, purpose, parts);
         verify_slices_are_equal(&expected, mac).map_err(|_| OpenError::Forged)
     }
@@ -51,9 +52,18 @@ fn compute(key: &RingKey, purpose: Purpose, parts: &[&[u8]]) -> [u8; MAC_LENGTH]
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{Period, Rings, Schedule};
+
+    /// Rotates whenever it is asked to.
+    const AT_ONCE: Schedule = {
+        let period = Period { rotation: 1_000, kept: 1_000 };
+        Schedule { lead: 0, long: period, short: period }
+    };
 
     #[test]
     fn a_mac_is_good_for_its_parts_purpose_and_key_alone() {
@@ -64,7 +74,7 @@ mod tests {
         assert_eq!(verify(Purpose::Csrf, id, &[b"a", b"bc"], &mac), Err(OpenError::Forged));
         assert_eq!(verify(Purpose::Csrf, id, &[b"abc"], &mac), Err(OpenError::Forged));
         assert_eq!(verify(Purpose::Csrf, id, &[b"ab", b"c", b""], &mac), Err(OpenError::Forged));
-        assert_eq!(verify(Purpose::RefreshMac, id, &[b"ab", b"c"], &mac), Err(OpenError::Forged));
+        assert_eq!(verify(Purpose::Flow, id, &[b"ab", b"c"], &mac), Err(OpenError::Forged));
         assert_eq!(verify(Purpose::Csrf, id, &[b"ab", b"c"], &mac[..31]), Err(OpenError::Forged));
         assert_eq!(verify(Purpose::Csrf, id, &[b"ab", b"c"], &[]), Err(OpenError::Forged));
         assert_eq!(
@@ -75,17 +85,19 @@ mod tests {
 
     #[test]
     fn the_same_parts_give_the_same_mac_until_another_key_seals() {
-        let mut ring = KeyRing::generate(0).unwrap();
+        let ring = KeyRing::generate(0).unwrap();
         let (first, mac) = ring.mac(Purpose::RefreshMac, &[b"session"]);
         assert_eq!(ring.mac(Purpose::RefreshMac, &[b"session"]), (first, mac));
-        let first = first.to_owned();
-        let next = ring.publish(1).unwrap();
-        ring.activate(&next, 2).unwrap();
-        assert_eq!(ring.mac(Purpose::RefreshMac, &[b"session"]).0, next);
-        assert_eq!(ring.verify_mac(Purpose::RefreshMac, &first, &[b"session"], &mac), Ok(()));
-        ring.revoke(&first, 3).unwrap();
-        let refused = ring.verify_mac(Purpose::RefreshMac, &first, &[b"session"], &mac);
-        assert_eq!(refused, Err(OpenError::Revoked));
+        let mut rings = Rings::clone(ring.rings());
+        rings = rings.step(0, &AT_ONCE, 1).unwrap().unwrap();
+        let rotated = KeyRing::new(Arc::new(rings.clone())).unwrap();
+        assert_ne!(rotated.mac(Purpose::RefreshMac, &[b"session"]).0, first);
+        let verify =
+            |ring: &KeyRing| ring.verify_mac(Purpose::RefreshMac, first, &[b"session"], &mac);
+        assert_eq!(verify(&rotated), Ok(()));
+        rings.revoke([first]);
+        let revoked = KeyRing::new(Arc::new(rings)).unwrap();
+        assert_eq!(verify(&revoked), Err(OpenError::Revoked));
     }
 
     proptest! {

@@ -1,6 +1,35 @@
-//! What a subkey is for. Each purpose has its own, so nothing made for one is good for another.
+//! What a subkey is for, and which ring its keys are in. Each purpose has its own subkey, so nothing
+//! made for one is good for another.
 
 use std::fmt;
+
+/// One of the two rings of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RingKind {
+    /// For what lives as long as a session: rotated slowly, kept for the longest of them.
+    Long,
+    /// For what lives minutes: rotated daily, and destroyed as soon as what they sealed is past.
+    Short,
+}
+
+impl RingKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Long, Self::Short];
+
+    /// The word that stands in the Secret, in messages and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Long => "long",
+            Self::Short => "short",
+        }
+    }
+}
+
+impl fmt::Display for RingKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// What something is sealed or authenticated for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +72,15 @@ impl Purpose {
             Self::SessionPayload => "session-payload",
             Self::RefreshMac => "refresh-mac",
             Self::Csrf => "csrf",
+        }
+    }
+
+    /// The ring whose keys seal this. What is sealed by the short one must be past within minutes:
+    /// its keys do not wait for it.
+    pub fn ring(self) -> RingKind {
+        match self {
+            Self::Flow | Self::Code | Self::Consent | Self::Csrf => RingKind::Short,
+            Self::AccessToken | Self::SessionPayload | Self::RefreshMac => RingKind::Long,
         }
     }
 }

@@ -4,14 +4,15 @@
 //! assumes and what it changes are one atomic request (RFC 6902 4.6); the API server answers 422 when a
 //! test fails. Revoking assumes nothing, not even that labels are left: it is a merge patch (RFC 7386).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_api::{Session, SessionSpec, labels, time};
 use claviger_domain::ports::{
-    Activation, NewSession, RevocationReason, Rotation, SessionState, Sessions, StoreError,
-    StoredSession,
+    Activation, NewSession, RevocationReason, Rotation, SessionLabels, SessionState, Sessions,
+    StoreError, StoredSession,
 };
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -22,6 +23,7 @@ use crate::revoked::RevokedSessions;
 
 /// Name under which our writes stand in `managedFields`.
 const FIELD_MANAGER: &str = "claviger-sessions";
+const LABELS_POINTER: &str = "/metadata/labels";
 const EXPIRY_HOUR_POINTER: &str = "/metadata/labels/claviger.dev~1expiry-hour";
 
 /// Sessions as Kubernetes objects in one namespace.
@@ -79,6 +81,10 @@ impl Sessions for KubeSessions {
             json!({"op": "replace", "path": "/spec/generation", "value": rotation.from_generation + 1}),
             json!({"op": "replace", "path": "/spec/rotatedAt", "value": time::from_seconds(rotation.rotated_at)}),
         ];
+        if let Some(labels) = &rotation.labels {
+            let labels = object_labels(labels, rotation.expires_at);
+            operations.push(json!({"op": "add", "path": LABELS_POINTER, "value": labels}));
+        }
         operations.extend(expiry(rotation.expires_at));
         if let Some(payload) = &rotation.payload {
             operations.push(json!({"op": "replace", "path": "/spec/payload", "value": payload}));
@@ -136,7 +142,8 @@ pub(crate) fn params() -> PatchParams {
 fn expiry(expires_at: i64) -> [Value; 2] {
     [
         json!({"op": "replace", "path": "/spec/expiresAt", "value": time::from_seconds(expires_at)}),
-        json!({"op": "replace", "path": EXPIRY_HOUR_POINTER, "value": expiry_hour(expires_at)}),
+        // Added, so that it comes back where somebody removed it.
+        json!({"op": "add", "path": EXPIRY_HOUR_POINTER, "value": expiry_hour(expires_at)}),
     ]
 }
 
@@ -145,17 +152,22 @@ pub(crate) fn expiry_hour(expires_at: i64) -> String {
     expires_at.div_euclid(3_600).to_string()
 }
 
+fn object_labels(labels: &SessionLabels, expires_at: i64) -> BTreeMap<String, String> {
+    [
+        (labels::EXPIRY_HOUR, expiry_hour(expires_at)),
+        (labels::USER_HASH, labels.user_hash.clone()),
+        (labels::CLIENT_HASH, labels.client_hash.clone()),
+        (labels::CONNECTOR_HASH, labels.connector_hash.clone()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
 fn object(session: &NewSession) -> Session {
-    let labels = [
-        (labels::EXPIRY_HOUR, expiry_hour(session.expires_at)),
-        (labels::USER_HASH, session.user_hash.clone()),
-        (labels::CLIENT_HASH, session.client_hash.clone()),
-        (labels::CONNECTOR_HASH, session.connector_hash.clone()),
-    ];
     Session {
         metadata: ObjectMeta {
             name: Some(session.name.clone()),
-            labels: Some(labels.map(|(key, value)| (key.to_owned(), value)).into()),
+            labels: Some(object_labels(&session.labels, session.expires_at)),
             ..ObjectMeta::default()
         },
         spec: SessionSpec {

@@ -105,6 +105,9 @@ fn assess_one(world: &World, object: &Arc<OIDCIssuer>, parts: &Parts<'_>) -> Ass
     if let Some(complaint) = parts.sealing.complaint() {
         findings.unresolved(Unresolved::new(Reason::SecretNotFound, complaint));
     }
+    for remark in parts.sealing.remarks() {
+        findings.warn(Reason::SecretInvalid, remark);
+    }
     let keys = issuer_keys(object, parts, &mut findings);
     check_connectors(object, parts, &mut findings);
     let tls =

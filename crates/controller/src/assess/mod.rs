@@ -35,14 +35,12 @@ use claviger_api::{
 use claviger_domain::Snapshot;
 use claviger_domain::issuer::ClientEntry;
 use claviger_jose::Algorithm;
-use claviger_seal::KeyRing;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::keyring::Policy;
 use crate::probe::ProbeTarget;
 use crate::readiness::Readiness;
-use crate::reconcile::sealing_ring;
 use crate::status::StatusUpdate;
 use crate::upstream;
 use crate::world::World;
@@ -55,7 +53,7 @@ use self::issuer::{AssessedIssuer, Parts};
 use self::local_user::AssessedUser;
 use self::orphan::Orphan;
 use self::sealing::Sealing;
-use self::signing_key::{AssessedSigningKey, Cached, RingCache, SigningKeyPlan};
+use self::signing_key::{AssessedSigningKey, RingCache, SigningKeyPlan};
 use self::unreadable::Unreadable;
 
 /// What one assessment came to.
@@ -88,7 +86,7 @@ pub struct Assessment {
 pub struct Memo {
     upstreams: upstream::Cache,
     rings: RingCache,
-    sealing: Cached<KeyRing>,
+    sealing: sealing::Memory,
 }
 
 /// Every object with what was found about it.
@@ -174,11 +172,10 @@ impl Assessed {
         policies: &BTreeMap<String, Policy>,
     ) -> impl Iterator<Item = i64> {
         let stale = world.confirmed_at().map(|at| at + i64::from(world.bounds.staleness));
-        let sealing = self.sealing.ring().map(|ring| sealing_ring::due(ring));
         let rings = self.signing_keys.iter().filter_map(|(name, key)| {
             key.ring.as_ref().and_then(|loaded| loaded.ring.due(policies.get(name)?))
         });
-        rings.chain(stale).chain(sealing)
+        rings.chain(stale).chain(self.sealing.due())
     }
 
     /// The statuses that must be written.

@@ -4,7 +4,8 @@
 //! MAC, expiry, connector tag ── bad ─→ refused, no request
 //!   │ upstream's answer is certain ─→ PATCH (generation n → n+1), then ask memory or the session
 //!   │ any other                    ─→ GET, ask upstream if due, decide everything, PATCH
-//!   └ PATCH refused or its answer lost ─→ GET decides: honest retry · reuse (revoked) · over · 503
+//!   └ PATCH refused or its answer lost ─→ GET decides: honest retry · reuse (revoked) · over ·
+//!                                          labels removed by hand (PATCH with them) · 503
 //! ```
 //! Only a verdict about this user revokes; an outage rotates nothing.
 
@@ -27,7 +28,7 @@ use crate::ports::{AuditEvent, RevocationReason, Rotation, StoreError, StoredSes
 use crate::provider::Provider;
 use crate::refresh_token::{Binding, RefreshToken, connector_tag};
 use crate::scopes;
-use crate::session::{Payload, Standing, standing};
+use crate::session::{self, Payload, Standing, standing};
 use crate::token::TokenError;
 
 const INVALID: &str = "the refresh token is invalid, has expired or was revoked";
@@ -110,9 +111,10 @@ impl Refreshing<'_> {
     /// For upstreams whose answer is certain: one request in all.
     async fn rotate_then_ask(&self, who: Authority<'_>) -> Result<TokenResponse, TokenError> {
         let expires_at = self.now.saturating_add(self.client.lifetimes.refresh_idle);
-        let session = match self.rotate(expires_at, None).await {
+        let rotation = self.rotation(expires_at, None);
+        let session = match self.provider.sessions.rotate(&rotation).await {
             Ok(session) => session,
-            Err(error) => self.settle(error).await?,
+            Err(error) => self.settle(error, rotation).await?,
         };
         let mut payload = self.open(&session)?;
         let authenticated = self.ask(who, &payload).await?;
@@ -147,10 +149,11 @@ impl Refreshing<'_> {
         let scopes = self.scopes(&payload)?;
         let expires_at = refresh_expiry(self.client, self.now, payload.absolute_expiry);
         let sealed = payload.seal(self.issuer, &self.token.session);
-        match self.rotate(expires_at, Some(sealed)).await {
+        let rotation = self.rotation(expires_at, Some(sealed));
+        match self.provider.sessions.rotate(&rotation).await {
             Ok(session) => self.respond(&session, &payload, &scopes),
             Err(error) => {
-                let session = self.settle(error).await?;
+                let session = self.settle(error, rotation).await?;
                 self.respond_as_stored(&session).await
             }
         }
@@ -167,34 +170,51 @@ impl Refreshing<'_> {
         self.respond(session, &payload, &scopes)
     }
 
-    async fn rotate(
-        &self,
-        expires_at: i64,
-        payload: Option<String>,
-    ) -> Result<StoredSession, StoreError> {
-        let rotation = Rotation {
+    fn rotation(&self, expires_at: i64, payload: Option<String>) -> Rotation {
+        Rotation {
             name: self.token.session.clone(),
             client_uid: self.client.uid.clone(),
             from_generation: self.token.generation,
             rotated_at: self.now,
             expires_at,
             payload,
-        };
-        self.provider.sessions.rotate(&rotation).await
+            labels: None,
+        }
     }
 
     /// The rotation was refused, or its answer was lost: one quorum read says what holds now.
-    async fn settle(&self, error: StoreError) -> Result<StoredSession, TokenError> {
+    async fn settle(
+        &self,
+        error: StoreError,
+        rotation: Rotation,
+    ) -> Result<StoredSession, TokenError> {
         if matches!(error, StoreError::Unavailable { retry_after: Some(_), .. }) {
             return Err(error.into()); // the API server refused it: it did not happen
         }
         let session = self.read().await?;
         match (self.judge(&session), error) {
             (Standing::Current, StoreError::PreconditionFailed) => {
-                Err(TokenError::unavailable("the API server refused a current generation"))
+                self.rotate_with_labels(&session, rotation).await
             }
             (Standing::Current, error) => Err(error.into()),
             _ => self.retry_or_refuse(session).await,
+        }
+    }
+
+    /// Refused although everything holds that a rotation demands: somebody removed the labels by hand.
+    async fn rotate_with_labels(
+        &self,
+        session: &StoredSession,
+        rotation: Rotation,
+    ) -> Result<StoredSession, TokenError> {
+        let payload = self.open(session)?;
+        let labels = Some(session::labels(self.issuer, &payload));
+        let rotation = Rotation { labels, ..rotation };
+        match self.provider.sessions.rotate(&rotation).await {
+            Err(StoreError::PreconditionFailed) => {
+                Err(TokenError::unavailable("the API server refused a current generation"))
+            }
+            rotated => Ok(rotated?),
         }
     }
 

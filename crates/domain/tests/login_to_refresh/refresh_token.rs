@@ -61,6 +61,25 @@ async fn forged_foreign_and_expired_refresh_tokens_cost_no_request() {
 }
 
 #[tokio::test]
+async fn labels_that_were_removed_by_hand_come_back_and_cost_nothing_otherwise() {
+    for (connector, good, healed) in [
+        ("local", vec!["rotate"], vec!["rotate", "get", "rotate"]),
+        ("directory", vec!["get", "rotate"], vec!["get", "rotate", "get", "rotate"]),
+    ] {
+        let world = World::new();
+        let token = logged_in(&world, connector).await;
+        world.sessions.take_requests();
+        let token = refresh_token(&refresh(&world, &token).await.unwrap());
+        assert_eq!(world.sessions.take_requests(), good);
+        world.sessions.remove_labels();
+        let token = refresh_token(&refresh(&world, &token).await.unwrap());
+        assert_eq!(world.sessions.take_requests(), healed);
+        refresh(&world, &token).await.unwrap();
+        assert_eq!(world.sessions.take_requests(), good);
+    }
+}
+
+#[tokio::test]
 async fn the_session_ends_at_its_absolute_lifetime() {
     let world = World::new();
     let mut token = logged_in(&world, "local").await;

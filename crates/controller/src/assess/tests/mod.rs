@@ -6,6 +6,7 @@ mod client;
 mod connector;
 mod issuer;
 mod keys;
+mod sealing_ring;
 mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use claviger_api::labels;
 use claviger_domain::client::Client;
 use claviger_domain::issuer::{ClientEntry, Issuer};
 use claviger_jose::PrivateKey;
+use claviger_seal::Rings;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde::de::DeserializeOwned;
@@ -202,12 +204,20 @@ impl Fixture {
     }
 
     fn sealing_ring(&mut self) {
-        let json = KeyRing::generate(self.now).unwrap().to_json().unwrap();
-        let json = String::from_utf8(json.to_vec()).unwrap();
+        let rings = Rings::generate(self.now).unwrap();
+        self.put_sealing_ring(&rings);
+    }
+
+    fn put_sealing_ring(&mut self, rings: &Rings) {
+        let json = String::from_utf8(rings.to_json().unwrap().to_vec()).unwrap();
+        self.put_sealing_document(&json);
+    }
+
+    fn put_sealing_document(&mut self, json: &str) {
         self.secret(
             (HOME, sealing::SECRET_NAME),
             labels::SECRET_SEALING_RING,
-            &[(sealing::RING, &json)],
+            &[(sealing::RING, json)],
         );
     }
 
