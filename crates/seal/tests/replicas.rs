@@ -3,6 +3,7 @@
 //!
 //! What must hold at every moment: what any replica sealed opens on every other until it is past,
 //! unless its key was revoked; no ring outgrows its bound; a key that is destroyed is nowhere.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
