@@ -13,12 +13,10 @@
 use std::sync::Arc;
 
 use claviger_api::labels;
-use claviger_domain::SKEW_SECONDS;
 use claviger_seal::{KeyRing, MAX_REVOKED, RingError, RingKind, Rings, Schedule, is_key_id};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use crate::keyring::STALENESS_SECONDS;
 use crate::reconcile::sealing_ring::schedule;
 use crate::secret::{self, Use};
 use crate::world::{ObjectKey, Obstacle, World};
@@ -231,7 +229,7 @@ pub fn assess(world: &World, memory: &mut Memory) -> Sealing {
         observed: live.cloned(),
         store,
         request: wishes.request,
-        schedule: schedule(SKEW_SECONDS, STALENESS_SECONDS),
+        schedule: schedule(world.bounds),
         complaints,
     })
 }

@@ -24,45 +24,6 @@ const LONGEST_NAME: usize = 63;
 /// Most keys status reports; the newest ones.
 const MOST_REPORTED: usize = 128;
 
-/// What was read of one Secret, kept until the Secret changes.
-#[derive(Debug)]
-pub struct Cached<T> {
-    version: (String, String),
-    loaded: Result<Arc<T>, String>,
-    good: Option<Arc<T>>,
-}
-
-impl<T> Default for Cached<T> {
-    fn default() -> Self {
-        Self { version: Default::default(), loaded: Err("not read yet".into()), good: None }
-    }
-}
-
-impl<T> Cached<T> {
-    /// What the Secret holds; `load` is given the last good value and runs only for a new version.
-    pub fn read(
-        &mut self,
-        secret: &Secret,
-        load: impl FnOnce(&Secret, Option<&T>) -> Result<T, String>,
-    ) -> Result<Arc<T>, String> {
-        let version =
-            (secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
-        if self.version != version {
-            self.loaded = load(secret, self.good.as_deref()).map(Arc::new);
-            self.version = version;
-            if let Ok(loaded) = &self.loaded {
-                self.good = Some(Arc::clone(loaded));
-            }
-        }
-        self.loaded.clone()
-    }
-
-    /// The last value that could be read.
-    pub fn last_good(&self) -> Option<Arc<T>> {
-        self.good.clone()
-    }
-}
-
 /// Rings by the name of their `SigningKey`.
 pub type RingCache = BTreeMap<String, RingMemory>;
 

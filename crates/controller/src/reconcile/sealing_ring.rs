@@ -22,15 +22,16 @@ use kube::api::{Api, ListParams};
 use super::{Done, ReconcileError, Reconciler, secret_for};
 use crate::assess::Assessment;
 use crate::assess::sealing::{Known, RING, Sealing, Store, secret_key};
+use crate::bounds::Bounds;
 use crate::secret::Use;
 use crate::world::Obstacle;
 
 /// The longest lifetime of a session that any issuer or client can ask for, in seconds: the schema's
 /// maximum of `refreshTokenAbsoluteSeconds`.
 const LONGEST_SESSION: i64 = 31_536_000;
-/// When the keys of both rings go on, where two clocks differ by `skew` seconds at most and a replica is
-/// behind by `staleness` at most.
-pub fn schedule(skew: i64, staleness: i64) -> Schedule {
+/// When the keys of both rings go on, where clocks differ and replicas are behind by so much at most.
+pub fn schedule(bounds: Bounds) -> Schedule {
+    let (skew, staleness) = (i64::from(bounds.skew), i64::from(bounds.staleness));
     // A replica may go on sealing with an old key for a while, and three clocks meet: who seals, who
     // notes that the key retired, who destroys it.
     let destruction = staleness + 2 * skew;
@@ -123,11 +124,10 @@ mod tests {
     use claviger_seal::RingKind;
 
     use super::*;
-    use crate::keyring::STALENESS_SECONDS;
 
     #[test]
     fn years_of_rotation_hold_no_more_keys_than_the_design_says() {
-        let schedule = schedule(SKEW_SECONDS, STALENESS_SECONDS);
+        let schedule = schedule(Bounds::default());
         let mut rings = Rings::generate(0).unwrap();
         let (mut most_long, mut most_short) = (0, 0);
         let mut now = 0;

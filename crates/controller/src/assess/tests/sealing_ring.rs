@@ -2,7 +2,7 @@
 
 use claviger_seal::{Context, KeyRing, KeyState, OpenError, Purpose, RingKind};
 
-use super::sealing::{Known, RING, SECRET_NAME, Store};
+use super::sealing::{Known, SECRET_NAME, Store};
 use super::*;
 
 const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None };
