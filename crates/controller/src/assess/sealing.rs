@@ -118,25 +118,30 @@ impl Sealing {
 /// What one replica remembers of the rings, from one assessment to the next.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// UID and resource version of the Secret that was read last, and what was in it.
-    read: Option<((String, String), Result<Arc<Rings>, RingError>)>,
+    read: Option<Read>,
     ring: Option<Arc<KeyRing>>,
     rings: Option<Arc<Rings>>,
     said: Vec<String>,
+}
+
+/// The Secret that was read last, and what was in it.
+#[derive(Debug)]
+struct Read {
+    /// UID and resource version.
+    version: (String, String),
+    rings: Result<Arc<Rings>, RingError>,
 }
 
 impl Memory {
     fn read(&mut self, secret: &Secret) -> Result<Arc<Rings>, RingError> {
         let version =
             (secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
-        if let Some((known, read)) = &self.read
-            && *known == version
-        {
-            return read.clone();
+        if let Some(read) = self.read.as_ref().filter(|read| read.version == version) {
+            return read.rings.clone();
         }
-        let read = read(secret).map(Arc::new);
-        self.read = Some((version, read.clone()));
-        read
+        let rings = read(secret).map(Arc::new);
+        self.read = Some(Read { version, rings: rings.clone() });
+        rings
     }
 
     /// What is known now. What was known before is kept where nothing changed.
