@@ -14,6 +14,7 @@ mod live_changes;
 mod races;
 mod replay;
 mod rotation;
+mod session_caps;
 mod sign_in;
 mod tenants;
 

@@ -27,6 +27,8 @@ pub const CLIENT: &str = "claviger.dev/client";
 /// On a Session: the hour (seconds since the epoch / 3,600, in decimal) in which it expires;
 /// garbage collection selects by it.
 pub const EXPIRY_HOUR: &str = "claviger.dev/expiry-hour";
+/// On a Session: hash of the issuer's UID.
+pub const ISSUER_HASH: &str = "claviger.dev/issuer-hash";
 /// On a Session: hash of issuer, connector and user ID.
 pub const USER_HASH: &str = "claviger.dev/user-hash";
 /// On a Session: hash of the client's UID.

@@ -46,8 +46,8 @@ pub use oauth2_client::{
 pub use object_ref::LocalObjectRef;
 pub use oidc_issuer::{
     AllowedClients, Branding, ClientNamespaces, Cors, InsecureHttp, IssuerConsent, IssuerTls,
-    Lifetimes, NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus, Subject,
-    TenantConsent, TenantPolicy,
+    Lifetimes, NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus, SessionLimits,
+    Subject, TenantConsent, TenantPolicy,
 };
 pub use scope::Scope;
 pub use secret_ref::SecretKeyRef;

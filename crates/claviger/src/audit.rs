@@ -1,7 +1,7 @@
 //! Audit events become log lines (target `audit`) and counters; a revocation becomes a Kubernetes Event
 //! about its session too, published aside so that no answer waits for it.
 
-use claviger_domain::ports::{Audit, AuditEvent};
+use claviger_domain::ports::{Audit, AuditEvent, RevocationReason};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use prometheus::{IntCounterVec, Opts, Registry};
@@ -59,7 +59,10 @@ impl Audit for LogAudit {
                 let reason = reason.as_str();
                 tracing::warn!(target: "audit", session, client, reason, "session revoked");
                 let (session, client) = ((*session).to_owned(), (*client).to_owned());
-                drop(self.revoked.try_send(Revoked { session, client, reason }));
+                // There may be a thousand of these: whoever sweeps publishes one Event about all.
+                if reason != RevocationReason::SessionLimitExceeded.as_str() {
+                    drop(self.revoked.try_send(Revoked { session, client, reason }));
+                }
                 ("SessionRevoked", reason)
             }
             AuditEvent::LoginRefused { client, connector, reason } => {

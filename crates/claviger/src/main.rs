@@ -7,6 +7,7 @@ mod cleanup;
 mod clock;
 mod command;
 mod lease;
+mod session_limits;
 mod telemetry;
 
 use std::process::ExitCode;

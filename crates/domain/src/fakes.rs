@@ -17,7 +17,7 @@ use crate::connector::{
     Recheck, RecheckError, Refresh,
 };
 use crate::identity::Identity;
-use crate::issuer::{ClientEntry, Issuer, IssuerUrl, Lifetimes, SubjectFormat};
+use crate::issuer::{ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, SubjectFormat};
 use crate::keys::SigningKeys;
 use crate::outage::Attentive;
 use crate::ports::{
@@ -414,6 +414,7 @@ fn issuer(upstream: &Arc<TableUpstream>, now: i64) -> Issuer {
         keys: Arc::new(keys()),
         sealing: Arc::new(ring(now)),
         lifetimes: LIFETIMES,
+        session_limits: SessionLimits { per_user: 100, per_client: 50_000, total: 150_000 },
         grants: BTreeSet::from([Grant::AuthorizationCode, Grant::RefreshToken]),
         subject: SubjectFormat::Dex,
         allowed_system_values: BTreeSet::new(),

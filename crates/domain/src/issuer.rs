@@ -38,6 +38,8 @@ pub struct Issuer {
     pub sealing: Arc<KeyRing>,
     /// Lifetimes for clients without their own.
     pub lifetimes: Lifetimes,
+    /// How many sessions may be live at once.
+    pub session_limits: SessionLimits,
     /// Grants on offer.
     pub grants: BTreeSet<Grant>,
     /// How `sub` is made.
@@ -89,6 +91,17 @@ pub struct Lifetimes {
     pub refresh_absolute: i64,
     /// A refresh token whose answer was lost may be sent again within this: 0–60.
     pub refresh_grace: i64,
+}
+
+/// How many sessions may be live at once; the leader revokes the oldest beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Of one user.
+    pub per_user: u32,
+    /// Of one client.
+    pub per_client: u32,
+    /// Of the issuer.
+    pub total: u32,
 }
 
 /// How `sub` is made.

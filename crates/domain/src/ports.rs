@@ -104,6 +104,8 @@ pub struct Rotation {
 /// What sessions are selected by, besides their expiry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionLabels {
+    /// Stable hash of the issuer's UID.
+    pub issuer_hash: String,
     /// Stable hash of issuer, connector and user ID.
     pub user_hash: String,
     /// Stable hash of the client's UID.
@@ -210,6 +212,8 @@ pub enum RevocationReason {
     UserNoLongerValid,
     /// The client, connector or issuer it was made for is gone.
     ConfigurationRemoved,
+    /// It was the oldest of more than its issuer's limits admit.
+    SessionLimitExceeded,
 }
 
 impl RevocationReason {
@@ -220,6 +224,7 @@ impl RevocationReason {
             Self::RefreshTokenReused => "RefreshTokenReused",
             Self::UserNoLongerValid => "UserNoLongerValid",
             Self::ConfigurationRemoved => "ConfigurationRemoved",
+            Self::SessionLimitExceeded => "SessionLimitExceeded",
         }
     }
 }

@@ -74,6 +74,7 @@ fn context<'a>(issuer: &'a Issuer, name: &'a str) -> Context<'a> {
 pub fn labels(issuer: &Issuer, payload: &Payload) -> SessionLabels {
     let connector_uid = &payload.upstream.connector_uid;
     SessionLabels {
+        issuer_hash: object_hash(&issuer.uid),
         user_hash: user_hash(&issuer.uid, connector_uid, &payload.identity.user_id),
         client_hash: object_hash(&payload.client_uid),
         connector_hash: object_hash(connector_uid),

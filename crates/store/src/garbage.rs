@@ -78,8 +78,20 @@ impl GarbageCollector {
         }
     }
 
+    /// Gives the session of this name the label it should have.
+    ///
+    /// # Errors
+    /// [`PageError`].
+    pub async fn label_named(&self, name: &str, now: i64) -> Result<bool, PageError> {
+        match within(self.api.get(name)).await {
+            Ok(session) => self.label(&session, now).await,
+            Err(PageError::Changed) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Gives a session the label it should have, if it is still as it was read.
-    pub(crate) async fn label(&self, session: &Session, now: i64) -> Result<bool, PageError> {
+    async fn label(&self, session: &Session, now: i64) -> Result<bool, PageError> {
         let Some(name) = &session.metadata.name else { return Ok(false) };
         let patch = json!({"metadata": {
             "resourceVersion": session.metadata.resource_version,

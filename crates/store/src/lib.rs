@@ -2,7 +2,8 @@
 //!
 //! What always holds: one method, one atomic request, no retry below it, a deadline on each; a
 //! refused precondition is told from an answer that was lost. Beside the ports stands what the leader
-//! alone does: [`garbage`] removes what is over, a page at a time.
+//! alone does: [`garbage`] removes what is over, a page at a time; [`sweep`] and [`tally`] find sessions
+//! beyond an issuer's limits.
 
 pub mod client;
 pub mod collection;
@@ -10,6 +11,8 @@ pub mod garbage;
 pub mod pace;
 pub mod revoked;
 pub mod session;
+pub mod sweep;
+pub mod tally;
 
 pub use client::request_path_client;
 pub use collection::PageError;
@@ -17,3 +20,4 @@ pub use garbage::GarbageCollector;
 pub use pace::Pace;
 pub use revoked::RevokedSessions;
 pub use session::KubeSessions;
+pub use sweep::SessionSweep;

@@ -155,6 +155,7 @@ pub(crate) fn expiry_hour(expires_at: i64) -> String {
 fn object_labels(labels: &SessionLabels, expires_at: i64) -> BTreeMap<String, String> {
     [
         (labels::EXPIRY_HOUR, expiry_hour(expires_at)),
+        (labels::ISSUER_HASH, labels.issuer_hash.clone()),
         (labels::USER_HASH, labels.user_hash.clone()),
         (labels::CLIENT_HASH, labels.client_hash.clone()),
         (labels::CONNECTOR_HASH, labels.connector_hash.clone()),

@@ -24,6 +24,9 @@ const ORIGINS: &str = "cors.allowedOrigins must be lower-case scheme://host[:por
 const IDLE: &str = "refreshTokenIdleSeconds must not exceed refreshTokenAbsoluteSeconds: lower the \
                     one or raise the other";
 
+const LIMITS: &str =
+    "sessionLimits: perUser and perClient must not exceed total: lower them or raise total";
+
 pub fn table() -> Table {
     Table {
         kind: "OIDCIssuer",
@@ -68,6 +71,7 @@ pub fn table() -> Table {
                         "refreshTokenAbsoluteSeconds": 3600,
                         "refreshGraceSeconds": 0,
                     },
+                    "sessionLimits": {"perUser": 3, "perClient": 5, "total": 5},
                     "grants": ["authorization_code"],
                     "subject": "Plain",
                     "consent": "Skip",
@@ -184,6 +188,21 @@ fn limits() -> Vec<super::Bad> {
             "idle longer than absolute",
             json!({"lifetimes": {"refreshTokenIdleSeconds": 61, "refreshTokenAbsoluteSeconds": 60}}),
             IDLE,
+        ),
+        bad(
+            "more sessions of a client than of all",
+            json!({"sessionLimits": {"perUser": 1, "perClient": 6, "total": 5}}),
+            LIMITS,
+        ),
+        bad(
+            "more sessions of a user than of all, by default",
+            json!({"sessionLimits": {"perClient": 5, "total": 5}}),
+            LIMITS,
+        ),
+        bad(
+            "no session for anybody",
+            json!({"sessionLimits": {"perUser": 0}}),
+            "should be greater than or equal to 1",
         ),
         bad(
             "an ID token of a minute less a second",

@@ -12,7 +12,7 @@ use claviger_domain::outage::Attentive;
 use claviger_domain::ports::Clock;
 use claviger_server::tls::{CertificateFiles, Certificates};
 use claviger_server::{App, Limits, Metrics};
-use claviger_store::{GarbageCollector, KubeSessions, RevokedSessions, request_path_client};
+use claviger_store::{KubeSessions, RevokedSessions, request_path_client};
 use kube::Client;
 use prometheus::Registry;
 use rustls::ServerConfig;
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin;
 use crate::args::{BoundsArgs, RunArgs};
 use crate::audit::{LogAudit, publish_revocations};
-use crate::cleanup::{self, Cleanup};
+use crate::cleanup::{Cleanup, Parts};
 use crate::clock::{SystemClock, SystemEntropy};
 use crate::lease;
 use crate::telemetry;
@@ -53,8 +53,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let mut tasks = Tasks::new();
 
     let watching = watching_client(&config)?;
-    let identity =
-        args.identity.clone().unwrap_or_else(|| format!("claviger-{}", std::process::id()));
+    let identity = identity(&args);
     let (leadership, lease_task) = lease::contend(watching.clone(), &home, &identity).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let controller = Controller::new(
@@ -70,14 +69,6 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         leadership.clone(),
     );
     let (snapshot, readiness) = (controller.snapshot(), controller.readiness());
-    let cleanup = Cleanup {
-        leadership: leadership.clone(),
-        garbage: GarbageCollector::new(watching.clone(), &home),
-        clock: Arc::clone(&clock),
-        metrics: cleanup::Metrics::new(&registry)?,
-        interval: Duration::from_secs(args.cleanup_interval_seconds),
-    };
-
     let revoked = Arc::new(RevokedSessions::default());
     let sessions = KubeSessions::new(request_path_client(&config)?, &home, Arc::clone(&revoked));
     let (audit, revocations) = LogAudit::new(&registry)?;
@@ -88,6 +79,17 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         revocations: Arc::clone(&revoked) as _,
         audit: Arc::new(audit),
     };
+    let cleanup = Cleanup::new(Parts {
+        client: &watching,
+        home: &home,
+        instance: &identity,
+        leadership: leadership.clone(),
+        provider: &provider,
+        snapshot: Arc::clone(&snapshot),
+        revoked: Arc::clone(&revoked),
+        registry: &registry,
+        interval: Duration::from_secs(args.cleanup_interval_seconds),
+    })?;
     let app = App::new(provider, Arc::clone(&snapshot), Metrics::new(&registry)?);
 
     spawn_controller(&mut tasks, controller, &shutdown);
@@ -114,6 +116,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 
 fn bounds(args: &BoundsArgs) -> Bounds {
     Bounds { jwks_max_age: args.jwks_max_age, skew: args.clock_skew, staleness: args.staleness }
+}
+
+/// The pod's name, or something like it.
+fn identity(args: &RunArgs) -> String {
+    args.identity.clone().unwrap_or_else(|| format!("claviger-{}", std::process::id()))
 }
 
 /// For watches and the controllers' own writes: no retry below ours, and no read timeout, for a

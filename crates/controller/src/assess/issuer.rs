@@ -10,7 +10,7 @@ use std::sync::Arc;
 use claviger_api::condition::Reason;
 use claviger_api::{InsecureHttp, OIDCIssuer, OIDCIssuerStatus, Subject};
 use claviger_domain::issuer::{
-    ClientEntry, Issuer, IssuerUrl, Lifetimes, SubjectFormat, TlsIdentity,
+    ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, SubjectFormat, TlsIdentity,
 };
 use claviger_domain::keys::SigningKeys;
 use claviger_jose::{Algorithm, KeySet, Signer};
@@ -285,6 +285,7 @@ impl AssessedIssuer {
             keys: Arc::new(signing),
             sealing: Arc::clone(parts.sealing.ring()?),
             lifetimes: lifetimes(&spec.lifetimes),
+            session_limits: session_limits(spec.session_limits),
             grants: spec.grants.iter().copied().map(domain_grant).collect(),
             subject: match spec.subject {
                 Subject::Dex => SubjectFormat::Dex,
@@ -298,6 +299,14 @@ impl AssessedIssuer {
                 .collect(),
             tls: self.tls.clone(),
         }))
+    }
+}
+
+fn session_limits(spec: claviger_api::SessionLimits) -> SessionLimits {
+    SessionLimits {
+        per_user: spec.per_user.unsigned_abs(),
+        per_client: spec.per_client.unsigned_abs(),
+        total: spec.total.unsigned_abs(),
     }
 }
 
