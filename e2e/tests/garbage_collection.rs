@@ -1,14 +1,35 @@
-//! Sessions that are over go, what is not over stays, and with nothing to do nothing is written.
+//! Sessions that are over go, a page at a time, whatever happens to the leader meanwhile; what is not
+//! over stays; others at the same API server are not made to wait; with nothing to do nothing is written.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use claviger_api::{Session, SessionSpec, SessionState, SessionType, labels, time};
-use claviger_testkit::{ControlPlane, Directory, Installation, Scene, eventually};
-use kube::Api;
+use claviger_testkit::{
+    ControlPlane, Directory, Installation, RunningControlPlane, Scene, eventually,
+};
+use data_encoding::BASE64;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ListParams, PostParams};
 use kube::core::ObjectMeta;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+/// As often as the issue counts.
+const EXPIRED: usize = 50_000;
+/// Most that etcd takes at once.
+const PUTS: usize = 128;
+/// One request of somebody else each.
+const PROBE_INTERVAL: Duration = Duration::from_millis(10);
+const PROBES: usize = 1_000;
+/// Two minutes on a quiet machine.
+const PATIENCE: Duration = Duration::from_mins(8);
+/// Resident memory of the operator, at most, at any moment (DESIGN 1 and issue 4).
+const MEMORY_KB: u64 = 60 * 1024;
 
 #[expect(clippy::disallowed_methods, reason = "what is expired depends on the real time")]
 fn now() -> i64 {
@@ -65,6 +86,13 @@ async fn names(sessions: &Api<Session>) -> Result<BTreeSet<String>> {
     Ok(list.items.into_iter().filter_map(|session| session.metadata.name).collect())
 }
 
+/// How many sessions there are, by one small request.
+async fn count(sessions: &Api<Session>) -> Result<usize> {
+    let page = sessions.list_metadata(&ListParams::default().limit(1)).await?;
+    let remaining = page.metadata.remaining_item_count.unwrap_or_default();
+    Ok(page.items.len() + usize::try_from(remaining)?)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_over_goes_what_is_not_stays_and_then_nothing_is_written() -> Result<()> {
     use SessionState::{Active, Pending, Revoked};
@@ -117,3 +145,193 @@ async fn what_is_over_goes_what_is_not_stays_and_then_nothing_is_written() -> Re
 
 /// Strays, whether anything is over, how many there are.
 const READS_A_ROUND: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_thousand_expired_sessions_go_a_leader_is_killed_and_nobody_else_waits() -> Result<()>
+{
+    let plane = ControlPlane::start(ControlPlane::builder()).await?;
+    // The first round is at the start; the next is not in this test.
+    let here = Installation::create(&plane)
+        .await?
+        .with_operator_flags(&["--cleanup-interval-seconds", "3600"]);
+    let mut scene = Scene::start_in(here, Directory::None, |_| {}).await?;
+    let namespace = scene.installation().namespace().to_owned();
+    let sessions: Api<Session> = Api::namespaced(plane.admin().await?, &namespace);
+    let alive = [
+        session("alive", SessionState::Active, 86_400),
+        session("alive-tombstone", SessionState::Revoked, 86_400),
+    ];
+    for object in &alive {
+        sessions.create(&PostParams::default(), object).await?;
+    }
+    let began = Instant::now();
+    store_expired(&plane, &sessions).await?;
+    eventually(PATIENCE, async || {
+        let seen = count(&sessions).await?;
+        ensure!(seen == EXPIRED + alive.len(), "the API server sees {seen}");
+        Ok(())
+    })
+    .await?;
+    println!("stored {EXPIRED} in {:.1?}", began.elapsed());
+
+    let neighbour = Neighbour::arrive(&plane).await?;
+    let before = neighbour.ask(PROBES).await?;
+
+    let began = Instant::now();
+    scene.restart_operator().await?; // its first round begins
+    let probing = tokio::spawn({
+        let neighbour = neighbour.clone();
+        async move { neighbour.ask(PROBES).await }
+    });
+    let killed_at = wait_until_at_most(&sessions, EXPIRED * 3 / 4).await?;
+    let memory = peak_memory_kb(scene.operator()?.id())?;
+    scene.restart_operator().await?; // kill -9 in the middle
+    ensure!(killed_at > alive.len(), "it was over before it was killed");
+    let during = probing.await??;
+    let still = count(&sessions).await?;
+    wait_until_at_most(&sessions, alive.len()).await?;
+    let took = began.elapsed();
+    let memory = memory.max(peak_memory_kb(scene.operator()?.id())?);
+
+    let left = names(&sessions).await?;
+    assert_eq!(left, BTreeSet::from(["alive", "alive-tombstone"].map(str::to_owned)));
+    println!(
+        "{EXPIRED} deleted in {took:.1?} ({}/s), killed with {killed_at} left; p99 of others {:.1?} before, {:.1?} \
+         during ({still} left after the last probe); peak RSS {memory} KB",
+        EXPIRED as u64 / took.as_secs().max(1),
+        before.p99(),
+        during.p99(),
+    );
+    println!("before {before:?}\nduring {during:?}");
+    ensure!(still > alive.len(), "the probes went on after the end: they prove nothing");
+    ensure!(during.p99() <= 2 * before.p99(), "others waited more than twice as long");
+    ensure!(memory <= MEMORY_KB, "the operator took {memory} KB");
+    Ok(())
+}
+
+/// Puts the expired sessions into etcd, in the words in which the API server stores one it was given:
+/// fifty thousand creates would take minutes of the API server's time, and prove nothing here.
+async fn store_expired(plane: &RunningControlPlane, sessions: &Api<Session>) -> Result<()> {
+    let example = session("expired-0", SessionState::Active, -3 * 3_600);
+    let example = sessions.create(&PostParams::default(), &example).await?;
+    let uid = example.metadata.uid.context("no uid")?;
+    let namespace = example.metadata.namespace.context("no namespace")?;
+    let key = |n: usize| format!("/registry/claviger.dev/sessions/{namespace}/expired-{n}");
+    let stored = etcd(plane, "range", json!({"key": BASE64.encode(key(0).as_bytes())})).await?;
+    let stored = stored["kvs"][0]["value"].as_str().context("not where it should be")?;
+    let stored = String::from_utf8(BASE64.decode(stored.as_bytes())?)?;
+    for numbers in (1..EXPIRED).collect::<Vec<_>>().chunks(PUTS) {
+        let puts = numbers.iter().map(|n| {
+            let value = stored
+                .replace("expired-0", &format!("expired-{n}"))
+                .replace(&uid, &format!("00000000-0000-4000-8000-{n:012}"));
+            let (key, value) = (key(*n), BASE64.encode(value.as_bytes()));
+            json!({"requestPut": {"key": BASE64.encode(key.as_bytes()), "value": value}})
+        });
+        etcd(plane, "txn", json!({"success": puts.collect::<Vec<_>>()})).await?;
+    }
+    Ok(())
+}
+
+/// Asks etcd by its JSON gateway.
+async fn etcd(plane: &RunningControlPlane, what: &str, request: Value) -> Result<Value> {
+    let url = format!("{}/v3/kv/{what}", plane.etcd_url());
+    let answer = reqwest::Client::new().post(url).json(&request).send().await?;
+    Ok(answer.error_for_status()?.json().await?)
+}
+
+async fn wait_until_at_most(sessions: &Api<Session>, most: usize) -> Result<usize> {
+    eventually(PATIENCE, async || {
+        let left = count(sessions).await?;
+        ensure!(left <= most, "{left} are left");
+        Ok(left)
+    })
+    .await
+}
+
+/// Most memory a process ever had resident.
+fn peak_memory_kb(process: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// Somebody else at the same API server, who reads and writes `ConfigMaps` of their own.
+#[derive(Clone)]
+struct Neighbour {
+    config_maps: Api<ConfigMap>,
+    created: Arc<AtomicU64>,
+}
+
+impl Neighbour {
+    async fn arrive(plane: &ControlPlane) -> Result<Self> {
+        let admin = plane.admin().await?;
+        let namespace = claviger_testkit::TestNamespace::create(&admin, "neighbour").await?;
+        let kubectl = |arguments: &[&str]| -> Result<()> {
+            let output = plane.kubectl().args(["-n", namespace.name()]).args(arguments).output()?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Ok(())
+        };
+        kubectl(&["create", "role", "own", "--verb=get,create", "--resource=configmaps"])?;
+        kubectl(&["create", "rolebinding", "own", "--role=own", "--user=neighbour"])?;
+        let client: Client = plane.client_for("neighbour", &[]).await?;
+        let neighbour = Self {
+            config_maps: Api::namespaced(client, namespace.name()),
+            created: Arc::default(),
+        };
+        eventually(Duration::from_secs(10), async || neighbour.ask_once().await).await?;
+        Ok(neighbour)
+    }
+
+    /// Creates one and reads it.
+    async fn ask_once(&self) -> Result<[Duration; 2]> {
+        let n = self.created.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mine-{n}");
+        let object = ConfigMap {
+            metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+            ..ConfigMap::default()
+        };
+        let began = Instant::now();
+        self.config_maps.create(&PostParams::default(), &object).await?;
+        let created = Instant::now();
+        self.config_maps.get(&name).await?;
+        Ok([created.duration_since(began), created.elapsed()])
+    }
+
+    /// Asks at a steady rate, however slow the answers are.
+    async fn ask(&self, times: usize) -> Result<Latencies> {
+        let mut asking = JoinSet::new();
+        let mut clock = tokio::time::interval(2 * PROBE_INTERVAL);
+        for _ in 0..times / 2 {
+            clock.tick().await;
+            let neighbour = self.clone();
+            asking.spawn(async move { neighbour.ask_once().await });
+        }
+        let mut latencies = Vec::new();
+        while let Some(answered) = asking.join_next().await {
+            latencies.extend(answered??);
+        }
+        latencies.sort();
+        Ok(Latencies(latencies))
+    }
+}
+
+/// Sorted.
+struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    fn at(&self, percent: usize) -> Duration {
+        self.0[(self.0.len() - 1) * percent / 100]
+    }
+
+    fn p99(&self) -> Duration {
+        self.at(99)
+    }
+}
+
+impl std::fmt::Debug for Latencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [p50, p90, p99, max] = [50, 90, 99, 100].map(|percent| self.at(percent));
+        write!(f, "p50 {p50:.1?} p90 {p90:.1?} p99 {p99:.1?} max {max:.1?} of {}", self.0.len())
+    }
+}

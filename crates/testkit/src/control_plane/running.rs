@@ -214,6 +214,11 @@ impl RunningControlPlane {
         self.ports.etcd_client
     }
 
+    /// Where etcd listens: for what would take the API server too long.
+    pub fn etcd_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.etcd_client)
+    }
+
     /// The process ids (and process groups) of what runs: API server, etcd.
     pub fn process_ids(&self) -> Vec<u32> {
         let processes = [&self.api_server.process, &self.etcd.process];
