@@ -4,13 +4,16 @@
 
 mod auth_proxy;
 mod chart;
+mod clock_skew;
 mod custom_resources;
 mod faults_answers;
 mod faults_api_server;
 mod faults_cut_off;
 mod faults_replicas;
 mod faults_rotation;
+mod flow_control;
 mod garbage_collection;
+mod idle;
 mod kubernetes_api_server;
 mod live_changes;
 mod races;

@@ -50,6 +50,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if has .Release.Namespace .Values.tenantNamespaces -}}
 {{- fail (printf "tenantNamespaces must not hold the release's own namespace %s: remove it" .Release.Namespace) -}}
 {{- end -}}
+{{- if ge (int .Values.leaderElection.graceSeconds) (int .Values.leaderElection.leaseDurationSeconds) -}}
+{{- fail "leaderElection.graceSeconds must be less than leaseDurationSeconds" -}}
+{{- end -}}
 {{- range $owned := list "url" "signingKeys" "connectors" -}}
 {{- if hasKey $.Values.issuer.spec $owned -}}
 {{- fail (printf "issuer.spec.%s is made from other values: set %s instead" $owned (ternary "signingKeys" (printf "issuer.%s" $owned) (eq $owned "signingKeys"))) -}}

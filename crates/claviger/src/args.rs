@@ -1,6 +1,7 @@
 //! The command line. Every flag may be given as an environment variable too.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
@@ -66,6 +67,23 @@ pub struct RunArgs {
     /// Seconds between two looks for sessions that are over (leader only): 1 to 3600.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3_600), env = "CLAVIGER_CLEANUP_INTERVAL_SECONDS")]
     pub cleanup_interval_seconds: u64,
+    /// A leader that does not renew the Lease for this many seconds leads no more.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(2..=3600), env = "CLAVIGER_LEASE_DURATION_SECONDS")]
+    pub lease_duration_seconds: u64,
+    /// The Lease is renewed this many seconds before it runs out. Also how far the clocks of two
+    /// replicas may differ.
+    #[arg(long, default_value_t = 35, value_parser = clap::value_parser!(u64).range(1..=3600), env = "CLAVIGER_LEASE_GRACE_SECONDS")]
+    pub lease_grace_seconds: u64,
+    /// Session writes per second, on average, that this replica asks of the API server; beyond, clients
+    /// are told to come back. Revocations do not count.
+    #[arg(long, default_value = "1000", env = "CLAVIGER_SESSION_WRITES_PER_SECOND")]
+    pub session_writes_per_second: NonZeroU32,
+    /// Session writes at once after a quiet while.
+    #[arg(long, default_value = "2000", env = "CLAVIGER_SESSION_WRITES_BURST")]
+    pub session_writes_burst: NonZeroU32,
+    /// Session writes that may wait for the API server's answer at once.
+    #[arg(long, default_value = "512", env = "CLAVIGER_SESSION_WRITES_IN_FLIGHT")]
+    pub session_writes_in_flight: NonZeroU32,
     #[command(flatten)]
     pub bounds: BoundsArgs,
     /// Form of the log lines.

@@ -1,6 +1,7 @@
 //! Audit events become log lines (target `audit`) and counters; a revocation becomes a Kubernetes Event
 //! about its session too, published aside so that no answer waits for it.
 
+use claviger_controller::deadline::within;
 use claviger_domain::ports::{Audit, AuditEvent, RevocationReason};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
@@ -99,7 +100,7 @@ pub async fn publish_revocations(
             action: "Revoke".to_owned(),
             secondary: None,
         };
-        if let Err(error) = recorder.publish(&event, &regarding).await {
+        if let Err(error) = within(recorder.publish(&event, &regarding)).await {
             tracing::warn!(%error, reason, "failed to publish an Event");
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use claviger_controller::deadline::within;
 use claviger_domain::Snapshot;
 use claviger_domain::ports::{Audit, AuditEvent, Clock, RevocationReason};
 use claviger_domain::session::object_hash;
@@ -194,7 +195,7 @@ impl SessionLimits {
             action: "Revoke".to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &regarding).await {
+        if let Err(error) = within(self.recorder.publish(&event, &regarding)).await {
             tracing::warn!(%error, "failed to publish an Event");
         }
     }

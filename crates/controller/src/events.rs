@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use crate::deadline::within;
+
 /// `reportingController` of every Event.
 pub const REPORTER: &str = "claviger.dev/controller";
 /// The API server refuses longer notes.
@@ -48,7 +50,7 @@ impl Publisher {
                 action: "Assess".into(),
                 secondary: None,
             };
-            if let Err(error) = self.recorder.publish(&event, regarding).await {
+            if let Err(error) = within(self.recorder.publish(&event, regarding)).await {
                 tracing::warn!(%error, reason = flip.reason, "failed to publish an Event");
             }
         }

@@ -13,7 +13,9 @@
 //! - every task is awaited: when one ends, [`Controller::run`] ends.
 
 pub mod assess;
+pub mod backoff;
 pub mod bounds;
+pub mod deadline;
 pub mod error;
 pub mod events;
 pub mod keyring;

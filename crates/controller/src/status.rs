@@ -3,11 +3,11 @@
 //! What always holds:
 //! - status is output: nothing in this crate reads it back, but for the time of the last flip;
 //! - a write carries the object's UID, so a new object of an old name gets no old status;
-//! - what was written is not written again while its echo is on the way.
+//! - what was written is not written again while its echo is on the way;
+//! - what failed is tried again after a pause that grows, whatever changes meanwhile.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -16,8 +16,11 @@ use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::assess::Assessment;
+use crate::backoff::Backoff;
+use crate::deadline::within;
 use crate::error::ControllerError;
 use crate::events::{Flip, Publisher};
 use crate::world::ObjectKey;
@@ -26,8 +29,6 @@ use crate::world::ObjectKey;
 pub const FIELD_MANAGER: &str = "claviger-status";
 /// Status writes under way at once.
 const AT_ONCE: usize = 8;
-/// Pause before a failed write is tried again.
-const RETRY: Duration = Duration::from_secs(5);
 
 /// A status that differs from what the object carries.
 #[derive(Debug, Clone)]
@@ -69,7 +70,7 @@ impl StatusUpdate {
         })
     }
 
-    fn identity(&self) -> (String, ObjectKey) {
+    fn identity(&self) -> Identity {
         (self.resource.kind.clone(), self.key.clone())
     }
 }
@@ -91,28 +92,41 @@ struct ApplyMeta<'a> {
     uid: &'a str,
 }
 
-/// What was written last, until its echo comes.
+/// Kind and key.
+type Identity = (String, ObjectKey);
+
+/// What was written last, until its echo comes, and what failed.
 #[derive(Debug, Default)]
-struct Memory(HashMap<(String, ObjectKey), (String, Value)>);
+struct Memory {
+    written: HashMap<Identity, (String, Value)>,
+    failed: Backoff<Identity>,
+}
 
 impl Memory {
-    /// Whether the same was already written upon the same version of the object.
+    /// Whether the same was already written upon the same version of the object, or writing it failed
+    /// so lately that it must wait.
     fn is_pending(&self, update: &StatusUpdate) -> bool {
-        self.0.get(&update.identity()).is_some_and(|(version, status)| {
+        let identity = update.identity();
+        if self.failed.is_resting(&identity, Instant::now()) {
+            return true;
+        }
+        self.written.get(&identity).is_some_and(|(version, status)| {
             *version == update.observed_version && *status == without_times(&update.status)
         })
     }
 
     fn remember(&mut self, update: &StatusUpdate) {
         let written = (update.observed_version.clone(), without_times(&update.status));
-        self.0.insert(update.identity(), written);
+        self.failed.forget(&update.identity());
+        self.written.insert(update.identity(), written);
     }
 
     /// Keeps only what still differs: everything else has had its echo.
     fn retain(&mut self, updates: &[StatusUpdate]) {
         let open: std::collections::HashSet<_> =
             updates.iter().map(StatusUpdate::identity).collect();
-        self.0.retain(|identity, _| open.contains(identity));
+        self.written.retain(|identity, _| open.contains(identity));
+        self.failed.retain(|identity| open.contains(identity));
     }
 }
 
@@ -143,53 +157,54 @@ pub async fn run(
     loop {
         let leads = *leadership.borrow_and_update();
         let assessment = Arc::clone(&assessments.borrow_and_update());
-        let mut failed = false;
         if leads {
             memory.retain(&assessment.updates);
-            failed = write_all(&client, &assessment.updates, &mut memory, &events).await;
+            write_all(&client, &assessment.updates, &mut memory, &events).await;
         }
+        let again = memory.failed.next().filter(|_| leads);
         tokio::select! {
             changed = assessments.changed() => if changed.is_err() { return Ok(()) },
             changed = leadership.changed() => if changed.is_err() { return Ok(()) },
-            () = tokio::time::sleep(RETRY), if failed => {}
+            () = until(again) => {}
         }
     }
 }
 
-/// Writes every update that is not on its way yet; whether one failed.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes every update that is not on its way yet.
 async fn write_all(
     client: &Client,
     updates: &[StatusUpdate],
     memory: &mut Memory,
     events: &Publisher,
-) -> bool {
+) {
     let open: Vec<&StatusUpdate> =
         updates.iter().filter(|update| !memory.is_pending(update)).collect();
-    let mut failed = false;
     for batch in open.chunks(AT_ONCE) {
         let writes = batch.iter().map(|update| write_and_tell(client, update, events));
         for (update, result) in batch.iter().zip(join_all(writes).await) {
-            failed |= note(update, result, memory);
+            note(update, result, memory);
         }
     }
-    failed
 }
 
-/// Takes in how a write went; whether it must be tried again.
-fn note(update: &StatusUpdate, result: Result<(), kube::Error>, memory: &mut Memory) -> bool {
+/// Takes in how a write went.
+fn note(update: &StatusUpdate, result: Result<(), kube::Error>, memory: &mut Memory) {
     match result {
-        Ok(()) => {
-            memory.remember(update);
-            false
-        }
+        Ok(()) => memory.remember(update),
         Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {
             tracing::debug!(object = %update.key, "object changed before its status was written");
-            false
         }
         Err(error) => {
             let kind = update.resource.kind.as_str();
             tracing::warn!(kind, object = %update.key, %error, "failed to write status");
-            true
+            memory.failed.failed(update.identity(), &error, Instant::now());
         }
     }
 }
@@ -218,5 +233,5 @@ async fn write(client: &Client, update: &StatusUpdate) -> Result<(), kube::Error
         status: &update.status,
     };
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&update.key.name, &params, &Patch::Apply(&body)).await.map(|_| ())
+    within(api.patch_status(&update.key.name, &params, &Patch::Apply(&body))).await.map(|_| ())
 }

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use claviger_api::labels;
 use claviger_controller::secret::ORPHANED_AT;
 use claviger_domain::client::ClientAuthentication;
+use claviger_domain::issuer::Issuer;
 use claviger_jose::Algorithm;
-use claviger_testkit::{ControlPlane, eventually};
+use claviger_testkit::{AuditMark, ControlPlane, eventually};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -576,4 +577,80 @@ async fn an_api_server_that_was_away_is_followed_again_and_nothing_was_lost() ->
     .await?;
     assert!(operator.readiness.borrow().is_ready());
     operator.stop().await
+}
+
+/// Requests of the operators that changed something, by what and code.
+fn done(stage: &Stage, mark: AuditMark, what: &str, code: u16) -> Result<usize> {
+    let requests = stage.plane.audit_log().requests_since(mark, &stage.user())?;
+    Ok(requests.iter().filter(|one| one.what() == what && one.code == code).count())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_leaders_make_one_ring_and_then_write_nothing() -> Result<()> {
+    let stage = Stage::set().await?;
+    let mark = stage.plane.audit_log().mark()?;
+    let (one, two) = (stage.start(true).await?, stage.start(true).await?);
+    stage.issuer().await?;
+    stage.client(&stage.home, "app", generated("app-credentials", 0)).await?;
+    let kids = |issuer: &Issuer| {
+        let mut kids: Vec<_> =
+            issuer.keys.key_set.keys().iter().map(|key| key.kid().to_owned()).collect();
+        kids.sort();
+        kids
+    };
+    let same = async || {
+        let (one, two) =
+            (kids(&one.until_served().await?.clone()), kids(&two.until_served().await?.clone()));
+        ensure!(one == two, "{one:?} and {two:?}");
+        Ok(one)
+    };
+    for (kind, name) in [
+        ("OIDCIssuer", "main"),
+        ("SigningKey", "main"),
+        ("OAuth2Client", "app"),
+        ("Connector", "local"),
+    ] {
+        stage.until((kind, &stage.home, name), "Ready", "True/Ready").await?;
+    }
+    assert_eq!(eventually(PATIENCE, same).await?.len(), 2);
+    stage.settle(&one).await?;
+    stage.settle(&two).await?;
+    assert_eq!(
+        done(&stage, mark, "create secrets", 201)?,
+        3,
+        "ring, key and credentials, once each"
+    );
+    silent(&stage, &one, &two, 1_000).await?;
+
+    // What both see and both mend: one of them wins, and nothing is mended twice.
+    let kids_before = eventually(PATIENCE, same).await?;
+    let mark = stage.plane.audit_log().mark()?;
+    stage.secrets(&stage.home).delete(KEYS, &DeleteParams::default()).await?;
+    stage.client(&stage.home, "app", generated("app-credentials", 1)).await?;
+    eventually(PATIENCE, async || {
+        let made = done(&stage, mark, "create secrets", 201)?;
+        let rotated = done(&stage, mark, "update secrets", 200)?;
+        ensure!((made, rotated) == (1, 1), "{made} made, {rotated} rotated");
+        Ok(())
+    })
+    .await?;
+    stage.settle(&one).await?;
+    stage.settle(&two).await?;
+    assert_eq!(eventually(PATIENCE, same).await?, kids_before, "restored, not replaced");
+    assert_eq!(done(&stage, mark, "create secrets", 201)?, 1);
+    assert_eq!(done(&stage, mark, "update secrets", 200)?, 1);
+    silent(&stage, &one, &two, 2_000).await?;
+    one.stop().await?;
+    two.stop().await
+}
+
+/// Both assess again and again, and neither writes.
+async fn silent(stage: &Stage, one: &Operator, two: &Operator, from: usize) -> Result<()> {
+    let mark = stage.plane.audit_log().mark()?;
+    for round in 0..5 {
+        stage.wake(one, from + 2 * round).await?;
+        stage.wake(two, from + 2 * round + 1).await?;
+    }
+    assert_eq!(stage.writes_since(mark)?, Vec::<String>::new());
+    Ok(())
 }

@@ -28,23 +28,35 @@ use crate::provider::Provider;
 
 /// A clock that moves only when told to.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now: AtomicI64,
+    doubt: Mutex<Option<String>>,
+}
 
 impl ManualClock {
     /// A clock that shows `now`.
     pub fn at(now: i64) -> Self {
-        Self(AtomicI64::new(now))
+        Self { now: AtomicI64::new(now), doubt: Mutex::default() }
     }
 
     /// Moves it.
     pub fn advance(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        self.now.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// Puts it in doubt, or takes it out again.
+    pub fn set_doubt(&self, doubt: Option<&str>) {
+        *lock(&self.doubt) = doubt.map(ToOwned::to_owned);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.now.load(Ordering::SeqCst)
+    }
+
+    fn doubt(&self) -> Option<String> {
+        lock(&self.doubt).clone()
     }
 }
 
@@ -75,6 +87,12 @@ pub enum Fault {
     Refused,
     /// It happens, but its answer is lost.
     AnswerLost,
+    /// It is refused at the API server's door, which asks for this many seconds.
+    TurnedAway(u32),
+    /// It does not happen, and the API server, which cannot know, asks for this many seconds.
+    Overloaded(u32),
+    /// It happens, but the API server gives up on it and asks for this many seconds.
+    TimedOut(u32),
 }
 
 impl MemorySessions {
@@ -115,16 +133,25 @@ impl MemorySessions {
         apply: impl FnOnce(&mut BTreeMap<String, StoredSession>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         lock(&self.requests).push(verb);
-        let lost = |message: &str| StoreError::Unavailable {
-            message: message.to_owned(),
-            retry_after: None,
+        let lost = |retry_after| StoreError::Unavailable {
+            message: "answer lost by the test".into(),
+            retry_after,
         };
         match lock(&self.fault).take() {
             None => apply(&mut lock(&self.stored)),
-            Some(Fault::Refused) => Err(lost("refused by the test")),
+            Some(Fault::Refused) => Err(lost(None)),
+            Some(Fault::Overloaded(seconds)) => Err(lost(Some(seconds))),
+            Some(Fault::TurnedAway(seconds)) => Err(StoreError::Refused {
+                message: "turned away by the test".into(),
+                retry_after: Some(seconds),
+            }),
             Some(Fault::AnswerLost) => {
                 apply(&mut lock(&self.stored))?;
-                Err(lost("answer lost by the test"))
+                Err(lost(None))
+            }
+            Some(Fault::TimedOut(seconds)) => {
+                apply(&mut lock(&self.stored))?;
+                Err(lost(Some(seconds)))
             }
         }
     }

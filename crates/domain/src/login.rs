@@ -25,6 +25,7 @@ use crate::ports::{AuditEvent, NewSession, SessionState, StoreError};
 use crate::provider::Provider;
 use crate::proxy::{ProxyError, ProxyRequest};
 use crate::session::{self, UpstreamState};
+use crate::token;
 
 /// What comes of a sign-in.
 #[derive(Debug)]
@@ -66,9 +67,23 @@ pub enum StepError {
     /// The request of a trusted proxy is not as it must be.
     #[error("{0}")]
     Proxy(#[from] ProxyError),
+    /// The session store refused: try again after this many seconds.
+    #[error("temporarily unavailable: {reason}")]
+    Busy {
+        /// For logs.
+        reason: String,
+        /// Seconds to wait.
+        retry_after: u32,
+    },
     /// The consent form is not the one we sent, or too old.
     #[error("this sign-in has expired")]
     Expired,
+}
+
+impl From<StoreError> for StepError {
+    fn from(error: StoreError) -> Self {
+        Self::Busy { reason: error.to_string(), retry_after: token::retry_after(&error) }
+    }
 }
 
 /// The flow's client, if it may still be used.
@@ -265,6 +280,9 @@ async fn grant_code(
     flow: &Flow,
     grant: LoginGrant,
 ) -> Result<Outcome, StepError> {
+    if let Some(doubt) = provider.clock.doubt() {
+        return Err(StepError::Unavailable(doubt));
+    }
     let client = client_of(issuer, flow)?;
     let connector =
         issuer.connector_by_uid(&grant.upstream.connector_uid).ok_or(StepError::NoConnector)?;
@@ -301,7 +319,7 @@ async fn grant_code(
                     "this sign-in was already finished in another window",
                 );
             }
-            Err(error) => return Err(StepError::Unavailable(error.to_string())),
+            Err(error) => return Err(error.into()),
         }
     }
     let response =

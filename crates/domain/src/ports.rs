@@ -11,6 +11,12 @@ use crate::outage::Outage;
 pub trait Clock: Send + Sync + fmt::Debug {
     /// Seconds since the Unix epoch.
     fn now(&self) -> i64;
+
+    /// Why this clock must not date anything at the moment, if so: it is not what the rest of the
+    /// cluster goes by. While it is in doubt nothing is signed.
+    fn doubt(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A source of unpredictable bytes.
@@ -138,6 +144,14 @@ pub enum StoreError {
     /// A precondition did not hold, or the object is not there. Read it to learn which.
     #[error("session changed or is gone")]
     PreconditionFailed,
+    /// The write certainly did not happen: nobody was asked, or the API server refused at its door.
+    #[error("session store refuses: {message}")]
+    Refused {
+        /// For logs.
+        message: String,
+        /// Seconds the caller should wait, if somebody said.
+        retry_after: Option<u32>,
+    },
     /// The API server could not be asked, or its answer was lost: the write may have happened.
     #[error("session store unavailable: {message}")]
     Unavailable {
@@ -148,40 +162,53 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Seconds the caller should wait, if somebody said.
+    pub fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::AlreadyExists | Self::PreconditionFailed => None,
+            Self::Refused { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                *retry_after
+            }
+        }
+    }
+}
+
 /// The session store: every method is one atomic API-server request unless said otherwise.
 #[async_trait]
 pub trait Sessions: Send + Sync + fmt::Debug {
     /// Creates a session. The name is the single-use guard.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`] or [`StoreError::Unavailable`].
+    /// [`StoreError::AlreadyExists`], [`StoreError::Refused`] or [`StoreError::Unavailable`].
     async fn create(&self, session: &NewSession) -> Result<(), StoreError>;
 
     /// Reads a session by quorum.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
     async fn get(&self, name: &str) -> Result<Option<StoredSession>, StoreError>;
 
     /// Rotates an Active session's refresh token and returns the session as it is now.
     ///
     /// # Errors
     /// [`StoreError::PreconditionFailed`] when it is not there, not Active, another client's or at
-    /// another generation, or has no labels and is given none; [`StoreError::Unavailable`].
+    /// another generation, or has no labels and is given none; [`StoreError::Refused`] or
+    /// [`StoreError::Unavailable`].
     async fn rotate(&self, rotation: &Rotation) -> Result<StoredSession, StoreError>;
 
     /// Makes a Pending session Active and returns it as it is now.
     ///
     /// # Errors
     /// [`StoreError::PreconditionFailed`] when it is not there, not Pending or another client's;
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
     async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError>;
 
     /// Makes a session a tombstone that stays until nothing the session gave out, at the latest now, can
     /// be valid. Revoking a revoked or missing session is no error.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
     async fn revoke(
         &self,
         name: &str,

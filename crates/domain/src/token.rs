@@ -16,6 +16,8 @@ use crate::provider::Provider;
 
 /// Seconds a client is told to wait when nobody said how long.
 pub const DEFAULT_RETRY_AFTER: u32 = 2;
+/// A client is never told to wait for longer, whatever the API server says: a login is waited for.
+pub const LONGEST_RETRY_AFTER: u32 = 120;
 
 /// Why a token request got no tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -52,13 +54,14 @@ impl TokenError {
     }
 }
 
+/// Seconds a client is told to wait: what the store asks for, within reason.
+pub(crate) fn retry_after(error: &StoreError) -> u32 {
+    error.retry_after().map_or(DEFAULT_RETRY_AFTER, |asked| asked.clamp(1, LONGEST_RETRY_AFTER))
+}
+
 impl From<StoreError> for TokenError {
     fn from(error: StoreError) -> Self {
-        let retry_after = match &error {
-            StoreError::Unavailable { retry_after: Some(seconds), .. } => *seconds,
-            _ => DEFAULT_RETRY_AFTER,
-        };
-        Self::Unavailable { reason: error.to_string(), retry_after }
+        Self::Unavailable { reason: error.to_string(), retry_after: retry_after(&error) }
     }
 }
 
@@ -82,6 +85,9 @@ pub async fn exchange(
     request: TokenRequest,
 ) -> Result<TokenResponse, TokenError> {
     let client = authenticate(issuer, credentials)?;
+    if let Some(doubt) = provider.clock.doubt() {
+        return Err(TokenError::unavailable(doubt));
+    }
     if !issuer.can_sign_for(client) {
         return Err(IssueError::NoSigner.into()); // before anything is consumed
     }

@@ -5,19 +5,24 @@
 //! alone does: [`garbage`] removes what is over, a page at a time; [`sweep`] and [`tally`] find sessions
 //! beyond an issuer's limits.
 
+pub mod api_time;
 pub mod client;
 pub mod collection;
 pub mod garbage;
 pub mod pace;
+pub mod retry_after;
 pub mod revoked;
 pub mod session;
 pub mod sweep;
 pub mod tally;
+pub mod write_gate;
 
-pub use client::request_path_client;
+pub use api_time::ApiTime;
+pub use client::{request_path_client, watching_client};
 pub use collection::PageError;
 pub use garbage::GarbageCollector;
 pub use pace::Pace;
 pub use revoked::RevokedSessions;
 pub use session::KubeSessions;
 pub use sweep::SessionSweep;
+pub use write_gate::{WriteGate, WriteLimits};

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use crate::client::DEADLINE;
 use crate::garbage::tombstone_hour;
 use crate::revoked::RevokedSessions;
+use crate::write_gate::WriteGate;
 
 /// Name under which our writes stand in `managedFields`.
 const FIELD_MANAGER: &str = "claviger-sessions";
@@ -31,13 +32,19 @@ const EXPIRY_HOUR_POINTER: &str = "/metadata/labels/claviger.dev~1expiry-hour";
 pub struct KubeSessions {
     api: Api<Session>,
     revoked: Arc<RevokedSessions>,
+    gate: Arc<WriteGate>,
 }
 
 impl KubeSessions {
     /// Sessions in a namespace; `client` must be a [`crate::request_path_client`]. What this process
-    /// revokes is known in `revoked` at once.
-    pub fn new(client: kube::Client, namespace: &str, revoked: Arc<RevokedSessions>) -> Self {
-        Self { api: Api::namespaced(client, namespace), revoked }
+    /// revokes is known in `revoked` at once; all that it writes but revocations passes `gate`.
+    pub fn new(
+        client: kube::Client,
+        namespace: &str,
+        revoked: Arc<RevokedSessions>,
+        gate: Arc<WriteGate>,
+    ) -> Self {
+        Self { api: Api::namespaced(client, namespace), revoked, gate }
     }
 
     async fn patch(&self, name: &str, operations: Value) -> Result<StoredSession, StoreError> {
@@ -55,12 +62,15 @@ impl KubeSessions {
 #[async_trait]
 impl Sessions for KubeSessions {
     async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
+        let _permit = self.gate.pass()?;
         let object = object(session);
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         match within(self.api.create(&params, &object)).await {
             Ok(_) => Ok(()),
-            Err(Failure::Answered(status)) if status.code == 409 => Err(StoreError::AlreadyExists),
+            Err(Failure::Answered(status)) if status.is_already_exists() => {
+                Err(StoreError::AlreadyExists)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -74,6 +84,7 @@ impl Sessions for KubeSessions {
     }
 
     async fn rotate(&self, rotation: &Rotation) -> Result<StoredSession, StoreError> {
+        let _permit = self.gate.pass()?;
         let mut operations = vec![
             json!({"op": "test", "path": "/spec/state", "value": "Active"}),
             json!({"op": "test", "path": "/spec/generation", "value": rotation.from_generation}),
@@ -93,6 +104,7 @@ impl Sessions for KubeSessions {
     }
 
     async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError> {
+        let _permit = self.gate.pass()?;
         let mut operations = vec![
             json!({"op": "test", "path": "/spec/state", "value": "Pending"}),
             json!({"op": "test", "path": "/spec/clientUID", "value": activation.client_uid}),
@@ -227,12 +239,14 @@ impl From<Failure> for StoreError {
             Failure::Unanswered(message) => Self::Unavailable { message, retry_after: None },
             Failure::Answered(status) => {
                 let asked = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
-                // 429 is refused before anything happens (API priority and fairness); a 5xx may
-                // have happened.
-                let retry_after = (status.code == 429).then_some(asked.max(1));
-                Self::Unavailable {
-                    message: format!("API server answered {}: {}", status.code, status.message),
-                    retry_after,
+                let retry_after = (asked > 0).then_some(asked);
+                let message = format!("API server answered {}: {}", status.code, status.message);
+                // A 4xx, that of API priority and fairness (429) among them, is said before anything
+                // happens. A 5xx may be a write that was done and whose answer came too late.
+                if (400..500).contains(&status.code) {
+                    Self::Refused { message, retry_after }
+                } else {
+                    Self::Unavailable { message, retry_after }
                 }
             }
         }
@@ -253,4 +267,133 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
 
 fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable { message: error.to_string(), retry_after: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::Config;
+    use prometheus::Registry;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::api_time::ApiTime;
+    use crate::client::request_path_client;
+    use crate::write_gate::WriteLimits;
+
+    /// An API server that says the same to everybody, and counts.
+    struct Parrot {
+        sessions: KubeSessions,
+        asked: Arc<AtomicUsize>,
+    }
+
+    impl Parrot {
+        async fn saying(answer: &str, writes: u32) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let asked = Arc::new(AtomicUsize::new(0));
+            let (counter, answer) = (Arc::clone(&asked), answer.replace('\n', "\r\n"));
+            tokio::spawn(async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    tokio::spawn(say(stream, answer.clone(), Arc::clone(&counter)));
+                }
+            });
+            let config = Config::new(url.parse().unwrap());
+            let client = request_path_client(&config, &Arc::new(ApiTime::default())).unwrap();
+            let writes = NonZeroU32::new(writes).unwrap();
+            let limits = WriteLimits { per_second: writes, burst: writes, in_flight: writes };
+            let gate = Arc::new(WriteGate::new(limits, &Registry::new()).unwrap());
+            Self { sessions: KubeSessions::new(client, "home", Arc::default(), gate), asked }
+        }
+
+        fn asked(&self) -> usize {
+            self.asked.swap(0, Ordering::SeqCst)
+        }
+    }
+
+    async fn say(mut stream: TcpStream, answer: String, asked: Arc<AtomicUsize>) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        // A connection that is closed on unread bytes is reset, and the answer with it.
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
+        stream.read_exact(&mut body).await.unwrap();
+        asked.fetch_add(1, Ordering::SeqCst);
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+
+    fn rotation() -> Rotation {
+        Rotation {
+            name: "name".into(),
+            client_uid: "uid".into(),
+            from_generation: 1,
+            rotated_at: 0,
+            expires_at: 0,
+            payload: None,
+        }
+    }
+
+    /// What a rotation comes to, and how many requests it was.
+    async fn rotated(answer: &str) -> (StoreError, usize) {
+        let parrot = Parrot::saying(answer, 100).await;
+        let error = parrot.sessions.rotate(&rotation()).await.unwrap_err();
+        (error, parrot.asked())
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_at_the_door_did_not_happen_and_is_asked_once() {
+        // Word for word what API priority and fairness says.
+        let said = "HTTP/1.1 429 Too Many Requests\nRetry-After: 7\nConnection: close\n\n\
+                    Too many requests, please try again later.\n";
+        let (error, asked) = rotated(said).await;
+        assert_eq!(asked, 1);
+        let StoreError::Refused { message, retry_after: Some(7) } = error else {
+            panic!("{error:?}");
+        };
+        assert!(message.contains("429: Too many requests"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn what_timed_out_may_have_happened_and_says_how_long_to_wait() {
+        for code in [500, 503, 504] {
+            let said = format!("HTTP/1.1 {code} X\nRetry-After: 9\nConnection: close\n\nsorry");
+            let (error, asked) = rotated(&said).await;
+            assert_eq!(asked, 1, "{code}");
+            assert!(
+                matches!(error, StoreError::Unavailable { retry_after: Some(9), .. }),
+                "{error:?}"
+            );
+        }
+        let (error, _) = rotated("HTTP/1.1 503 X\nConnection: close\n\nsorry").await;
+        assert!(matches!(error, StoreError::Unavailable { retry_after: None, .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_may_have_happened() {
+        let (error, asked) = rotated("HTTP/1.1 200 OK\nContent-Length: 50\n\n{").await;
+        assert_eq!(asked, 1);
+        assert!(matches!(error, StoreError::Unavailable { retry_after: None, .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn beyond_the_limit_nothing_is_asked_but_a_revocation() {
+        let parrot = Parrot::saying("HTTP/1.1 404 Not Found\nConnection: close\n\n", 1).await;
+        assert_eq!(
+            parrot.sessions.rotate(&rotation()).await.unwrap_err(),
+            StoreError::PreconditionFailed
+        );
+        assert_eq!(parrot.asked(), 1);
+        let refused = parrot.sessions.rotate(&rotation()).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Refused { retry_after: Some(1), .. }), "{refused:?}");
+        assert_eq!(parrot.asked(), 0);
+        parrot.sessions.revoke("name", RevocationReason::CodeReplayed, 0).await.unwrap();
+        assert_eq!(parrot.asked(), 1);
+    }
 }

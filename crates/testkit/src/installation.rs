@@ -226,13 +226,26 @@ impl Installation {
 
     /// The chart's ServiceAccount and roles for this namespace.
     fn roles(&self) -> Result<String> {
+        self.template(&["serviceaccount", "rbac"])
+    }
+
+    /// Applies one more template of the chart.
+    ///
+    /// # Errors
+    /// When helm or the API server refuses.
+    pub fn apply_template(&self, name: &str) -> Result<()> {
+        self.server_side_apply(&[], &self.template(&[name])?)
+    }
+
+    /// These templates of the chart, for this namespace.
+    fn template(&self, names: &[&str]) -> Result<String> {
         let mut helm = self.plane.helm();
         helm.args(["template", "claviger"]).arg(repository().join("charts/claviger"));
         helm.args(["--namespace", &self.namespace]);
         for (index, tenant) in self.tenants.iter().enumerate() {
             helm.args(["--set", &format!("tenantNamespaces[{index}]={tenant}")]);
         }
-        for template in ["serviceaccount", "rbac"] {
+        for template in names {
             helm.args(["--show-only", &format!("templates/{template}.yaml")]);
         }
         run_with_input(helm, "")

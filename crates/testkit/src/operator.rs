@@ -35,6 +35,7 @@ pub struct Serving {
     certificate: PathBuf,
     key: PathBuf,
     flags: Vec<String>,
+    environment: Vec<(String, String)>,
     api_server: Option<String>,
 }
 
@@ -89,6 +90,7 @@ impl Serving {
             certificate,
             key,
             flags: Vec::new(),
+            environment: Vec::new(),
             api_server: None,
         })
     }
@@ -97,6 +99,13 @@ impl Serving {
     #[must_use]
     pub fn with_flags(mut self, flags: &[String]) -> Self {
         self.flags.extend_from_slice(flags);
+        self
+    }
+
+    /// More environment variables.
+    #[must_use]
+    pub fn with_environment(mut self, variables: &[(String, String)]) -> Self {
+        self.environment.extend_from_slice(variables);
         self
     }
 
@@ -170,7 +179,8 @@ impl Operator {
             .args(["--auth-proxy-listen", &serving.proxy_address().to_string()])
             .args(["--admin-listen", &format!("127.0.0.1:{}", serving.admin_port.port())])
             .args(["--identity", serving.name()])
-            .args(&serving.flags);
+            .args(&serving.flags)
+            .envs(serving.environment.iter().map(|(name, value)| (name, value)));
         if !installation.tenants().is_empty() {
             command.args(["--tenant-namespaces", &installation.tenants().join(",")]);
         }

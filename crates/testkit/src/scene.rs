@@ -81,12 +81,13 @@ pub struct Setup {
     replicas: u8,
     proxied: bool,
     flags: Vec<String>,
+    environment: Vec<(usize, (String, String))>,
 }
 
 impl Setup {
     /// One replica.
     pub fn new(directory: Directory) -> Self {
-        Self { directory, replicas: 1, proxied: false, flags: Vec::new() }
+        Self { directory, replicas: 1, proxied: false, flags: Vec::new(), environment: Vec::new() }
     }
 
     /// So many replicas behind one issuer URL, each at a loopback address of its own.
@@ -101,6 +102,23 @@ impl Setup {
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
         self
+    }
+
+    /// Environment variables of one replica.
+    #[must_use]
+    pub fn environment(
+        mut self,
+        replica: usize,
+        variables: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
+        self.environment.extend(variables.map(|variable| (replica, variable)));
+        self
+    }
+
+    fn environment_of(&self, replica: usize) -> Vec<(String, String)> {
+        let of_it = self.environment.iter().filter(|(of, _)| *of == replica);
+        of_it.map(|(_, variable)| variable.clone()).collect()
     }
 
     /// One more flag for every replica's `claviger run`, such as `--name=value`.
@@ -167,7 +185,8 @@ impl Scene {
         change(&mut manifests);
         installation.apply(&manifests.to_json())?;
         let mut replicas = Vec::new();
-        for serving in servings {
+        for (n, serving) in servings.into_iter().enumerate() {
+            let serving = serving.with_environment(&setup.environment_of(n));
             let proxy =
                 if setup.proxied { Some(Proxy::start(installation.plane()).await?) } else { None };
             let mut replica = Replica::prepare(serving.with_flags(&setup.flags), proxy);

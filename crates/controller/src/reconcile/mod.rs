@@ -25,8 +25,11 @@ use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use thiserror::Error;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::assess::Assessment;
+use crate::backoff::Backoff;
+use crate::deadline::within;
 use crate::error::ControllerError;
 use crate::secret::Use;
 use crate::world::{ObjectKey, Observations, Obstacle};
@@ -86,24 +89,31 @@ pub struct Reconciler {
     written: Written,
 }
 
-/// Resource versions our writes were based on, so that an echo on its way is not written again.
+/// Resource versions our writes were based on, so that an echo on its way is not written again; and
+/// what failed, so that it waits.
 #[derive(Debug, Default)]
-struct Written(BTreeMap<ObjectKey, Option<String>>);
+struct Written {
+    bases: BTreeMap<ObjectKey, Option<String>>,
+    failed: Backoff<ObjectKey>,
+}
 
 impl Written {
     fn is_pending(&self, key: &ObjectKey, observed: Option<&Secret>) -> bool {
-        self.0
-            .get(key)
-            .is_some_and(|base| *base == observed.and_then(ResourceExt::resource_version))
+        self.failed.is_resting(key, Instant::now())
+            || self
+                .bases
+                .get(key)
+                .is_some_and(|base| *base == observed.and_then(ResourceExt::resource_version))
     }
 
     /// Keeps only what still looks as it did before the write.
     fn retain(&mut self, version: impl Fn(&ObjectKey) -> Option<String>) {
-        self.0.retain(|key, base| *base == version(key));
+        self.bases.retain(|key, base| *base == version(key));
     }
 
     fn remember(&mut self, key: &ObjectKey, observed: Option<&Secret>) {
-        self.0.insert(key.clone(), observed.and_then(ResourceExt::resource_version));
+        self.failed.forget(key);
+        self.bases.insert(key.clone(), observed.and_then(ResourceExt::resource_version));
     }
 }
 
@@ -164,7 +174,7 @@ impl Reconciler {
 
     /// After a pause no echo is on its way any more.
     fn forget(&mut self) {
-        self.written.0.clear();
+        self.written.bases.clear();
     }
 
     /// An obstacle that stands in nobody's way any more is forgotten.
@@ -204,8 +214,8 @@ impl Reconciler {
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let result = match observed {
-            None => api.create(&params, wanted).await,
-            Some(_) => api.replace(&key.name, &params, wanted).await,
+            None => within(api.create(&params, wanted)).await,
+            Some(_) => within(api.replace(&key.name, &params, wanted)).await,
         };
         match result {
             Ok(_) => {
@@ -223,6 +233,7 @@ impl Reconciler {
                 if matches!(&error, kube::Error::Api(status) if status.is_forbidden()) {
                     self.obstruct(key, Obstacle::Denied);
                 }
+                self.written.failed.failed(key.clone(), &error, Instant::now());
                 Err(ReconcileError::Write { key: key.clone(), source: Box::new(error) })
             }
         }
@@ -272,8 +283,7 @@ impl Reconciler {
     }
 
     async fn find(&self, key: &ObjectKey) -> Result<Option<Secret>, ReconcileError> {
-        self.secrets(&key.namespace)
-            .get_opt(&key.name)
+        within(self.secrets(&key.namespace).get_opt(&key.name))
             .await
             .map_err(|source| ReconcileError::Read { key: key.clone(), source: Box::new(source) })
     }

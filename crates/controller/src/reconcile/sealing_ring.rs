@@ -23,6 +23,7 @@ use super::{Done, ReconcileError, Reconciler, secret_for};
 use crate::assess::Assessment;
 use crate::assess::sealing::{Known, RING, Sealing, Store, secret_key};
 use crate::bounds::Bounds;
+use crate::deadline::within;
 use crate::secret::Use;
 use crate::world::Obstacle;
 
@@ -112,8 +113,7 @@ fn made(error: &RingError) -> ReconcileError {
 async fn sessions_exist(reconciler: &Reconciler, home: &str) -> Result<bool, ReconcileError> {
     let api: Api<Session> = Api::namespaced(reconciler.client.clone(), home);
     let one = ListParams::default().limit(1);
-    let sessions = api
-        .list_metadata(&one)
+    let sessions = within(api.list_metadata(&one))
         .await
         .map_err(|source| ReconcileError::Sessions { source: Box::new(source) })?;
     Ok(!sessions.items.is_empty())

@@ -230,8 +230,8 @@ impl Redemption<'_> {
 
     /// The answer to our write was lost: one read says whether it happened.
     async fn settle_lost_answer(&self, error: StoreError) -> Result<(), TokenError> {
-        if matches!(error, StoreError::Unavailable { retry_after: Some(_), .. }) {
-            return Err(error.into()); // the API server refused it: it did not happen
+        if matches!(error, StoreError::Refused { .. }) {
+            return Err(error.into());
         }
         match self.stored().await {
             Ok(Some(session)) if session.redemption_id.as_deref() == Some(self.id.as_str()) => {

@@ -188,10 +188,16 @@ impl Refreshing<'_> {
         error: StoreError,
         rotation: Rotation,
     ) -> Result<StoredSession, TokenError> {
-        if matches!(error, StoreError::Unavailable { retry_after: Some(_), .. }) {
-            return Err(error.into()); // the API server refused it: it did not happen
+        if matches!(error, StoreError::Refused { .. }) {
+            return Err(error.into());
         }
-        let session = self.read().await?;
+        let session = match self.provider.sessions.get(&self.token.session).await {
+            Ok(Some(session)) => session,
+            Ok(None) => return Err(invalid()),
+            // Nobody knows; what was said first says how long to wait.
+            Err(_) if error != StoreError::PreconditionFailed => return Err(error.into()),
+            Err(unread) => return Err(unread.into()),
+        };
         match (self.judge(&session), error) {
             (Standing::Current, StoreError::PreconditionFailed) => {
                 self.rotate_with_labels(&session, rotation).await

@@ -12,8 +12,8 @@ use claviger_protocol::error::ErrorCode;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::rig::{
-    SCOPE, VERIFIER, assert_invalid_grant, assert_unavailable, begin, code, encode, exchange,
-    logged_in, query, redeem, refresh, refresh_token, sign_in,
+    SCOPE, VERIFIER, assert_invalid_grant, assert_unavailable, assert_unavailable_for, begin, code,
+    encode, exchange, logged_in, query, redeem, refresh, refresh_token, sign_in,
 };
 
 #[tokio::test]
@@ -162,6 +162,21 @@ async fn a_lost_answer_to_the_create_is_no_failed_login() {
     assert_unavailable(&redeem(&world, &code_b).await);
     redeem(&world, &code_b).await.unwrap();
     assert_eq!(world.sessions.all().len(), 2);
+}
+
+#[tokio::test]
+async fn a_create_that_was_turned_away_is_not_read_and_one_that_timed_out_is() {
+    let world = World::new();
+    let code = code(&world, "local").await;
+    world.sessions.fail_next_write(Fault::TurnedAway(9));
+    assert_unavailable_for(&redeem(&world, &code).await, 9);
+    assert_eq!(world.sessions.take_requests(), ["create"]);
+    world.sessions.fail_next_write(Fault::Overloaded(17));
+    assert_unavailable_for(&redeem(&world, &code).await, 17);
+    assert_eq!(world.sessions.take_requests(), ["create", "get"]);
+    world.sessions.fail_next_write(Fault::TimedOut(17));
+    redeem(&world, &code).await.unwrap();
+    assert_eq!(world.sessions.take_requests(), ["create", "get"]);
 }
 
 #[tokio::test]

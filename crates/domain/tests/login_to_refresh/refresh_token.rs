@@ -3,7 +3,7 @@
 use claviger_domain::fakes::{Fault, World, alice};
 use claviger_domain::identity::Identity;
 use claviger_domain::issuer::ClientEntry;
-use claviger_domain::login::Outcome;
+use claviger_domain::login::{Outcome, StepError};
 use claviger_domain::ports::SessionState;
 use claviger_domain::token::TokenError;
 use claviger_domain::userinfo;
@@ -11,8 +11,8 @@ use claviger_protocol::error::ErrorCode;
 use secrecy::ExposeSecret;
 
 use crate::rig::{
-    SCOPE, assert_invalid_grant, assert_unavailable, begin, code, exchange, logged_in, query,
-    redeem, refresh, refresh_token, sign_in,
+    SCOPE, assert_invalid_grant, assert_unavailable, assert_unavailable_for, begin, code, exchange,
+    logged_in, query, redeem, refresh, refresh_token, sign_in,
 };
 
 #[tokio::test]
@@ -252,6 +252,43 @@ async fn a_lost_answer_to_the_rotation_is_settled_by_one_read() {
         world.clock.advance(60);
         refresh(&world, &next).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_the_api_server_asks_for_is_passed_on_and_read_only_where_it_may_have_happened() {
+    let world = World::new();
+    let token = logged_in(&world, "local").await;
+    for (fault, wait, requests) in [
+        (Fault::TurnedAway(9), 9, &["rotate"][..]),
+        (Fault::Overloaded(17), 17, &["rotate", "get"][..]),
+        (Fault::TurnedAway(0), 1, &["rotate"][..]),
+        (Fault::TurnedAway(86_400), 120, &["rotate"][..]),
+    ] {
+        world.sessions.fail_next_write(fault);
+        assert_unavailable_for(&refresh(&world, &token).await, wait);
+        assert_eq!(world.sessions.take_requests(), requests, "{fault:?}");
+    }
+    world.sessions.fail_next_write(Fault::TimedOut(17));
+    let next = refresh(&world, &token).await.unwrap();
+    assert_eq!(world.sessions.take_requests(), ["rotate", "get"]);
+    refresh(&world, &refresh_token(&next)).await.unwrap();
+}
+
+#[tokio::test]
+async fn while_the_clock_is_in_doubt_nothing_is_signed_and_nothing_is_asked() {
+    let world = World::new();
+    let token = logged_in(&world, "local").await;
+    let flow = begin(&world, &[]).flow;
+    let code = code(&world, "local").await;
+    world.clock.set_doubt(Some("45 s ahead"));
+    assert_unavailable(&refresh(&world, &token).await);
+    assert_unavailable(&redeem(&world, &code).await);
+    let signed_in = sign_in(&world, &flow, "local", "wonderland").await;
+    assert!(matches!(signed_in, Err(StepError::Unavailable(_))), "{signed_in:?}");
+    assert_eq!(world.sessions.take_requests(), Vec::<&str>::new());
+    world.clock.set_doubt(None);
+    refresh(&world, &token).await.unwrap();
+    redeem(&world, &code).await.unwrap();
 }
 
 #[tokio::test]

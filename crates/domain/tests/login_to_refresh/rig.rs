@@ -118,3 +118,11 @@ pub fn assert_invalid_grant(result: &Result<TokenResponse, TokenError>) {
 pub fn assert_unavailable(result: &Result<TokenResponse, TokenError>) {
     assert!(matches!(result, Err(TokenError::Unavailable { .. })), "{result:?}");
 }
+
+#[track_caller]
+pub fn assert_unavailable_for(result: &Result<TokenResponse, TokenError>, seconds: u32) {
+    match result {
+        Err(TokenError::Unavailable { retry_after, .. }) => assert_eq!(*retry_after, seconds),
+        other => panic!("expected to be told to wait, got {other:?}"),
+    }
+}

@@ -14,7 +14,7 @@ use crate::cookies;
 use crate::page::{ConsentPage, ErrorPage, Frame, issuer_error, render};
 
 /// Seconds a user is told to wait when something behind us is away.
-const RETRY_AFTER: &str = "5";
+const RETRY_AFTER: u32 = 5;
 
 /// The query that names a flow.
 #[derive(Debug, Deserialize)]
@@ -132,7 +132,7 @@ pub fn refusal(issuer: &Issuer, error: &StepError) -> Response {
             "This sign-in has expired",
             "Go back to the application and start again.",
         ),
-        StepError::Unavailable(_) => (
+        StepError::Unavailable(_) | StepError::Busy { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Sign-in is not possible at the moment",
             "Something it needs cannot be reached. Please try again in a little while.",
@@ -140,7 +140,11 @@ pub fn refusal(issuer: &Issuer, error: &StepError) -> Response {
     };
     let mut response = issuer_error(issuer, &ErrorPage { status, heading, message });
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        let retry_after = HeaderValue::from_static(RETRY_AFTER);
+        let retry_after = match error {
+            StepError::Busy { retry_after, .. } => *retry_after,
+            _ => RETRY_AFTER,
+        };
+        let retry_after = HeaderValue::from(retry_after);
         response.headers_mut().insert(header::RETRY_AFTER, retry_after);
     }
     response
