@@ -11,7 +11,7 @@ use claviger_testkit::{ControlPlane, Directory, Installation, RelyingParty, Scen
 /// For a jump to be noticed on a loaded machine; alone it is noticed by the next request.
 const SOON: Duration = Duration::from_secs(20);
 /// For the Lease of the skewed replica to be released and taken.
-const LEADER: Duration = Duration::from_secs(120);
+const LEADER: Duration = Duration::from_mins(2);
 
 /// Debian's libfaketime, wherever its architecture puts it.
 fn libfaketime() -> Result<PathBuf> {

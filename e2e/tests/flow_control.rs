@@ -9,7 +9,7 @@ use http::Request;
 use kube::client::Body;
 use serde_json::Value;
 
-/// Which FlowSchema and priority level the API server put a request into.
+/// Which `FlowSchema` and priority level the API server put a request into.
 async fn flow_of(client: &kube::Client, method: &str, path: &str) -> Result<(String, String)> {
     let request = Request::builder().method(method).uri(path).body(Body::empty())?;
     let answer = client.send(request).await?;
@@ -37,7 +37,7 @@ async fn session_writes_and_the_lease_flow_apart_and_nothing_else_does() -> Resu
     let account = plane.service_account_client(home, "claviger").await?;
     let sessions = format!("/apis/claviger.dev/v1alpha1/namespaces/{home}/sessions");
     let leases = format!("/apis/coordination.k8s.io/v1/namespaces/{home}/leases");
-    // The API server learns of a new FlowSchema by a watch.
+    // The API server learns of a new `FlowSchema` by a watch.
     eventually(Duration::from_secs(30), async || {
         ensure!(flow_of(&account, "GET", &format!("{sessions}/x")).await? == ours, "not yet");
         Ok(())

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use claviger_testkit::scene::{LOCAL_USER, SCOPE, Setup};
-use claviger_testkit::{AuditMark, ControlPlane, Directory, Installation, Scene, eventually};
+use claviger_testkit::{
+    AuditMark, AuditedRequest, ControlPlane, Directory, Installation, Scene, eventually,
+};
 
 /// How long it is watched: five renewals of the Lease, two rounds of bookmarks.
 const WATCHED: Duration = Duration::from_secs(130);
@@ -19,7 +21,7 @@ fn writes_since(scene: &Scene, mark: AuditMark) -> Result<(usize, Vec<String>)> 
     requests.retain(|one| !["get", "list", "watch"].contains(&one.verb.as_str()));
     let all = requests.len();
     let others: Vec<String> =
-        requests.iter().filter(|one| one.resource != "leases").map(|one| one.what()).collect();
+        requests.iter().filter(|one| one.resource != "leases").map(AuditedRequest::what).collect();
     Ok((all - others.len(), others))
 }
 
@@ -30,7 +32,7 @@ async fn three_idle_replicas_write_the_lease_and_nothing_else() -> Result<()> {
     let scene = Scene::start_as(Installation::create(&plane).await?, &setup, |_| {}).await?;
     // Somebody signed in: a session that lives is no reason to write either.
     scene.relying_party().await?.log_in(SCOPE, LOCAL_USER).await?;
-    eventually(Duration::from_secs(120), async || {
+    eventually(Duration::from_mins(2), async || {
         let mark = plane.audit_log().mark()?;
         tokio::time::sleep(QUIET).await;
         let (_, others) = writes_since(&scene, mark)?;

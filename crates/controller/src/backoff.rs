@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// First and longest pause.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+const PAUSES: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(1));
 /// A longer wait that the API server asks for is cut to this: leadership and world move on.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// What failed lately, by object.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ mod tests {
         }
         assert_eq!(lengths, [5, 10, 20, 40, 60, 60]);
         assert!(backoff.is_resting(&"a", start + Duration::from_secs(59)));
-        assert!(!backoff.is_resting(&"a", start + Duration::from_secs(60)));
+        assert!(!backoff.is_resting(&"a", start + Duration::from_mins(1)));
         assert!(!backoff.is_resting(&"b", start), "another object's failure");
         backoff.forget(&"a");
         assert!(!backoff.is_resting(&"a", start) && backoff.next().is_none());

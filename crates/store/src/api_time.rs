@@ -21,7 +21,7 @@ pub const LIMIT_SECONDS: i64 = 30;
 /// It is trusted again when it is less than this far off.
 const BACK_SECONDS: i64 = 25;
 /// A date that was long on the way replaces a better one only when that is as old as this.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 /// The API server's time, as far as answers told it.
 #[derive(Debug, Default)]
@@ -203,7 +203,7 @@ mod tests {
         let later = at(start, 3_600_000);
         assert_eq!(time.doubt(wall(3_600), later), None, "an hour without an answer is no doubt");
         assert_eq!(time.doubt(wall(3_600 + 45), later), Some(Doubt::Off(44)));
-        assert_eq!(time.silence(later), Some(Duration::from_secs(3_600)));
+        assert_eq!(time.silence(later), Some(Duration::from_hours(1)));
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub fn short_requests_client(
 
 /// A watch is told something every minute, a bookmark at least: a connection that is silent for longer
 /// than this is dead.
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_mins(2);
 
 /// A client for watches, and for writes that put a deadline on themselves.
 ///

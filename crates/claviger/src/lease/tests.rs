@@ -57,14 +57,11 @@ impl Server {
 
 fn answer(lease: Option<&Value>) -> Response {
     let date = [(header::DATE, "Wed, 25 Nov 2026 20:00:00 GMT")];
-    match lease {
-        Some(lease) => (date, Json(lease.clone())).into_response(),
-        None => {
-            let status =
-                json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
-            (StatusCode::NOT_FOUND, date, Json(status)).into_response()
-        }
+    if let Some(lease) = lease {
+        return (date, Json(lease.clone())).into_response();
     }
+    let status = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
+    (StatusCode::NOT_FOUND, date, Json(status)).into_response()
 }
 
 async fn read(State(server): State<Arc<Server>>) -> Response {
