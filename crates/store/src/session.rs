@@ -337,6 +337,7 @@ mod tests {
             rotated_at: 0,
             expires_at: 0,
             payload: None,
+            labels: None,
         }
     }
 
