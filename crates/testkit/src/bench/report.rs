@@ -115,8 +115,10 @@ impl Phase {
 
     /// Requests for one operation: writes and reads.
     pub fn writes_and_reads(&self) -> (f64, f64) {
+        // From 0.0: the sum of no floats is -0.0.
         let sum = |writes: bool| {
-            self.requests.iter().filter(|(what, _)| is_write(what) == writes).map(|(_, n)| n).sum()
+            let those = self.requests.iter().filter(|(what, _)| is_write(what) == writes);
+            those.fold(0.0, |sum, (_, each)| sum + each)
         };
         (sum(true), sum(false))
     }
