@@ -9,7 +9,7 @@
 
 use crate::key::{KeyState, RingKey};
 use crate::purpose::RingKind;
-use crate::rings::{MAX_KEYS, Ring, Rings};
+use crate::rings::{MAX_KEYS, MAX_REVOKED, Ring, Rings};
 
 impl Rings {
     /// What is known of the rings by what is remembered and what the store holds now. Equal to what
@@ -17,12 +17,24 @@ impl Rings {
     /// or cannot be read holds empty rings.
     #[must_use]
     pub fn restored(remembered: &Self, stored: &Self) -> Self {
-        let mut rings = Self::default();
         // The memory first: the order stays that of the revocations.
-        let revoked = remembered.revoked.iter().chain(&stored.revoked);
-        rings.revoke(revoked.map(String::as_str));
-        // A revoked key must not stand in the way of the one that took over from it.
-        let trusted = |key: &&RingKey| rings.revoked.iter().all(|id| id != key.id());
+        let mut revoked: Vec<&str> = Vec::new();
+        for id in remembered.revoked.iter().chain(&stored.revoked) {
+            if !revoked.contains(&id.as_str()) {
+                revoked.push(id);
+            }
+        }
+        // A revoked key must not stand in the way of the one that took over from it. Nor may it come
+        // back because the list is full: what a key stands for, here or there, is cut last.
+        let trusted = |key: &&RingKey| revoked.iter().all(|id| *id != key.id());
+        let mut rings = Self::default();
+        if revoked.len() > MAX_REVOKED {
+            let held = |id: &&str| remembered.keys().chain(stored.keys()).any(|k| k.id() == *id);
+            let (held, strangers): (Vec<&str>, Vec<&str>) = revoked.iter().copied().partition(held);
+            rings.revoke(strangers.into_iter().chain(held));
+        } else {
+            rings.revoke(revoked.iter().copied());
+        }
         let both = |kind| Ring::restored(remembered.ring(kind), stored.ring(kind), &trusted);
         let (long, short) = (both(RingKind::Long), both(RingKind::Short));
         Self { long, short, ..rings }
@@ -166,6 +178,25 @@ mod tests {
         let known = Rings::restored(&live, &backup);
         let active = backup.long.keys[1].id();
         assert_eq!(known.long.active().map(RingKey::id), Some(active));
+    }
+
+    #[test]
+    fn no_revocation_is_pushed_out_while_a_backup_holds_the_key() {
+        let strangers = |from: usize| (from..from + MAX_REVOKED).map(|n| format!("{n:08}"));
+        let mut backup = Rings::generate(0).unwrap();
+        let mut live = backup.clone();
+        let revoked = live.long.keys[0].id().to_owned();
+        live.revoke([revoked.as_str()]);
+        live.revoke(strangers(1).skip(1).collect::<Vec<_>>().iter().map(String::as_str));
+        assert_eq!(live.revoked().first(), Some(&revoked), "the next one pushes it out");
+        backup.revoke(strangers(1_000).collect::<Vec<_>>().iter().map(String::as_str));
+        let mut known = live.completed(0).unwrap();
+        for _ in 0..3 {
+            known = Rings::restored(&known, &backup);
+            assert_eq!(known.long.find(&revoked), None);
+            assert!(known.revoked().contains(&revoked));
+            assert_eq!(known.revoked().len(), MAX_REVOKED);
+        }
     }
 
     #[test]

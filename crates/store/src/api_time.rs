@@ -7,8 +7,10 @@
 //! What always holds:
 //! - between answers the monotonic clock goes on counting, so that a jump of the wall clock alone is
 //!   noticed at once, and an API server that is away raises no doubt;
-//! - what an answer cannot prove (whole seconds, time on the way) counts for us, never against.
+//! - what an answer cannot prove (whole seconds, time on the way) counts for us, never against;
+//! - of two answers that can both be true the more exact one counts, of two that cannot the later one.
 
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,15 +50,27 @@ impl Told {
         self.received.duration_since(self.sent)
     }
 
-    /// Milliseconds by which a wall clock is certainly ahead (positive) or behind (negative).
-    fn offset_millis(&self, wall_millis: i64, now: Instant) -> i64 {
+    /// What the API server's clock shows now, in milliseconds: from when to when.
+    fn range(&self, now: Instant) -> RangeInclusive<i64> {
         let date = self.date.saturating_mul(1_000);
         let earliest = date.saturating_add(millis(now.duration_since(self.received)));
         let latest =
             date.saturating_add(1_000).saturating_add(millis(now.duration_since(self.sent)));
+        earliest..=latest
+    }
+
+    /// Whether both answers can be true.
+    fn agrees_with(&self, other: &Self, now: Instant) -> bool {
+        let (ours, theirs) = (self.range(now), other.range(now));
+        ours.start() <= theirs.end() && theirs.start() <= ours.end()
+    }
+
+    /// Milliseconds by which a wall clock is certainly ahead (positive) or behind (negative).
+    fn offset_millis(&self, wall_millis: i64, now: Instant) -> i64 {
+        let range = self.range(now);
         match wall_millis {
-            wall if wall > latest => wall - latest,
-            wall if wall < earliest => wall - earliest,
+            wall if wall > *range.end() => wall - range.end(),
+            wall if wall < *range.start() => wall - range.start(),
             _ => 0,
         }
     }
@@ -83,8 +97,8 @@ impl std::fmt::Display for Doubt {
             }
             Self::Off(seconds) => write!(
                 f,
-                "the clock of this machine is {} s {} the API server's: set it right by NTP (chrony, \
-                 systemd-timesyncd) on the node; until it is within {BACK_SECONDS} s, this replica \
+                "the clock of this machine is {} s {} the API server's: set the wrong one right by NTP (chrony, \
+                 systemd-timesyncd), on the node or, if all replicas say the same, the API server's; until it is within {BACK_SECONDS} s, this replica \
                  signs nothing",
                 seconds.abs(),
                 if *seconds > 0 { "ahead of" } else { "behind" },
@@ -101,7 +115,9 @@ impl ApiTime {
         let told = Told { date: date.timestamp().as_second(), sent, received };
         let mut state = self.lock();
         let better = state.told.is_some_and(|old| {
-            old.trip() < told.trip() && received.duration_since(old.received) < FRESH
+            old.trip() < told.trip()
+                && received.duration_since(old.received) < FRESH
+                && old.agrees_with(&told, received)
         });
         if !better {
             state.told = Some(told);
@@ -215,6 +231,24 @@ mod tests {
         assert_eq!(time.silence(at(start, 40_010)), Some(Duration::from_secs(40)));
         time.hear(&slow, at(start, 20_010), at(start, 60_010));
         assert_eq!(time.silence(at(start, 60_010)), Some(Duration::ZERO), "but an old one");
+    }
+
+    #[test]
+    fn an_answer_that_contradicts_a_better_one_replaces_it() {
+        let start = Instant::now();
+        let (sent, received) = (at(start, 1_000), at(start, 3_000));
+        // By then the first answer says 20:00:03 to 20:00:04, and the second its date and 3 s more.
+        for (date, contradicts) in [
+            ("Wed, 25 Nov 2026 20:00:04 GMT", false),
+            ("Wed, 25 Nov 2026 20:00:05 GMT", true),
+            ("Wed, 25 Nov 2026 20:00:00 GMT", false),
+            ("Wed, 25 Nov 2026 19:59:59 GMT", true),
+        ] {
+            let time = heard(start, 0);
+            time.hear(&headers(date), sent, received);
+            let replaced = time.silence(received) == Some(Duration::ZERO);
+            assert_eq!(replaced, contradicts, "{date}");
+        }
     }
 
     #[test]
