@@ -85,10 +85,31 @@ pub struct RunArgs {
     #[arg(long, default_value = "512", env = "CLAVIGER_SESSION_WRITES_IN_FLIGHT")]
     pub session_writes_in_flight: NonZeroU32,
     #[command(flatten)]
+    pub shares: ShareArgs,
+    #[command(flatten)]
     pub bounds: BoundsArgs,
     /// Form of the log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Json, env = "CLAVIGER_LOG_FORMAT")]
     pub log_format: LogFormat,
+}
+
+/// What one account may have written, so that nobody alone fills etcd or uses up all writes.
+#[derive(Debug, ClapArgs)]
+pub struct ShareArgs {
+    /// Sign-ins of one user per minute, on average, that this replica stores; beyond, the client is told
+    /// to come back.
+    #[arg(long, default_value = "6", env = "CLAVIGER_USER_SIGN_INS_PER_MINUTE")]
+    pub user_sign_ins_per_minute: NonZeroU32,
+    /// Sign-ins of one user at once after a quiet while.
+    #[arg(long, default_value = "30", env = "CLAVIGER_USER_SIGN_INS_BURST")]
+    pub user_sign_ins_burst: NonZeroU32,
+    /// Refreshes of one session per minute, on average, that this replica stores; beyond, the client is
+    /// told to come back.
+    #[arg(long, default_value = "60", env = "CLAVIGER_SESSION_REFRESHES_PER_MINUTE")]
+    pub session_refreshes_per_minute: NonZeroU32,
+    /// Refreshes of one session at once after a quiet while.
+    #[arg(long, default_value = "20", env = "CLAVIGER_SESSION_REFRESHES_BURST")]
+    pub session_refreshes_burst: NonZeroU32,
 }
 
 /// When every cache must have seen a signing key: it signs after the sum of the three. All replicas must

@@ -1,7 +1,8 @@
 //! Clean-up: what the leader alone does to stored sessions, round after round.
 //!
-//! It stops between two pages when another replica leads, remembers nothing that matters, and never
-//! ends the process: a round that failed is said, counted, and made again.
+//! It stops between two pages when another replica leads or this one's clock is in doubt, remembers
+//! nothing that matters, and never ends the process: a round that failed is said, counted, and made again.
+//! What is over goes first: nothing that cannot be done to one session keeps others stored.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,20 +17,30 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::expiry_labels::Labels;
 use crate::session_limits::SessionLimits;
 
-/// Whether this replica leads.
-pub struct Leadership(watch::Receiver<bool>);
+/// Whether this replica leads, by a clock that is not in doubt. The clock is asked itself: leadership is
+/// given up for a doubt too, but up to a second later.
+pub struct Leadership {
+    leads: watch::Receiver<bool>,
+    clock: Arc<dyn Clock>,
+}
 
 impl Leadership {
-    /// Waits until it does; false when nobody says any more.
+    /// Waits until it leads; false when nobody says any more.
     async fn begins(&mut self) -> bool {
-        self.0.wait_for(|leads| *leads).await.is_ok()
+        self.leads.wait_for(|leads| *leads).await.is_ok()
     }
 
-    /// Waits, but no longer than it does; says whether it still does.
+    /// Whether anything may be deleted or revoked now.
+    pub fn holds(&self) -> bool {
+        *self.leads.borrow() && self.clock.doubt().is_none()
+    }
+
+    /// Waits, but no longer than it leads; says whether it still [`holds`](Self::holds).
     pub async fn lasts(&mut self, wait: Duration) -> bool {
-        timeout(wait, self.0.wait_for(|leads| !*leads)).await.is_err()
+        timeout(wait, self.leads.wait_for(|leads| !*leads)).await.is_err() && self.holds()
     }
 }
 
@@ -88,7 +99,7 @@ impl Cleanup {
             watermark: None,
         };
         Ok(Self {
-            leadership: Leadership(parts.leadership),
+            leadership: Leadership { leads: parts.leadership, clock: Arc::clone(&provider.clock) },
             garbage,
             limits,
             clock: Arc::clone(&provider.clock),
@@ -100,30 +111,53 @@ impl Cleanup {
     /// Cleans up while this replica leads; ends when nobody says any more who does.
     pub async fn run(mut self) {
         while self.leadership.begins().await {
-            if let Err(error) = self.collect().await {
-                self.metrics.failed(&error);
-                tracing::warn!(%error, "garbage collection stopped; it is tried again");
-            }
-            let deleted = self.metrics.deleted.get();
-            let enforced = self.limits.enforce(&mut self.leadership, &self.metrics, deleted);
-            if let Err(error) = enforced.await {
-                self.metrics.failed(&error);
-                tracing::warn!(%error, "the look for too many sessions stopped; it is tried again");
-            }
+            self.round().await;
             self.leadership.lasts(self.interval).await;
         }
+    }
+
+    async fn round(&mut self) {
+        if let Err(error) = self.collect().await {
+            self.metrics.failed(&error);
+            tracing::warn!(%error, "garbage collection stopped; it is tried again");
+        }
+        let deleted = self.metrics.deleted.get();
+        let enforced = self.limits.enforce(&mut self.leadership, &self.metrics, deleted);
+        if let Err(error) = enforced.await {
+            self.metrics.failed(&error);
+            tracing::warn!(%error, "the look for too many sessions stopped; it is tried again");
+        }
+        if let Err(error) = self.label_strays().await {
+            self.metrics.failed(&error);
+            tracing::warn!(%error, "labelling stopped; it is tried again");
+        }
+    }
+
+    /// Labels what has lost its label, a page at a time.
+    async fn label_strays(&mut self) -> Result<(), PageError> {
+        let mut next = None;
+        while self.leadership.holds() {
+            let page = self.garbage.strays(next).await?;
+            let names = page.items.into_iter().filter_map(|stray| stray.metadata.name);
+            let now = self.clock.now();
+            let labels = Labels { garbage: &self.garbage, metrics: &self.metrics, now };
+            labels.put_right(names, &mut self.leadership).await?;
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes everything that is over, a page at a time.
     async fn collect(&mut self) -> Result<(), PageError> {
         let now = self.clock.now();
-        let labelled = self.garbage.label_strays(now).await?;
-        if labelled > 0 {
-            self.metrics.labelled.inc_by(labelled as u64);
-            tracing::warn!(labelled, "sessions had lost their expiry-hour label");
-        }
         if !self.garbage.is_due(now).await? {
             self.metrics.last_success.set(now);
+            return Ok(());
+        }
+        if !self.leadership.holds() {
             return Ok(());
         }
         let mut pace = Pace::default();
@@ -165,6 +199,7 @@ pub struct Metrics {
     errors: IntCounterVec,
     last_success: IntGauge,
     stored: IntGauge,
+    beyond_total: IntGauge,
     revoked: IntCounterVec,
 }
 
@@ -187,7 +222,10 @@ impl Metrics {
                 .buckets(vec![0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0]),
             )?,
             errors: IntCounterVec::new(
-                Opts::new("claviger_cleanup_errors_total", "Pages that failed, by reason."),
+                Opts::new(
+                    "claviger_cleanup_errors_total",
+                    "Pages and single sessions that failed, by reason.",
+                ),
                 &["reason"],
             )?,
             last_success: IntGauge::new(
@@ -197,6 +235,10 @@ impl Metrics {
             stored: IntGauge::new(
                 "claviger_sessions_stored",
                 "Sessions stored, live or not, when this replica last counted as leader.",
+            )?,
+            beyond_total: IntGauge::new(
+                "claviger_sessions_beyond_total",
+                "Sessions and tombstones beyond sessionLimits.total, when this replica last looked at all.",
             )?,
             revoked: IntCounterVec::new(
                 Opts::new(
@@ -212,6 +254,7 @@ impl Metrics {
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.last_success.clone()))?;
         registry.register(Box::new(metrics.stored.clone()))?;
+        registry.register(Box::new(metrics.beyond_total.clone()))?;
         registry.register(Box::new(metrics.revoked.clone()))?;
         Ok(metrics)
     }
@@ -231,7 +274,198 @@ impl Metrics {
         self.revoked.with_label_values(&[bound.field()]).inc_by(count as u64);
     }
 
-    fn failed(&self, error: &PageError) {
+    /// One had lost its expiry-hour label, and has it again.
+    pub fn labelled(&self) {
+        self.labelled.inc();
+    }
+
+    /// Sessions and tombstones beyond the totals of their issuers.
+    pub fn beyond_total(&self, count: u64) {
+        self.beyond_total.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A page, or one session, failed.
+    pub fn failed(&self, error: &PageError) {
         self.errors.with_label_values(&[error.reason()]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use claviger_domain::fakes::{ManualClock, World};
+    use claviger_domain::session::object_hash;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const GOES_ON: &str = "go-on";
+
+    /// An API server with one answer to each request, that remembers what it was asked.
+    struct Fixture {
+        world: World,
+        asked: Arc<Mutex<Vec<String>>>,
+        cleanup: Cleanup,
+        // Dropped, nobody says who leads.
+        _leads: watch::Sender<bool>,
+    }
+
+    type Answer = (u16, Value);
+
+    impl Fixture {
+        fn new(answer: impl Fn(&str, &ManualClock) -> Answer + Send + Sync + 'static) -> Self {
+            let world = World::new();
+            let asked = Arc::new(Mutex::new(Vec::new()));
+            let (clock, answer) = (Arc::clone(&world.clock), Arc::new(answer));
+            let remembered = Arc::clone(&asked);
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let asked = words(&request);
+                let (code, body) = answer(&asked, &clock);
+                remembered.lock().unwrap().push(asked);
+                let body = Body::from(body.to_string().into_bytes());
+                let response = Response::builder().status(code).body(body).unwrap();
+                async move { Ok::<_, std::convert::Infallible>(response) }
+            });
+            let snapshot =
+                Snapshot { issuers: vec![Arc::new(world.issuer.clone())], ..Snapshot::default() };
+            let (leads, leadership) = watch::channel(true);
+            let cleanup = Cleanup::new(Parts {
+                client: &kube::Client::new(service, "home"),
+                home: "home",
+                instance: "me",
+                leadership,
+                provider: &world.provider,
+                snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+                revoked: Arc::default(),
+                registry: &Registry::new(),
+                interval: Duration::from_secs(1),
+            });
+            Self { world, asked, cleanup: cleanup.unwrap(), _leads: leads }
+        }
+
+        fn asked(&self, verb: &str) -> Vec<String> {
+            let asked = self.asked.lock().unwrap();
+            asked.iter().filter(|asked| asked.starts_with(verb)).cloned().collect()
+        }
+    }
+
+    /// Verb, name of the session if any, and selector if any: `DELETE <hour`.
+    fn words(request: &Request<Body>) -> String {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let name = path.rsplit('/').next().filter(|name| *name != "sessions").unwrap_or_default();
+        let which = if query.contains("expiry-hour%3C") || query.contains("expiry-hour<") {
+            "over"
+        } else if query.contains("labelSelector") {
+            "unlabelled"
+        } else {
+            "all"
+        };
+        format!("{} {}", request.method(), if name.is_empty() { which } else { name })
+    }
+
+    fn list(items: &[Value], next: &str) -> Answer {
+        let kind = "PartialObjectMetadataList";
+        let metadata = json!({"continue": next, "resourceVersion": "1"});
+        (
+            200,
+            json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata, "items": items}),
+        )
+    }
+
+    fn listed(name: &str, labels: &Value) -> Value {
+        json!({"metadata": {"name": name, "labels": labels, "creationTimestamp": "2025-01-01T00:00:00Z"}})
+    }
+
+    fn session(name: &str) -> Answer {
+        let session = json!({
+            "apiVersion": "claviger.dev/v1alpha1", "kind": "Session",
+            "metadata": {"name": name, "resourceVersion": "7"},
+            "spec": {
+                "state": "Active", "type": "Client", "generation": 0, "issuerUID": "i", "clientUID": "c",
+                "connectorUID": "n", "clientID": "c", "connector": "n", "user": "u",
+                "createdAt": "2025-01-01T00:00:00Z", "rotatedAt": "2025-01-01T00:00:00Z",
+                "expiresAt": "2025-01-02T00:00:00Z", "payload": "p",
+            },
+        });
+        (200, session)
+    }
+
+    fn status(code: u16) -> Answer {
+        (code, json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code}))
+    }
+
+    #[tokio::test]
+    async fn what_is_over_goes_first_and_one_that_cannot_be_labelled_stops_no_other() {
+        let mut fixture = Fixture::new(|asked, _| match asked {
+            "GET over" => list(&[listed("old", &json!({}))], ""),
+            "DELETE over" => list(&[listed("old", &json!({}))], ""),
+            "GET unlabelled" => {
+                list(&["bad", "odd", "good"].map(|name| listed(name, &json!({}))), "")
+            }
+            "GET odd" => (200, json!({"metadata": {"name": "odd"}, "spec": "nonsense"})),
+            "PATCH bad" => status(422),
+            "GET all" => list(&[], ""),
+            other => session(other.split(' ').nth(1).unwrap()),
+        });
+        fixture.cleanup.round().await;
+        let asked = fixture.asked.lock().unwrap().clone();
+        let at = |what: &str| asked.iter().position(|asked| asked == what);
+        assert!(at("DELETE over").unwrap() < at("GET bad").unwrap(), "{asked:?}");
+        assert!(at("PATCH good").is_some(), "{asked:?}");
+        let metrics = &fixture.cleanup.metrics;
+        assert_eq!((metrics.labelled.get(), metrics.deleted.get()), (1, 1));
+        assert_eq!(metrics.errors.with_label_values(&["Refused"]).get(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_clock_in_doubt_deletes_nothing_more_though_it_still_leads() {
+        let mut fixture = Fixture::new(|asked, clock| match asked {
+            "DELETE over" => {
+                clock.set_doubt(Some("40 s ahead"));
+                list(&[listed("old", &json!({}))], GOES_ON)
+            }
+            "GET over" => list(&[listed("old", &json!({}))], ""),
+            _ => list(&[], ""),
+        });
+        fixture.cleanup.round().await;
+        assert_eq!(fixture.asked("DELETE").len(), 1);
+        fixture.cleanup.round().await;
+        assert_eq!(fixture.asked("DELETE").len(), 1, "not even one page");
+        fixture.world.clock.set_doubt(None);
+        fixture.cleanup.round().await;
+        assert_eq!(fixture.asked("DELETE").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_clock_in_doubt_revokes_and_labels_nothing_more() {
+        let issuer = object_hash(&World::new().issuer.uid);
+        let mut fixture = Fixture::new(move |asked, clock| match asked {
+            "GET all" => {
+                let labels = json!({
+                    "claviger.dev/issuer-hash": issuer, "claviger.dev/user-hash": "ann",
+                    "claviger.dev/client-hash": "a",
+                    "claviger.dev/expiry-hour": (clock.now() / 3_600 + 1).to_string(),
+                });
+                list(&["1", "2", "3"].map(|name| listed(name, &labels)), "")
+            }
+            "GET unlabelled" => list(&[listed("4", &json!({}))], ""),
+            "PATCH 1" => {
+                clock.set_doubt(Some("40 s ahead"));
+                session("1")
+            }
+            "GET 4" => session("4"),
+            _ => list(&[], ""),
+        });
+        let mut changed = fixture.world.issuer.clone();
+        changed.session_limits.per_user = 1;
+        let snapshot = Snapshot { issuers: vec![Arc::new(changed)], ..Snapshot::default() };
+        fixture.cleanup.limits.snapshot.store(Arc::new(snapshot));
+        for _ in 0..2 {
+            fixture.cleanup.round().await;
+            assert_eq!(fixture.asked("PATCH"), ["PATCH 1"]);
+        }
     }
 }

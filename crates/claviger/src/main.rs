@@ -6,6 +6,7 @@ mod audit;
 mod cleanup;
 mod clock;
 mod command;
+mod expiry_labels;
 mod lease;
 mod session_limits;
 mod telemetry;

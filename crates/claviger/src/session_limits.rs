@@ -4,7 +4,7 @@
 //! whether any bound can have been exceeded since the last full look; only then are all sessions looked
 //! at, their metadata alone, a page at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,12 +13,13 @@ use claviger_controller::deadline::within;
 use claviger_domain::Snapshot;
 use claviger_domain::ports::{Audit, AuditEvent, Clock, RevocationReason};
 use claviger_domain::session::object_hash;
-use claviger_store::tally::{Bound, Excess, Limits, Listed, Tally, Watermark};
+use claviger_store::tally::{Bound, Crowded, Excess, Limits, Listed, Tally, Watermark};
 use claviger_store::{GarbageCollector, Pace, PageError, SessionSweep};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use crate::cleanup::{Leadership, Metrics};
+use crate::expiry_labels::Labels;
 
 /// Full looks in one round; each may revoke a thousand.
 const LOOKS: usize = 20;
@@ -43,8 +44,17 @@ pub struct SessionLimits {
     pub watermark: Option<Watermark>,
 }
 
-/// How many were revoked, by issuer and bound.
-type Revoked = BTreeMap<(String, Bound), usize>;
+/// What looking at all sessions came to.
+#[derive(Default)]
+struct Found {
+    /// How many were revoked, by issuer and bound.
+    revoked: BTreeMap<(String, Bound), usize>,
+    /// Sessions whose label cannot be ours.
+    strays: BTreeSet<String>,
+    /// Issuers that have more stored than their total, sessions and tombstones together; `None` before all
+    /// were looked at.
+    crowded: Option<Vec<Crowded>>,
+}
 
 impl SessionLimits {
     /// Revokes what is beyond the limits, while this replica leads. `deleted` is how many sessions this
@@ -69,16 +79,41 @@ impl SessionLimits {
         if self.watermark.as_ref().is_some_and(|mark| !mark.is_passed(&limits, objects, now)) {
             return Ok(());
         }
-        let mut revoked = Revoked::new();
-        let outcome = self.look_and_revoke(&limits, leadership, &mut revoked).await;
-        for ((issuer, bound), count) in &revoked {
-            metrics.revoked(*bound, *count);
-            self.publish(issuer, *bound, *count, &limits).await;
-        }
-        if let Some(headroom) = outcome? {
-            self.watermark = Some(Watermark { limits, objects, headroom, at: now });
+        let mut found = Found::default();
+        let outcome = self.look_and_revoke(&limits, leadership, &mut found).await;
+        self.tell(&found, metrics, &limits).await;
+        let headroom = outcome?;
+        let labels = Labels { garbage: &self.garbage, metrics, now };
+        let labelled = labels.put_right(found.strays, leadership).await?;
+        // What has its label again counts again: look once more.
+        if let Some(headroom) = headroom.filter(|_| labelled == 0) {
+            let crowded = found.crowded.is_some_and(|crowded| !crowded.is_empty());
+            self.watermark = Some(Watermark { limits, objects, headroom, crowded, at: now });
         }
         Ok(())
+    }
+
+    /// Counts and publishes what was found.
+    async fn tell(&self, found: &Found, metrics: &Metrics, limits: &Limits) {
+        for ((issuer, bound), count) in &found.revoked {
+            metrics.revoked(*bound, *count);
+            let Some(limits) = limits.get(issuer) else { continue };
+            let (field, limit) = (bound.field(), bound.of(limits));
+            let note = format!(
+                "{count} sessions were revoked, the oldest beyond sessionLimits.{field} ({limit}): raise it if that is too few"
+            );
+            let reason = RevocationReason::SessionLimitExceeded.as_str();
+            self.publish(issuer, (reason, "Revoke"), note).await;
+        }
+        let Some(crowded) = &found.crowded else { return };
+        metrics.beyond_total(crowded.iter().map(Crowded::beyond).sum());
+        for Crowded { issuer, stored, total } in crowded {
+            let note = format!(
+                "{stored} sessions and tombstones are stored, more than sessionLimits.total ({total}). Tombstones must \
+                 stay until no token of theirs can be valid: see who signs in so often, or raise the total"
+            );
+            self.publish(issuer, ("SessionTotalExceeded", "Count"), note).await;
+        }
     }
 
     /// Limits of the issuers in service.
@@ -93,7 +128,7 @@ impl SessionLimits {
         &self,
         limits: &Limits,
         leadership: &mut Leadership,
-        revoked: &mut Revoked,
+        found: &mut Found,
     ) -> Result<Option<u32>, PageError> {
         for _ in 0..LOOKS {
             let now = self.clock.now();
@@ -101,13 +136,12 @@ impl SessionLimits {
             if !self.each_session(leadership, |session| tally.count(session)).await? {
                 return Ok(None);
             }
-            for stray in tally.strays() {
-                self.garbage.label_named(stray, now).await?;
-            }
+            found.strays = tally.strays().iter().cloned().collect();
+            found.crowded = Some(tally.crowded());
             let headroom = tally.headroom();
             let Some(mut excess) = tally.excess() else { return Ok(Some(headroom)) };
             let complete = self.each_session(leadership, |session| excess.look(session)).await?;
-            if !complete || !self.revoke(excess, leadership, revoked).await? {
+            if !complete || !self.revoke(excess, leadership, found).await? {
                 return Ok(None);
             }
         }
@@ -141,12 +175,15 @@ impl SessionLimits {
         &self,
         excess: Excess<'_>,
         leadership: &mut Leadership,
-        revoked: &mut Revoked,
+        found: &mut Found,
     ) -> Result<bool, PageError> {
         let bound = excess.bound();
         let reason = RevocationReason::SessionLimitExceeded;
         let mut pace = Pace::default();
         for session in excess.superfluous() {
+            if !leadership.holds() {
+                return Ok(false);
+            }
             let began = Instant::now();
             match self.sweep.revoke(&session.name, self.clock.now()).await {
                 Ok(Some(client)) => {
@@ -154,7 +191,7 @@ impl SessionLimits {
                     let event =
                         AuditEvent::SessionRevoked { session: session_name, client, reason };
                     self.audit.record(&event);
-                    *revoked.entry((session.issuer, bound)).or_default() += 1;
+                    *found.revoked.entry((session.issuer, bound)).or_default() += 1;
                 }
                 Ok(None) => {}
                 // One that cannot be revoked must not keep the others alive.
@@ -163,20 +200,16 @@ impl SessionLimits {
                 }
                 Err(error) => return Err(error),
             }
-            if !leadership.lasts(pace.went_well(began.elapsed())).await {
-                return Ok(false);
-            }
+            leadership.lasts(pace.went_well(began.elapsed())).await;
         }
-        Ok(true)
+        Ok(leadership.holds())
     }
 
     /// One Event about the issuer. A failure is logged.
-    async fn publish(&self, issuer: &str, bound: Bound, count: usize, limits: &Limits) {
+    async fn publish(&self, issuer: &str, (reason, action): (&str, &str), note: String) {
         let snapshot = self.snapshot.load_full();
         let found = snapshot.issuers.iter().find(|found| object_hash(&found.uid) == issuer);
-        let (Some(found), Some(limits)) = (found, limits.get(issuer)) else { return };
-        let limit = bound.of(limits);
-        let field = bound.field();
+        let Some(found) = found else { return };
         let regarding = ObjectReference {
             api_version: Some("claviger.dev/v1alpha1".to_owned()),
             kind: Some("OIDCIssuer".to_owned()),
@@ -185,14 +218,11 @@ impl SessionLimits {
             uid: Some(found.uid.clone()),
             ..ObjectReference::default()
         };
-        let note = format!(
-            "{count} sessions were revoked, the oldest beyond sessionLimits.{field} ({limit}): raise it if that is too few"
-        );
         let event = Event {
             type_: EventType::Warning,
-            reason: RevocationReason::SessionLimitExceeded.as_str().to_owned(),
+            reason: reason.to_owned(),
             note: Some(note),
-            action: "Revoke".to_owned(),
+            action: action.to_owned(),
             secondary: None,
         };
         if let Err(error) = within(self.recorder.publish(&event, &regarding)).await {

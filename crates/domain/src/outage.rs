@@ -5,6 +5,8 @@
 //! later, so **the grace does not run then**: else a rotation whose answer was lost as the store went away
 //! would turn its honest client into a thief (ADR 0001).
 //!
+//! Turned away (a write that certainly did not happen) is not away.
+//!
 //! What always holds: a token whose successor was used gets nothing, outage or not; and no outage stretches
 //! a grace by more than [`LONGEST_SECONDS`].
 
@@ -84,7 +86,9 @@ impl Attentive {
             Ok(_) | Err(StoreError::AlreadyExists | StoreError::PreconditionFailed) => {
                 Outage::answered(*last, self.clock.now())
             }
-            Err(_) => Some(Outage::failed(*last, began)),
+            // Turned away at a door, ours or the API server's: no answer was lost, and nobody was away.
+            Err(StoreError::Refused { .. }) => *last,
+            Err(StoreError::Unavailable { .. }) => Some(Outage::failed(*last, began)),
         };
         drop(last);
         answer
@@ -130,6 +134,7 @@ impl Sessions for Attentive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::{Fault, ManualClock, MemorySessions};
 
     fn lasted(since: i64, until: i64) -> Option<Outage> {
         Outage::answered(Some(Outage::failed(None, since)), until)
@@ -160,5 +165,20 @@ mod tests {
         assert_eq!(Outage::failed(outage, 1_311), Outage { since: 1_311, until: None });
         let earlier = Outage::failed(Some(relapsed), 990);
         assert_eq!(earlier.since, 990, "a request that began before failed after");
+    }
+
+    #[tokio::test]
+    async fn what_was_refused_at_a_door_is_no_outage_and_ends_none() {
+        let sessions = Arc::new(MemorySessions::default());
+        let store = Attentive::new(Arc::clone(&sessions) as _, Arc::new(ManualClock::at(1_000)));
+        let fails = async |fault| {
+            sessions.fail_next_write(fault);
+            store.revoke("name", RevocationReason::CodeReplayed, 1_000).await.unwrap_err();
+            store.outage()
+        };
+        assert_eq!(fails(Fault::TurnedAway(7)).await, None);
+        let away = Some(Outage { since: 1_000, until: None });
+        assert_eq!(fails(Fault::AnswerLost).await, away);
+        assert_eq!(fails(Fault::TurnedAway(7)).await, away, "nobody says that it is back");
     }
 }

@@ -12,10 +12,10 @@
 
 use claviger_api::{Session, SessionState, labels, time};
 use kube::Api;
-use kube::api::{ListParams, Patch};
+use kube::api::Patch;
 use serde_json::json;
 
-use crate::collection::{Collection, Deleted, PageError, within};
+use crate::collection::{Collection, Deleted, Metadata, Page, PageError, within};
 use crate::session::{expiry_hour, params};
 
 /// How long after its hour a session goes: replicas' clocks may differ, and an answer may be under way.
@@ -23,8 +23,10 @@ const MARGIN_SECONDS: i64 = 300;
 /// Longest life of anything a session gave out: an access token, as the schema bounds it. Codes and
 /// assertions live shorter.
 const LONGEST_TOKEN_SECONDS: i64 = 86_400;
-/// Sessions without an expiry hour looked at at once; they come whole, at most 70 KB each.
-const STRAYS: u32 = 25;
+/// Longest life of a session from any moment on, used or not, as the schema bounds it.
+const LONGEST_SESSION_SECONDS: i64 = 31_536_000;
+/// Sessions without an expiry hour that are listed at once.
+const STRAYS: u32 = 100;
 
 /// Deletes what is over.
 #[derive(Clone)]
@@ -58,27 +60,16 @@ impl GarbageCollector {
         self.sessions.delete_page(&past(now), limit).await
     }
 
-    /// Labels sessions whose expiry hour somebody removed, and says how many.
+    /// A page of the sessions whose expiry hour somebody removed: their metadata, so that none which
+    /// cannot be read hides the others.
     ///
     /// # Errors
     /// [`PageError`].
-    pub async fn label_strays(&self, now: i64) -> Result<usize, PageError> {
-        let mut strays =
-            ListParams::default().labels(&format!("!{}", labels::EXPIRY_HOUR)).limit(STRAYS);
-        let mut labelled = 0;
-        loop {
-            let page = within(self.api.list(&strays)).await?;
-            for stray in &page.items {
-                labelled += usize::from(self.label(stray, now).await?);
-            }
-            match page.metadata.continue_.filter(|next| !next.is_empty()) {
-                Some(next) => strays.continue_token = Some(next),
-                None => return Ok(labelled),
-            }
-        }
+    pub async fn strays(&self, next: Option<String>) -> Result<Page<Metadata>, PageError> {
+        self.sessions.page(&format!("!{}", labels::EXPIRY_HOUR), STRAYS, next).await
     }
 
-    /// Gives the session of this name the label it should have.
+    /// Gives the session of this name the label it should have; false if it is gone or changed.
     ///
     /// # Errors
     /// [`PageError`].
@@ -105,12 +96,15 @@ impl GarbageCollector {
     }
 }
 
-/// The expiry hour of a session that has none. When it was revoked is not known: now, at the latest.
+/// The expiry hour of a session that has none. When it was revoked is not known: now, at the latest. What
+/// says that it lives longer than any session may was not written by us, and would stay for ever.
 fn hour_of(session: &Session, now: i64) -> String {
     match session.spec.state {
         SessionState::Revoked => tombstone_hour(now),
         SessionState::Pending | SessionState::Active => {
-            expiry_hour(time::to_seconds(&session.spec.expires_at))
+            let latest =
+                now.saturating_add(LONGEST_SESSION_SECONDS + claviger_domain::SKEW_SECONDS);
+            expiry_hour(time::to_seconds(&session.spec.expires_at).min(latest))
         }
     }
 }
@@ -149,6 +143,25 @@ mod tests {
     #[test]
     fn the_selector_is_what_the_api_server_reads() {
         assert_eq!(past(490_000 * 3_600 + 300), "claviger.dev/expiry-hour<490000");
+    }
+
+    #[test]
+    fn no_session_is_given_an_hour_that_no_session_of_ours_can_have() {
+        let now = 1_764_000_000;
+        let hour = |expires_at: &str| {
+            let session = serde_json::from_value(json!({
+                "apiVersion": "claviger.dev/v1alpha1", "kind": "Session", "metadata": {},
+                "spec": {
+                    "state": "Active", "type": "Client", "generation": 0, "issuerUID": "i",
+                    "clientUID": "c", "connectorUID": "n", "clientID": "c", "connector": "n",
+                    "user": "u", "createdAt": "2025-01-01T00:00:00Z",
+                    "rotatedAt": "2025-01-01T00:00:00Z", "expiresAt": expires_at, "payload": "p",
+                },
+            }));
+            hour_of(&session.unwrap(), now).parse::<i64>().unwrap()
+        };
+        assert_eq!(hour("2025-12-01T00:00:00Z"), 1_764_547_200 / 3_600);
+        assert_eq!(hour("9999-12-01T00:00:00Z"), (now + 31_536_000 + 60) / 3_600);
     }
 
     #[test]

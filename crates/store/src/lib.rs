@@ -25,4 +25,4 @@ pub use pace::Pace;
 pub use revoked::RevokedSessions;
 pub use session::KubeSessions;
 pub use sweep::SessionSweep;
-pub use write_gate::{WriteGate, WriteLimits};
+pub use write_gate::{Share, WriteGate, WriteLimits};

@@ -4,7 +4,8 @@
 //!   ours, and of a slow server less than of a fast one.
 //! - A page takes about 100 ms: it grows while it is quicker and is halved when it is much slower,
 //!   so that leadership is looked at often and nothing of ours is long in the way.
-//! - Refused or unanswered: half the page, and a wait that doubles, never shorter than asked for.
+//! - Refused or unanswered: half the page, and a wait that doubles, never shorter than asked for (up to five
+//!   minutes).
 
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const LARGEST: u32 = 256;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(10));
 /// First and longest wait after a refusal.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// Longest wait that the API server is granted: whoever says more must not stop the clean-up for good.
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// Size of the next page and the wait before it.
 #[derive(Debug, Clone)]
@@ -54,7 +57,7 @@ impl Pace {
         let doubled = BACKOFF.0.saturating_mul(1 << self.refusals.min(16)).min(BACKOFF.1);
         self.refusals = self.refusals.saturating_add(1);
         self.limit = (self.limit / 2).max(SMALLEST);
-        doubled.max(retry_after.unwrap_or_default())
+        doubled.max(retry_after.unwrap_or_default().min(LONGEST_ASKED))
     }
 }
 
@@ -102,5 +105,11 @@ mod tests {
         let mut pace = Pace::default();
         let asked = Duration::from_secs(90);
         assert_eq!(pace.was_refused(Some(asked)), asked);
+    }
+
+    #[test]
+    fn no_server_stops_the_clean_up_for_longer_than_five_minutes() {
+        let year = Duration::from_secs(31_536_000);
+        assert_eq!(Pace::default().was_refused(Some(year)), Duration::from_mins(5));
     }
 }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::client::DEADLINE;
 use crate::garbage::tombstone_hour;
 use crate::revoked::RevokedSessions;
-use crate::write_gate::WriteGate;
+use crate::write_gate::{Whose, WriteGate};
 
 /// Name under which our writes stand in `managedFields`.
 const FIELD_MANAGER: &str = "claviger-sessions";
@@ -62,7 +62,7 @@ impl KubeSessions {
 #[async_trait]
 impl Sessions for KubeSessions {
     async fn create(&self, session: &NewSession) -> Result<(), StoreError> {
-        let _permit = self.gate.pass()?;
+        let _permit = self.gate.pass(Whose::User(&session.labels.user_hash))?;
         let object = object(session);
         let params =
             PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
@@ -84,7 +84,7 @@ impl Sessions for KubeSessions {
     }
 
     async fn rotate(&self, rotation: &Rotation) -> Result<StoredSession, StoreError> {
-        let _permit = self.gate.pass()?;
+        let _permit = self.gate.pass(Whose::Session(&rotation.name))?;
         let mut operations = vec![
             json!({"op": "test", "path": "/spec/state", "value": "Active"}),
             json!({"op": "test", "path": "/spec/generation", "value": rotation.from_generation}),
@@ -104,7 +104,7 @@ impl Sessions for KubeSessions {
     }
 
     async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError> {
-        let _permit = self.gate.pass()?;
+        let _permit = self.gate.pass(Whose::Session(&activation.name))?;
         let mut operations = vec![
             json!({"op": "test", "path": "/spec/state", "value": "Pending"}),
             json!({"op": "test", "path": "/spec/clientUID", "value": activation.client_uid}),
@@ -282,7 +282,7 @@ mod tests {
     use super::*;
     use crate::api_time::ApiTime;
     use crate::client::request_path_client;
-    use crate::write_gate::WriteLimits;
+    use crate::write_gate::{Share, WriteLimits};
 
     /// An API server that says the same to everybody, and counts.
     struct Parrot {
@@ -305,7 +305,14 @@ mod tests {
             let config = Config::new(url.parse().unwrap());
             let client = request_path_client(&config, &Arc::new(ApiTime::default())).unwrap();
             let writes = NonZeroU32::new(writes).unwrap();
-            let limits = WriteLimits { per_second: writes, burst: writes, in_flight: writes };
+            let share = Share { per_minute: NonZeroU32::MIN, burst: NonZeroU32::new(2).unwrap() };
+            let limits = WriteLimits {
+                per_second: writes,
+                burst: writes,
+                in_flight: writes,
+                per_user: share,
+                per_session: share,
+            };
             let gate = Arc::new(WriteGate::new(limits, &Registry::new()).unwrap());
             Self { sessions: KubeSessions::new(client, "home", Arc::default(), gate), asked }
         }
@@ -395,6 +402,43 @@ mod tests {
         assert!(matches!(refused, StoreError::Refused { retry_after: Some(1), .. }), "{refused:?}");
         assert_eq!(parrot.asked(), 0);
         parrot.sessions.revoke("name", RevocationReason::CodeReplayed, 0).await.unwrap();
+        assert_eq!(parrot.asked(), 1);
+    }
+
+    fn new_session(user: &str) -> NewSession {
+        NewSession {
+            name: "name".into(),
+            state: SessionState::Active,
+            issuer_uid: "issuer".into(),
+            client_uid: "client".into(),
+            connector_uid: "connector".into(),
+            client_id: "client".into(),
+            connector: "local".into(),
+            user: user.into(),
+            labels: SessionLabels {
+                issuer_hash: "issuer".into(),
+                user_hash: user.into(),
+                client_hash: "client".into(),
+                connector_hash: "connector".into(),
+            },
+            created_at: 0,
+            expires_at: 0,
+            redemption_id: None,
+            payload: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_signs_in_or_refreshes_in_a_loop_is_refused_before_any_request() {
+        let parrot = Parrot::saying("HTTP/1.1 404 Not Found\nConnection: close\n\n", 100).await;
+        for _ in 0..10 {
+            drop(parrot.sessions.create(&new_session("ann")).await);
+            drop(parrot.sessions.rotate(&rotation()).await);
+        }
+        assert_eq!(parrot.asked(), 4, "two of each");
+        let refused = parrot.sessions.create(&new_session("ann")).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Refused { retry_after: Some(1..), .. }));
+        drop(parrot.sessions.create(&new_session("bob")).await);
         assert_eq!(parrot.asked(), 1);
     }
 }

@@ -4,7 +4,8 @@
 //! The second, only where a bound is exceeded, holds on to as many names as must go, the oldest.
 //! Bounds are looked at one after another, since a session revoked for one may satisfy the next.
 //!
-//! A session counts while it is live by its labels; oldest is who signed in longest ago.
+//! A session counts while it is live by its labels; oldest is who signed in longest ago. What is stored
+//! beside those, tombstones most of all, counts toward the issuer's total for a warning only: it must stay.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -119,7 +120,33 @@ pub struct Tally<'a> {
     limits: &'a Limits,
     now: i64,
     counts: [HashMap<u64, Count>; 3],
+    stored: BTreeMap<&'a str, Stored>,
     strays: Vec<String>,
+}
+
+/// What there is of one issuer, live or not.
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    objects: u64,
+    total: u32,
+}
+
+/// An issuer that has more stored than its total.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crowded {
+    /// Hash of the issuer.
+    pub issuer: String,
+    /// Sessions and tombstones.
+    pub stored: u64,
+    /// Its `sessionLimits.total`.
+    pub total: u32,
+}
+
+impl Crowded {
+    /// How many too many.
+    pub fn beyond(&self) -> u64 {
+        self.stored.saturating_sub(self.total.into())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -131,13 +158,25 @@ struct Count {
 impl<'a> Tally<'a> {
     /// Nothing counted yet.
     pub fn new(limits: &'a Limits, now: i64) -> Self {
-        Self { limits, now, counts: Default::default(), strays: Vec::new() }
+        let stored = |limits: &SessionLimits| Stored { objects: 0, total: limits.total };
+        let stored = limits.iter().map(|(issuer, limits)| (issuer.as_str(), stored(limits)));
+        Self {
+            limits,
+            now,
+            counts: Default::default(),
+            stored: stored.collect(),
+            strays: Vec::new(),
+        }
     }
 
     /// Counts a session.
     pub fn count(&mut self, session: &Listed) {
         if session.expiry_hour(self.now).is_none() && self.strays.len() < MOST as usize {
             self.strays.push(session.metadata.name.clone());
+        }
+        let issuer = session.label(labels::ISSUER_HASH);
+        if let Some(stored) = issuer.and_then(|issuer| self.stored.get_mut(issuer)) {
+            stored.objects += 1;
         }
         let Some(counted) = session.counted(self.limits, self.now) else { return };
         for (bound, counts) in Bound::ALL.into_iter().zip(&mut self.counts) {
@@ -151,12 +190,29 @@ impl<'a> Tally<'a> {
         &self.strays
     }
 
-    /// How many sessions may be made before any bound can be exceeded.
+    /// Issuers that have more stored than their total, tombstones included.
+    pub fn crowded(&self) -> Vec<Crowded> {
+        let beyond = self.stored.iter().filter(|(_, of)| of.objects > u64::from(of.total));
+        beyond
+            .map(|(issuer, of)| Crowded {
+                issuer: (*issuer).to_owned(),
+                stored: of.objects,
+                total: of.total,
+            })
+            .collect()
+    }
+
+    /// How many sessions may be made before any bound can be exceeded that is not yet.
     pub fn headroom(&self) -> u32 {
         let unseen = self.limits.values().flat_map(|limits| Bound::ALL.map(|b| b.of(limits)));
         let seen = self.counts.iter().flat_map(HashMap::values);
         seen.map(|count| count.limit.saturating_sub(count.sessions))
             .chain(unseen)
+            .chain(
+                self.stored
+                    .values()
+                    .filter_map(|of| u64::from(of.total).checked_sub(of.objects)?.try_into().ok()),
+            )
             .min()
             .unwrap_or(u32::MAX)
     }
@@ -252,6 +308,8 @@ pub struct Watermark {
     pub objects: (u64, u64),
     /// [`Tally::headroom`].
     pub headroom: u32,
+    /// Whether anything was [`Tally::crowded`].
+    pub crowded: bool,
     /// When.
     pub at: i64,
 }
@@ -259,14 +317,15 @@ pub struct Watermark {
 impl Watermark {
     /// A full look is made this often, whatever was counted: sessions deleted by hand are not seen.
     const LONGEST_SECONDS: i64 = 86_400;
+    /// And this often while there is more than there should be: tombstones go by the hour.
+    const CROWDED_SECONDS: i64 = 3_600;
 
     /// Whether a bound may be exceeded by now: bounds changed, or enough sessions were made.
     pub fn is_passed(&self, limits: &Limits, (objects, deleted): (u64, u64), now: i64) -> bool {
         let (objects_then, deleted_then) = self.objects;
         let made = (objects + deleted).saturating_sub(objects_then + deleted_then);
-        made > u64::from(self.headroom)
-            || *limits != self.limits
-            || now - self.at >= Self::LONGEST_SECONDS
+        let longest = if self.crowded { Self::CROWDED_SECONDS } else { Self::LONGEST_SECONDS };
+        made > u64::from(self.headroom) || *limits != self.limits || now - self.at >= longest
     }
 }
 
@@ -411,7 +470,13 @@ mod tests {
         assert_eq!(tally.headroom(), 3, "a user who has none yet");
         tally.count(&listed("1", "ann", "a", 1));
         assert_eq!(tally.headroom(), 2);
-        let mark = Watermark { limits: bounds.clone(), objects: (10, 5), headroom: 2, at: NOW };
+        let mark = Watermark {
+            limits: bounds.clone(),
+            objects: (10, 5),
+            headroom: 2,
+            crowded: false,
+            at: NOW,
+        };
         let passed = |objects, deleted| mark.is_passed(&bounds, (objects, deleted), NOW);
         assert!(!passed(12, 5), "the bound is reached, not exceeded");
         assert!(passed(13, 5));
@@ -419,5 +484,37 @@ mod tests {
         assert!(!passed(2, 5), "deleted by hand");
         assert!(mark.is_passed(&limits(2, 9, 9), (10, 5), NOW), "bounds changed");
         assert!(mark.is_passed(&bounds, (10, 5), NOW + 86_400));
+        assert!(!mark.is_passed(&bounds, (10, 5), NOW + 86_399));
+        let crowded = Watermark { crowded: true, ..mark };
+        assert!(crowded.is_passed(&bounds, (10, 5), NOW + 3_600), "looked at again by the hour");
+        assert!(!crowded.is_passed(&bounds, (10, 5), NOW + 3_599));
+    }
+
+    #[test]
+    fn tombstones_count_toward_the_total_for_a_warning_and_cost_nobody_a_session() {
+        let limits = limits(9, 9, 3);
+        let tombstone = |name: &str| {
+            with(
+                name,
+                9,
+                &json!({
+                    labels::ISSUER_HASH: "issuer", labels::USER_HASH: "ann", labels::CLIENT_HASH: "a",
+                    labels::EXPIRY_HOUR: (NOW / 3_600 + 1).to_string(),
+                    labels::STATE: labels::STATE_REVOKED,
+                }),
+            )
+        };
+        let mut tally = Tally::new(&limits, NOW);
+        for session in [tombstone("1"), tombstone("2"), listed("3", "ann", "a", 1)] {
+            tally.count(&session);
+        }
+        assert_eq!(tally.crowded(), []);
+        assert_eq!(tally.headroom(), 0, "one more is too many");
+        tally.count(&listed("4", "ann", "a", 1));
+        let crowded = tally.crowded();
+        assert_eq!(crowded, [Crowded { issuer: "issuer".into(), stored: 4, total: 3 }]);
+        assert_eq!(crowded[0].beyond(), 1);
+        assert_eq!(tally.headroom(), 1, "live sessions alone");
+        assert!(tally.excess().is_none());
     }
 }

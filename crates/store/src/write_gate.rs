@@ -1,17 +1,21 @@
-//! How many session writes this replica asks of the API server: a bucket of them per second, and so
-//! many on their way at once.
+//! How many session writes this replica asks of the API server: so many for one user or session, so many
+//! in all, and so many on their way at once.
 //!
 //! What always holds:
 //! - what is refused here was never asked, so it certainly did not happen, and costs nobody anything;
+//! - whoever has used up their own share takes nothing out of everybody's;
 //! - a revocation is never held up.
 
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use claviger_domain::ports::StoreError;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use prometheus::{IntCounterVec, Opts, Registry};
@@ -26,12 +30,79 @@ pub struct WriteLimits {
     pub burst: NonZeroU32,
     /// Writes whose answer is awaited at once.
     pub in_flight: NonZeroU32,
+    /// Sign-ins of one user.
+    pub per_user: Share,
+    /// Refreshes of one session.
+    pub per_session: Share,
+}
+
+/// How many writes one user, or one session, may cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Per minute, on average.
+    pub per_minute: NonZeroU32,
+    /// At once after a quiet while.
+    pub burst: NonZeroU32,
+}
+
+/// Whose share a write comes out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose<'a> {
+    /// The user of this hash signs in.
+    User(&'a str),
+    /// The session of this name goes on.
+    Session(&'a str),
+}
+
+/// Users, or sessions, remembered at once, 16 bytes each: those of five busy minutes. Beyond, only the
+/// limits for all hold; nobody but that many real users, each with a code of their own, gets there.
+const MOST_KEYS: usize = 200_000;
+/// After so many writes, whoever has their whole share again is forgotten.
+const TIDY_AFTER: u32 = 50_000;
+
+/// The shares of users, or of sessions.
+#[derive(Debug)]
+struct Shares<C: Clock> {
+    buckets: RateLimiter<u64, DefaultKeyedStateStore<u64>, C, NoOpMiddleware<C::Instant>>,
+    hasher: RandomState,
+    clock: C,
+    asked: AtomicU32,
+}
+
+impl<C: Clock + Clone> Shares<C> {
+    fn new(share: Share, clock: C) -> Self {
+        let quota = Quota::per_minute(share.per_minute).allow_burst(share.burst);
+        Self {
+            buckets: RateLimiter::new(quota, DefaultKeyedStateStore::default(), clock.clone()),
+            hasher: RandomState::new(),
+            clock,
+            asked: AtomicU32::new(0),
+        }
+    }
+
+    /// Takes one out of a share.
+    ///
+    /// # Errors
+    /// How long to wait.
+    fn take(&self, whose: &str) -> Result<(), Duration> {
+        if self.asked.fetch_add(1, Ordering::Relaxed) % TIDY_AFTER == TIDY_AFTER - 1 {
+            self.buckets.retain_recent();
+            self.buckets.shrink_to_fit();
+        }
+        if self.buckets.len() >= MOST_KEYS {
+            return Ok(());
+        }
+        let taken = self.buckets.check_key(&self.hasher.hash_one(whose));
+        taken.map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+    }
 }
 
 /// Lets writes pass, or says when to come again.
 #[derive(Debug)]
 pub struct WriteGate<C: Clock = DefaultClock> {
     bucket: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
+    users: Shares<C>,
+    sessions: Shares<C>,
     clock: C,
     in_flight: Arc<Semaphore>,
     refused: IntCounterVec,
@@ -60,11 +131,13 @@ impl<C: Clock + Clone> WriteGate<C> {
             ),
             &["limit"],
         )?;
-        for limit in ["rate", "in_flight"] {
+        for limit in ["rate", "in_flight", "user", "session"] {
             refused.with_label_values(&[limit]).reset();
         }
         Ok(Self {
             bucket: RateLimiter::direct_with_clock(quota, clock.clone()),
+            users: Shares::new(limits.per_user, clock.clone()),
+            sessions: Shares::new(limits.per_session, clock.clone()),
             clock,
             in_flight: Arc::new(Semaphore::new(permits)),
             refused,
@@ -75,8 +148,9 @@ impl<C: Clock + Clone> WriteGate<C> {
     ///
     /// # Errors
     /// [`StoreError::Refused`] with the seconds to wait.
-    pub fn pass(&self) -> Result<OwnedSemaphorePermit, StoreError> {
-        // The semaphore first: a write that it refuses takes nothing out of the bucket.
+    pub fn pass(&self, whose: Whose<'_>) -> Result<OwnedSemaphorePermit, StoreError> {
+        self.take_share(whose)?;
+        // The semaphore before the bucket: a write that it refuses takes nothing out of that.
         let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| {
             self.refuse("in_flight", "as many writes as may be wait for the API server's answer", 1)
         })?;
@@ -89,6 +163,20 @@ impl<C: Clock + Clone> WriteGate<C> {
             )
         })?;
         Ok(permit)
+    }
+
+    fn take_share(&self, whose: Whose<'_>) -> Result<(), StoreError> {
+        let (limit, message, taken) = match whose {
+            Whose::User(hash) => {
+                ("user", "this user signs in too often at this replica", self.users.take(hash))
+            }
+            Whose::Session(name) => (
+                "session",
+                "this session is refreshed too often at this replica",
+                self.sessions.take(name),
+            ),
+        };
+        taken.map_err(|wait| self.refuse(limit, message, ceil(wait)))
     }
 
     fn refuse(&self, limit: &str, message: &str, retry_after: u32) -> StoreError {
@@ -109,18 +197,29 @@ mod tests {
 
     use super::*;
 
+    fn share(per_minute: u32, burst: u32) -> Share {
+        let number = |value| NonZeroU32::new(value).unwrap();
+        Share { per_minute: number(per_minute), burst: number(burst) }
+    }
+
     fn gate(per_second: u32, burst: u32, in_flight: u32) -> WriteGate<FakeRelativeClock> {
         let number = |value| NonZeroU32::new(value).unwrap();
         let limits = WriteLimits {
             per_second: number(per_second),
             burst: number(burst),
             in_flight: number(in_flight),
+            per_user: share(6, 30),
+            per_session: share(60, 100),
         };
         WriteGate::with_clock(limits, FakeRelativeClock::default()).unwrap()
     }
 
     fn wait(gate: &WriteGate<FakeRelativeClock>) -> Option<u32> {
-        gate.pass().err().map(|error| match error {
+        wait_of(gate, Whose::Session("name"))
+    }
+
+    fn wait_of(gate: &WriteGate<FakeRelativeClock>, whose: Whose<'_>) -> Option<u32> {
+        gate.pass(whose).err().map(|error| match error {
             StoreError::Refused { retry_after, .. } => retry_after.unwrap(),
             other => panic!("{other}"),
         })
@@ -143,10 +242,13 @@ mod tests {
     #[test]
     fn a_write_on_its_way_keeps_its_place_until_it_is_answered() {
         let gate = gate(1_000, 1_000, 2);
-        let (first, second) = (gate.pass().unwrap(), gate.pass().unwrap());
+        let (first, second) = (
+            gate.pass(Whose::Session("name")).unwrap(),
+            gate.pass(Whose::Session("name")).unwrap(),
+        );
         assert_eq!(wait(&gate), Some(1));
         drop(first);
-        let third = gate.pass().unwrap();
+        let third = gate.pass(Whose::Session("name")).unwrap();
         assert_eq!(wait(&gate), Some(1));
         drop((second, third));
         assert_eq!(wait(&gate), None);
@@ -154,9 +256,47 @@ mod tests {
     }
 
     #[test]
+    fn who_has_used_up_their_share_waits_and_takes_nothing_of_anybody_elses() {
+        let gate = gate(1, 33, 100);
+        let (ann, bob) = (Whose::User("ann"), Whose::User("bob"));
+        assert_eq!((0..40).filter(|_| wait_of(&gate, ann).is_none()).count(), 30);
+        assert_eq!(wait_of(&gate, ann), Some(10), "six a minute");
+        assert_eq!((wait_of(&gate, bob), wait(&gate)), (None, None));
+        gate.clock.advance(Duration::from_secs(10));
+        assert_eq!([ann, ann].map(|whose| wait_of(&gate, whose)), [None, Some(10)]);
+        assert_eq!((refused(&gate, "user"), refused(&gate, "rate")), (12, 0));
+    }
+
+    #[test]
+    fn a_session_that_was_refreshed_too_often_waits_and_no_other() {
+        let gate = gate(1_000, 1_000, 100);
+        let (one, other) = (Whose::Session("one"), Whose::Session("other"));
+        assert_eq!((0..120).filter(|_| wait_of(&gate, one).is_none()).count(), 100);
+        assert_eq!((wait_of(&gate, one), wait_of(&gate, other)), (Some(1), None));
+        assert_eq!(refused(&gate, "session"), 21);
+    }
+
+    #[test]
+    fn whoever_has_their_whole_share_again_is_forgotten_and_no_number_of_keys_is_too_large() {
+        let clock = FakeRelativeClock::default();
+        let shares = Shares::new(share(60, 1), clock.clone());
+        let most = u32::try_from(MOST_KEYS).unwrap();
+        for key in 0..most + TIDY_AFTER {
+            assert_eq!(shares.take(&key.to_string()), Ok(()));
+        }
+        assert_eq!(shares.buckets.len(), MOST_KEYS);
+        clock.advance(Duration::from_secs(2));
+        for _ in 0..TIDY_AFTER {
+            shares.take("one").ok();
+        }
+        assert_eq!(shares.buckets.len(), 1);
+        assert!(shares.take("one").is_err());
+    }
+
+    #[test]
     fn what_has_no_place_takes_nothing_out_of_the_bucket() {
         let gate = gate(1, 2, 1);
-        let permit = gate.pass().unwrap();
+        let permit = gate.pass(Whose::Session("name")).unwrap();
         for _ in 0..10 {
             assert_eq!(wait(&gate), Some(1));
         }

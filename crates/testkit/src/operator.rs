@@ -18,6 +18,15 @@ use crate::{CertificateAuthority, eventually};
 /// Names the binary to test; without it `cargo build` makes one.
 const BINARY_ENV: &str = "CLAVIGER_BIN";
 
+/// Tests let one account sign in, and one session go on, as often as a thousand people's: what they are
+/// about is what that costs. The shares of one account have tests of their own. A flag overrides these.
+const SHARES: [(&str, &str); 4] = [
+    ("CLAVIGER_USER_SIGN_INS_PER_MINUTE", "1000000"),
+    ("CLAVIGER_USER_SIGN_INS_BURST", "1000000"),
+    ("CLAVIGER_SESSION_REFRESHES_PER_MINUTE", "1000000"),
+    ("CLAVIGER_SESSION_REFRESHES_BURST", "1000000"),
+];
+
 /// For a replica to be ready: about a second on an idle machine.
 const READY: Duration = Duration::from_mins(1);
 
@@ -180,6 +189,7 @@ impl Operator {
             .args(["--admin-listen", &format!("127.0.0.1:{}", serving.admin_port.port())])
             .args(["--identity", serving.name()])
             .args(&serving.flags)
+            .envs(SHARES)
             .envs(serving.environment.iter().map(|(name, value)| (name, value)));
         if !installation.tenants().is_empty() {
             command.args(["--tenant-namespaces", &installation.tenants().join(",")]);

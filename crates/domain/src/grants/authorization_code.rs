@@ -1,6 +1,6 @@
 //! `authorization_code` (RFC 6749 4.1.3): the checks, in this order, nothing consumed before the last.
 //!
-//! open · expiry · issuer · (client authentication came before) · client · redirect URI · PKCE ·
+//! open · expiry · issuer · (client authentication came before) · client · redirect URI · PKCE · not revoked ·
 //! connector · claims · **create**. The create is the single use: the session is named by the flow,
 //! so a second redemption meets the first one's object.
 
@@ -52,11 +52,16 @@ pub async fn redeem(
         ));
     }
     prove_possession(code.challenge.as_ref(), request.code_verifier.as_ref())?;
+    let name = session::name_for_flow(&issuer.uid, &code.flow_id);
+    // Replayed before: known from memory, so that whoever goes on replaying costs no request.
+    if provider.revocations.is_revoked(&name) {
+        return Err(invalid());
+    }
     let redemption = Redemption {
         provider,
         issuer,
         client,
-        name: session::name_for_flow(&issuer.uid, &code.flow_id),
+        name,
         digest: digest_of(text),
         id: provider.random_id(),
         now,

@@ -22,7 +22,7 @@ use claviger_domain::outage::Attentive;
 use claviger_domain::ports::Clock;
 use claviger_server::{App, Metrics};
 use claviger_store::{
-    ApiTime, KubeSessions, RevokedSessions, WriteGate, WriteLimits, request_path_client,
+    ApiTime, KubeSessions, RevokedSessions, Share, WriteGate, WriteLimits, request_path_client,
     watching_client,
 };
 use kube::Client;
@@ -162,6 +162,14 @@ fn sessions(
         per_second: args.session_writes_per_second,
         burst: args.session_writes_burst,
         in_flight: args.session_writes_in_flight,
+        per_user: Share {
+            per_minute: args.shares.user_sign_ins_per_minute,
+            burst: args.shares.user_sign_ins_burst,
+        },
+        per_session: Share {
+            per_minute: args.shares.session_refreshes_per_minute,
+            burst: args.shares.session_refreshes_burst,
+        },
     };
     let gate = Arc::new(WriteGate::new(limits, &place.registry)?);
     Ok(KubeSessions::new(client, &place.home, Arc::clone(revoked), gate))
