@@ -400,8 +400,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_over_goes_first_and_one_that_cannot_be_labelled_stops_no_other() {
         let mut fixture = Fixture::new(|asked, _| match asked {
-            "GET over" => list(&[listed("old", &json!({}))], ""),
-            "DELETE over" => list(&[listed("old", &json!({}))], ""),
+            "GET over" | "DELETE over" => list(&[listed("old", &json!({}))], ""),
             "GET unlabelled" => {
                 list(&["bad", "odd", "good"].map(|name| listed(name, &json!({}))), "")
             }
