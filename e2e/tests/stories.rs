@@ -12,6 +12,7 @@ mod faults_cut_off;
 mod faults_replicas;
 mod faults_rotation;
 mod flow_control;
+mod forged_sessions;
 mod garbage_collection;
 mod idle;
 mod kubernetes_api_server;
@@ -20,6 +21,7 @@ mod races;
 mod replay;
 mod rotation;
 mod session_caps;
+mod sealing_ring;
 mod sign_in;
 mod tenants;
 

@@ -47,6 +47,16 @@ impl Browser {
         Ok(Self { http, jar })
     }
 
+    /// The same browser, with its cookies, where another replica answers.
+    ///
+    /// # Errors
+    /// When the peer's authority is none.
+    pub fn at(&self, peer: impl Into<Peer>) -> Result<Self> {
+        let jar = Arc::clone(&self.jar);
+        let http = peer.into().client()?.cookie_provider(Arc::clone(&jar)).build()?;
+        Ok(Self { http, jar })
+    }
+
     /// Signs in: opens the authorization URL, chooses the connector if asked, fills in the form,
     /// consents if asked, and ends at the application's redirect URI.
     ///
