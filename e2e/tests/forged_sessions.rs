@@ -119,7 +119,7 @@ async fn plain_fields_edited_by_hand_change_nothing() -> Result<()> {
     let scene = scene(&plane).await?;
     let mut login = SignedIn::new(&scene).await?;
     let before = login.stored()?;
-    let far = "9999-12-31T23:59:59Z";
+    let far = "9999-01-01T00:00:00Z";
     for spec in [
         json!({"user": "root"}),
         json!({"clientID": "cli"}),
@@ -152,13 +152,27 @@ async fn plain_fields_edited_by_hand_change_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_cannot_be_read_any_more_is_over_and_nobody_waits_for_it() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = scene(&plane).await?;
+    for field in ["createdAt", "rotatedAt", "expiresAt"] {
+        let login = SignedIn::new(&scene).await?;
+        login.edit_spec(&json!({field: "9999-12-31T23:59:59Z"}))?; // a time that no clock here can say
+        let answer = login.party.refresh(&login.token).await?;
+        ensure!(answer.status.as_u16() < 500, "{field}: {}", answer.body);
+        ensure!(field != "createdAt" || answer.error() == "invalid_grant", "{}", answer.body);
+    }
+    is_unharmed(&scene)
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn labels_removed_by_hand_come_back_with_the_next_refresh() -> Result<()> {
     let plane = ControlPlane::from_env()?;
     let scene = scene(&plane).await?;
     let mut login = SignedIn::new(&scene).await?;
     let before = login.stored()?["metadata"]["labels"].clone();
     let names: Vec<&str> = before.as_object().context("no labels")?.keys().map(|k| &**k).collect();
-    assert_eq!(names.len(), 4, "{before}");
+    assert_eq!(names.len(), 5, "{before}");
 
     login.edit("merge", &json!({"metadata": {"labels": {"claviger.dev/expiry-hour": null}}}))?;
     assert_eq!(login.refresh().await?.1, one_patch(), "the hour comes back by the way");
@@ -184,6 +198,7 @@ async fn a_reuse_ends_a_session_even_without_its_labels() -> Result<()> {
     let mut login = SignedIn::new(&scene).await?;
     let stolen = login.token.clone();
     login.refresh().await?;
+    login.refresh().await?; // its successor was used, so it is no retry
     login.edit("json", &json!([{"op": "remove", "path": "/metadata/labels"}]))?;
     assert_eq!(login.party.refresh(&stolen).await?.error(), "invalid_grant");
     let stored = login.stored()?;

@@ -20,8 +20,8 @@ mod live_changes;
 mod races;
 mod replay;
 mod rotation;
-mod session_caps;
 mod sealing_ring;
+mod session_caps;
 mod sign_in;
 mod tenants;
 

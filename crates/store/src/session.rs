@@ -79,6 +79,10 @@ impl Sessions for KubeSessions {
         match within(self.api.get(name)).await {
             Ok(session) => stored(session).map(Some),
             Err(Failure::Answered(status)) if status.code == 404 => Ok(None),
+            Err(Failure::Unreadable(error)) => {
+                tracing::warn!(session = name, error, "a session was edited into something else");
+                Ok(None) // waiting heals nothing: it is nobody's
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -229,14 +233,18 @@ fn stored(session: Session) -> Result<StoredSession, StoreError> {
 enum Failure {
     /// The API server said no.
     Answered(Box<kube::core::Status>),
-    /// No answer, or none that can be read: it may have happened.
+    /// An object that is no session of ours, such as one with a time beyond the year 9999.
+    Unreadable(String),
+    /// No answer, or none of an API server: it may have happened.
     Unanswered(String),
 }
 
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Unanswered(message) => Self::Unavailable { message, retry_after: None },
+            Failure::Unanswered(message) | Failure::Unreadable(message) => {
+                Self::Unavailable { message, retry_after: None }
+            }
             Failure::Answered(status) => {
                 let asked = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
                 let retry_after = (asked > 0).then_some(asked);
@@ -260,6 +268,10 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
     match tokio::time::timeout(DEADLINE + MARGIN, request).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(kube::Error::Api(status))) => Err(Failure::Answered(status)),
+        // Whole and well-formed, but not what was asked for; cut or garbled ones are no answers.
+        Ok(Err(kube::Error::SerdeError(error))) if error.is_data() => {
+            Err(Failure::Unreadable(error.to_string()))
+        }
         Ok(Err(error)) => Err(Failure::Unanswered(error.to_string())),
         Err(_) => Err(Failure::Unanswered("no answer within the deadline".into())),
     }
