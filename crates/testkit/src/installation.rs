@@ -14,6 +14,8 @@ use crate::operator::{Operator, Serving};
 use crate::pki::CertificateAuthority;
 use crate::{AuditMark, eventually};
 
+/// For a condition to come true: about a second on an idle machine.
+const SETTLED: Duration = Duration::from_mins(1);
 /// Name of the ServiceAccount that the chart makes for a release called `claviger`.
 const ACCOUNT: &str = "claviger";
 
@@ -203,7 +205,7 @@ impl Installation {
     /// With the object's conditions when it does not in time.
     pub async fn wait_for_status(&self, object: &str, condition: &str, status: &str) -> Result<()> {
         let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
-        eventually(Duration::from_secs(15), async || {
+        eventually(SETTLED, async || {
             let now = self.kubectl(&["get", object, "-o", &path])?;
             if now != status {
                 let all = self.kubectl(&["get", object, "-o", "jsonpath={.status.conditions}"])?;
