@@ -87,7 +87,7 @@ impl<'s> SignedIn<'s> {
     async fn refresh(&mut self) -> Result<(Value, Vec<(String, usize)>)> {
         let mark = self.scene.installation().plane().audit_log().mark()?;
         let tokens = self.party.refresh(&self.token).await?.tokens()?;
-        self.token = refresh_token(&tokens)?.to_owned();
+        refresh_token(&tokens)?.clone_into(&mut self.token);
         Ok((tokens, self.scene.installation().requests_since(mark)?))
     }
 

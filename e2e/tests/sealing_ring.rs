@@ -32,7 +32,7 @@ async fn hasty_scene() -> Result<Scene> {
 async fn start(setup: &Setup) -> Result<Scene> {
     let plane = ControlPlane::from_env()?;
     let scene = Scene::start_as(Installation::create(&plane).await?, setup, |_| {}).await?;
-    until(&scene, "the next keys were seen in the store", |ring| ring.next_is_known()).await?;
+    until(&scene, "the next keys were seen in the store", Document::next_is_known).await?;
     Ok(scene)
 }
 
