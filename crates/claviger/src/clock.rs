@@ -14,12 +14,13 @@ use prometheus::{Gauge, Registry};
 #[derive(Debug)]
 pub struct SystemClock {
     api_time: Arc<ApiTime>,
+    started: Instant,
 }
 
 impl SystemClock {
     /// A clock that is trusted while it agrees with what the API server tells.
     pub fn new(api_time: Arc<ApiTime>) -> Self {
-        Self { api_time }
+        Self { api_time, started: Instant::now() }
     }
 }
 
@@ -30,6 +31,10 @@ impl Clock for SystemClock {
 
     fn doubt(&self) -> Option<String> {
         self.api_time.doubt(now_millis(), Instant::now()).map(|doubt| doubt.to_string())
+    }
+
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_secs()).unwrap_or(i64::MAX)
     }
 }
 

@@ -15,13 +15,18 @@
 //! - a key stays in the JWKS for the longest token it signed plus the lead;
 //! - a revoked key is in no JWKS and signs nothing, whatever the stored state says;
 //! - a ring never has more than [`MOST_KEYS`] keys: a rotation waits until one is gone;
-//! - an older ring that was put over a newer one takes no key out of service and brings none back.
+//! - an older ring, or another one, that was put over a newer one takes no key out of service; what only
+//!   that one has verifies for a while, and signs nothing.
+
+mod memory;
 
 use std::collections::BTreeSet;
 
 use claviger_jose::Algorithm;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+pub use self::memory::Known;
 
 /// By default, a replica that nothing confirmed for this long mints nothing.
 pub const STALENESS_SECONDS: i64 = 150;
@@ -92,6 +97,32 @@ impl RingKey {
     pub fn pending(kid: String, algorithm: Algorithm, pem: SecretString, now: i64) -> Self {
         Self { kid, algorithm, created_at: now, stage: Stage::Pending, pem }
     }
+
+    /// The key where another took over from it without being told so; `None` if it never signed.
+    fn verifying(self, now: i64, lead: i64) -> Option<Self> {
+        let stage = match self.stage {
+            Stage::Active { longest_token_seconds, .. } => {
+                let until = now.saturating_add(longest_token_seconds).saturating_add(lead);
+                Stage::Retiring { retired_at: now, until }
+            }
+            Stage::Retiring { .. } => self.stage,
+            Stage::Pending | Stage::Published { .. } => return None,
+        };
+        Some(Self { stage, ..self })
+    }
+
+    /// Until when it verifies, as far as that is settled.
+    fn until(&self) -> i64 {
+        match self.stage {
+            Stage::Retiring { until, .. } => until,
+            _ => i64::MAX,
+        }
+    }
+
+    /// Whether whatever it signed is past.
+    fn is_past(&self, now: i64) -> bool {
+        self.until() <= now
+    }
 }
 
 /// All keys of one `SigningKey`, oldest first.
@@ -130,7 +161,7 @@ impl Policy {
     /// How long a key must be let sign, in seconds: until the one before it is gone. Rotating faster
     /// would pile up keys that still verify.
     pub fn shortest_period(&self) -> i64 {
-        self.longest_token_seconds + self.lead
+        self.longest_token_seconds.saturating_add(self.lead)
     }
 
     /// How long a key does sign, in seconds.
@@ -161,7 +192,7 @@ impl Ring {
     /// Moves every key as far as `now` allows.
     pub fn step(&mut self, now: i64, policy: &Policy) -> Outcome {
         self.keys.retain(|key| !policy.revoked.contains(&key.kid));
-        self.keys.retain(|key| !matches!(key.stage, Stage::Retiring { until, .. } if until <= now));
+        self.keys.retain(|key| !key.is_past(now));
         self.note_longest_token(policy);
         if self.active().is_some() {
             // A next key of another algorithm never signed, and never will.
@@ -214,7 +245,8 @@ impl Ring {
         let period = if self.is_asked_to_rotate(policy) { 0 } else { policy.effective_period() };
         let full = self.keys.len() >= MOST_KEYS;
         let room = if full { self.retirements().min()? } else { i64::MIN };
-        Some((activated_at + period).max(published_at + policy.lead).max(room))
+        let over = activated_at.saturating_add(period);
+        Some(over.max(published_at.saturating_add(policy.lead)).max(room))
     }
 
     /// Whether the next key is to take over as soon as it may: it was asked for, or it brings the
@@ -242,32 +274,52 @@ impl Ring {
     /// The ring that stays in force when `stored`, which does not follow this one, is found in the store:
     /// somebody restored an old copy, or another ring.
     ///
-    /// Of an older revision of this ring nothing is taken: a key that is not here any more was retired or
-    /// withdrawn, and stays so. Keys of another ring may have signed tokens that live: they verify for as
-    /// long as that can be, and never sign.
+    /// A leader that never knew this ring takes the stored one, and may sign by any key of it at once:
+    /// all verify for as long as that can go on (the lead, after which this replica gives in) and their
+    /// tokens live. A key that is not in the store is not in the JWKS of a replica that
+    /// starts now: its lead begins when it is seen there again.
     #[must_use]
     pub fn withstand(&self, stored: &Self, now: i64, lead: i64) -> Self {
         let mut ring = self.clone();
         ring.rotation_request = ring.rotation_request.max(stored.rotation_request);
         ring.revision = ring.revision.max(stored.revision);
-        if stored.lineage == self.lineage {
-            return ring;
+        for key in ring.keys.iter_mut().filter(|key| !stored.has(&key.kid)) {
+            if matches!(key.stage, Stage::Published { .. }) {
+                key.stage = Stage::Pending;
+            }
         }
-        let known: BTreeSet<&str> = self.keys.iter().map(|key| key.kid.as_str()).collect();
-        let room = MOST_KEYS.saturating_sub(self.keys.len());
-        let foreign = stored.keys.iter().filter(|key| !known.contains(key.kid.as_str()));
-        let verifying = foreign.filter_map(|key| {
-            let stage = match key.stage {
-                Stage::Active { longest_token_seconds, .. } => {
-                    Stage::Retiring { retired_at: now, until: now + longest_token_seconds + lead }
+        let longest = self.longest_token().max(stored.longest_token());
+        let needed = now.saturating_add(longest).saturating_add(lead);
+        let verifies = Stage::Retiring { retired_at: now, until: needed.saturating_add(lead) };
+        let mut missing = Vec::new();
+        for key in stored.keys.iter().filter(|key| !key.is_past(now)) {
+            let may_sign = !matches!(key.stage, Stage::Retiring { .. });
+            match ring.keys.iter_mut().find(|ours| ours.kid == key.kid) {
+                Some(ours) if may_sign && ours.until() < needed => ours.stage = verifies.clone(),
+                Some(_) => {}
+                None if may_sign => {
+                    missing.push(RingKey { stage: verifies.clone(), ..key.clone() });
                 }
-                Stage::Retiring { .. } => key.stage.clone(),
-                Stage::Pending | Stage::Published { .. } => return None,
-            };
-            Some(RingKey { stage, ..key.clone() })
-        });
-        ring.keys.splice(0..0, verifying.take(room));
+                None => missing.push(key.clone()),
+            }
+        }
+        // The newest are those that may sign.
+        let surplus = missing.len().saturating_sub(MOST_KEYS.saturating_sub(ring.keys.len()));
+        ring.keys.splice(0..0, missing.into_iter().skip(surplus));
         ring
+    }
+
+    /// Whether it has this key, in whatever state.
+    pub fn has(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.kid == kid)
+    }
+
+    /// The longest lifetime of any token its Active key may have signed.
+    fn longest_token(&self) -> i64 {
+        match self.active().map(|key| &key.stage) {
+            Some(Stage::Active { longest_token_seconds, .. }) => *longest_token_seconds,
+            _ => 0,
+        }
     }
 
     fn rotate(&mut self, now: i64, policy: &Policy) {
@@ -281,7 +333,8 @@ impl Ring {
         for key in &mut self.keys {
             match key.stage {
                 Stage::Active { longest_token_seconds, .. } => {
-                    let until = now + (longest_token_seconds + policy.lead).max(policy.overlap);
+                    let stays = longest_token_seconds.saturating_add(policy.lead);
+                    let until = now.saturating_add(stays.max(policy.overlap));
                     key.stage = Stage::Retiring { retired_at: now, until };
                 }
                 _ if key.kid == next => {
@@ -537,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_revision_changes_nothing_but_the_request() {
+    fn an_older_revision_takes_no_key_away_and_none_of_its_keys_signs() {
         let mut known = settled(0);
         known.lineage = "first".into();
         let mut backup = known.clone();
@@ -548,8 +601,11 @@ mod tests {
         assert!(!backup.follows(&known));
         let ring = known.withstand(&backup, 31 * DAY, LEAD);
         assert_eq!((ring.rotation_request, ring.revision), (9, 7));
-        assert_eq!(states(&ring), states(&known));
-        assert!(ring.follows(&known) || ring.rotation_request > known.rotation_request);
+        assert_eq!(states(&known), ["Active", "Published"]);
+        assert_eq!(states(&ring), ["Retiring", "Active", "Pending"]);
+        let kids = |ring: &Ring| ring.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>();
+        assert_eq!(kids(&ring)[0], backup.keys[0].kid, "who starts now may sign by it");
+        assert_eq!(kids(&ring)[1..], kids(&known), "and the next key was not in the store");
     }
 
     #[test]
@@ -561,11 +617,16 @@ mod tests {
         other.revision = 99;
         settle(&mut other, 30 * DAY, &policy());
         let ring = known.withstand(&other, 31 * DAY, LEAD);
-        assert_eq!(states(&ring), ["Retiring", "Retiring", "Active", "Published"]);
+        assert_eq!(states(&ring), ["Retiring", "Retiring", "Active", "Pending"]);
         assert_eq!(ring.signing(&BTreeSet::new()).unwrap().kid, known.keys[0].kid);
-        let Stage::Retiring { until, .. } = ring.keys[1].stage else { panic!() };
-        assert_eq!(until, 31 * DAY + 600 + LEAD);
-        assert!(ring.withstand(&other, 32 * DAY, LEAD).says_the_same_as(&ring), "again: the same");
+        for key in &ring.keys[..2] {
+            let until = 31 * DAY + 600 + 2 * LEAD;
+            assert_eq!(key.stage, Stage::Retiring { retired_at: 31 * DAY, until });
+        }
+        assert!(
+            ring.withstand(&other, 31 * DAY + LEAD, LEAD).says_the_same_as(&ring),
+            "again: the same"
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod deadline;
 pub mod error;
 pub mod events;
 pub mod keyring;
+pub mod moment;
 pub mod probe;
 pub mod publish;
 pub mod readiness;

@@ -18,6 +18,9 @@ use thiserror::Error;
 use crate::keyring::{MOST_KEYS, Ring, RingKey, Stage};
 use crate::secret;
 
+/// Latest time that is read: the end of the year 9999.
+const LATEST: i64 = 253_402_300_799;
+
 /// Key of the index.
 const INDEX: &str = "ring.json";
 
@@ -33,6 +36,9 @@ pub enum RingSecretError {
     /// A key that the index names has no PEM.
     #[error("key {0} has no readable {0}.pem")]
     MissingKey(String),
+    /// A time nobody can have written.
+    #[error("key {0} has a time that is not between 1970 and 9999, or tokens that live longer")]
+    Time(String),
     /// More keys than anybody needs.
     #[error("{0} keys, at most {MOST_KEYS}")]
     TooMany(usize),
@@ -101,6 +107,17 @@ pub fn decode(secret: &Secret) -> Result<Ring, RingSecretError> {
 }
 
 fn key(secret: &Secret, entry: Entry) -> Result<RingKey, RingSecretError> {
+    let times = match entry.stage {
+        Stage::Pending => [0, 0],
+        Stage::Published { published_at } => [published_at, 0],
+        Stage::Active { activated_at, longest_token_seconds } => {
+            [activated_at, longest_token_seconds]
+        }
+        Stage::Retiring { retired_at, until } => [retired_at, until],
+    };
+    if times.iter().chain([&entry.created_at]).any(|time| !(0..=LATEST).contains(time)) {
+        return Err(RingSecretError::Time(entry.kid));
+    }
     let pem = secret::value(secret, &pem_key(&entry.kid))
         .and_then(|bytes| std::str::from_utf8(bytes).ok())
         .ok_or_else(|| RingSecretError::MissingKey(entry.kid.clone()))?;
@@ -171,6 +188,26 @@ mod tests {
         let mut garbled = encode(&ring());
         garbled.insert(INDEX.into(), ByteString(b"{".to_vec()));
         assert!(matches!(decode(&secret(garbled)), Err(RingSecretError::Index(_))));
+    }
+
+    #[test]
+    fn a_time_that_nobody_can_have_written_is_refused() {
+        let data = encode(&ring());
+        let index: serde_json::Value = serde_json::from_slice(&data[INDEX].0).unwrap();
+        let mut fields = 0;
+        for (at, entry) in index["keys"].as_array().unwrap().iter().enumerate() {
+            for (field, _) in entry.as_object().unwrap().iter().filter(|(_, v)| v.is_i64()) {
+                for wrong in [-1, LATEST + 1, i64::MIN, i64::MAX] {
+                    let (mut index, mut data) = (index.clone(), data.clone());
+                    index["keys"][at][field] = wrong.into();
+                    data.insert(INDEX.into(), ByteString(index.to_string().into_bytes()));
+                    let kid = entry["kid"].as_str().unwrap().to_owned();
+                    assert_eq!(decode(&secret(data)).unwrap_err(), RingSecretError::Time(kid));
+                }
+                fields += 1;
+            }
+        }
+        assert_eq!(fields, 4 + 2 + 2 + 1, "createdAt of each, and what its state says");
     }
 
     #[test]

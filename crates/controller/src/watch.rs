@@ -10,7 +10,9 @@
 //!   needs (`kube::runtime::watcher` keeps them to itself);
 //! - only what the API server says of its objects confirms anything: a list, an event, a bookmark. That
 //!   it accepted a watch says nothing, for its cache may be behind;
-//! - when nothing was confirmed for [`Rhythm::silence`], through however many connections, it lists again.
+//! - when nothing was confirmed for [`Rhythm::silence`], through however many connections, it lists again;
+//! - so it does when the process stood still: what lies in its buffers may be as old as that, and would
+//!   confirm a moment nobody vouched for.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -50,6 +52,9 @@ pub struct Rhythm {
     pub timeout: Option<u32>,
 }
 
+/// A part of the silence in which a watch that waits looks at the time at least once.
+const PULSES: u32 = 6;
+
 impl Rhythm {
     /// Three fifths of the staleness bound may pass in silence; the rest is for listing again.
     pub fn of(bounds: Bounds) -> Self {
@@ -57,6 +62,15 @@ impl Rhythm {
         let silence = Duration::from_secs(seconds.into());
         let timeout = (silence < BOOKMARKS_COME).then(|| (seconds / 2 + 2).max(4));
         Self { silence, timeout }
+    }
+
+    fn pulse(self) -> Duration {
+        self.silence / PULSES
+    }
+
+    /// Whether the process stood still since this time: a watch waits for a pulse at most.
+    fn stood_still(self, since: Instant) -> bool {
+        since.elapsed() >= 2 * self.pulse()
     }
 }
 
@@ -170,10 +184,15 @@ where
     params.label_selector = labels.map(ToOwned::to_owned);
     let mut objects = Vec::new();
     loop {
+        let began = Instant::now();
         let page = tokio::time::timeout(ANSWER, api.list(&params))
             .await
             .map_err(|_| End::Failed("list timed out".into()))?
             .map_err(|error| end_of(&error))?;
+        // An answer that was there in time, to a process that was not.
+        if began.elapsed() >= 2 * ANSWER {
+            return Err(End::Failed("list timed out".into()));
+        }
         objects.extend(page.items);
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
@@ -196,15 +215,25 @@ where
         timeout: rhythm.timeout,
         ..WatchParams::default()
     };
+    let began = Instant::now();
     let mut events = match tokio::time::timeout(ANSWER, api.watch(&params, &version)).await {
+        Ok(Ok(_)) if began.elapsed() >= 2 * ANSWER => return End::Relist,
         Ok(Ok(events)) => events.boxed(),
         Ok(Err(error)) => return end_of(&error),
         Err(_) => return End::Failed("watch timed out".into()),
     };
+    let mut awake = Instant::now();
     loop {
         let silence = news.confirmed_at + rhythm.silence;
-        let event = match tokio::time::timeout_at(silence, events.next()).await {
+        let pulse = silence.min(awake + rhythm.pulse());
+        let next = tokio::time::timeout_at(pulse, events.next()).await;
+        if rhythm.stood_still(awake) {
+            return End::Relist;
+        }
+        awake = Instant::now();
+        let event = match next {
             Ok(Some(Ok(event))) => event,
+            Err(_) if Instant::now() < silence => continue,
             // An orderly end: open the watch again where we are.
             Ok(None) => return End::Resume(version),
             Err(_) => return End::Relist,
@@ -416,6 +445,25 @@ mod tests {
         let mut news = News { sink, confirmed_at: Instant::now() - rhythm.silence };
         let end = watch(&api, (None, rhythm), "1".into(), &mut news).await;
         assert!(matches!(end, End::Relist));
+    }
+
+    #[tokio::test]
+    async fn what_lay_in_the_buffers_of_a_process_that_stood_still_confirms_nothing() {
+        let bookmark = json!({"apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2Client",
+            "metadata": {"resourceVersion": "3"}});
+        let bookmark = json!({"type": "BOOKMARK", "object": bookmark});
+        let api = server(vec![bookmark.clone(), bookmark]).await;
+        let rhythm = Rhythm { silence: Duration::from_secs(9), timeout: None };
+        let mut said = Vec::new();
+        let sink = |change: Change<DynamicObject>| {
+            said.push(kind(&change));
+            // As by SIGSTOP, and for less than the silence.
+            std::thread::sleep(2 * rhythm.pulse());
+        };
+        let mut news = News { sink, confirmed_at: Instant::now() };
+        let end = watch(&api, (None, rhythm), "1".into(), &mut news).await;
+        assert!(matches!(end, End::Relist));
+        assert_eq!(said, ["confirmed"], "and not the second, which lay there meanwhile");
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub enum Progress {
     Syncing,
     /// Its objects are known, as they were at this time.
     Synced {
-        /// When the API server last said that nothing was missed.
+        /// When the API server last said that nothing was missed, by the clock that nobody sets.
         confirmed_at: i64,
     },
     /// The API server refuses to show them.
@@ -165,7 +165,7 @@ impl World {
         self.sources.values().all(|progress| *progress != Progress::Syncing)
     }
 
-    /// When the oldest news was last confirmed by the API server.
+    /// When the oldest news was last confirmed by the API server, by the clock that nobody sets.
     pub fn confirmed_at(&self) -> Option<i64> {
         let confirmed = self.sources.values().filter_map(|progress| match progress {
             Progress::Synced { confirmed_at } => Some(*confirmed_at),
@@ -175,8 +175,13 @@ impl World {
     }
 
     /// Whether nothing confirmed this world for so long that it must not be signed from.
-    pub fn is_stale(&self, now: i64) -> bool {
-        self.confirmed_at().is_some_and(|at| now - at >= i64::from(self.bounds.staleness))
+    pub fn is_stale(&self, elapsed: i64) -> bool {
+        self.stale_at().is_some_and(|at| elapsed >= at)
+    }
+
+    /// When it is, unless something confirms it before.
+    pub fn stale_at(&self) -> Option<i64> {
+        self.confirmed_at().map(|at| at + i64::from(self.bounds.staleness))
     }
 
     /// How far the Secrets of a namespace are; `None` if they are not watched at all.
@@ -245,7 +250,8 @@ impl Observations {
         change: Change<K>,
         store: impl FnOnce(&mut World, Change<K>),
     ) {
-        let now = self.clock.now();
+        // Not the wall clock: set back, it would make a replica that is cut off look fresh.
+        let now = self.clock.elapsed();
         let mut world = self.lock();
         let was_stale = world.is_stale(now);
         let quiet = matches!(change, Change::Confirmed);
@@ -478,6 +484,17 @@ mod tests {
         world.bounds.staleness = 15;
         assert!(!world.is_stale(1_014) && world.is_stale(1_015));
         assert!(!self::World::default().is_stale(i64::MAX), "nothing was ever published");
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_back_makes_no_old_news_fresh() {
+        let clock = Arc::new(crate::moment::tests::HandClock::default());
+        clock.set(100_000, 10);
+        let observations = Observations::new("home", [Source::Clients], clock.clone());
+        observations.take_in(&Source::Clients, Change::Confirmed, |_, _: Change<OAuth2Client>| {});
+        clock.set(20_000, 160);
+        assert_eq!(observations.world().confirmed_at(), Some(10));
+        assert!(observations.world().is_stale(clock.elapsed()));
     }
 
     #[test]

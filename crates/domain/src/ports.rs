@@ -17,6 +17,12 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn doubt(&self) -> Option<String> {
         None
     }
+
+    /// Seconds since some moment before, by a clock that nobody sets: how long something took, or
+    /// lasts, is counted by it. By default the wall clock is taken for one.
+    fn elapsed(&self) -> i64 {
+        self.now()
+    }
 }
 
 /// A source of unpredictable bytes.

@@ -24,6 +24,7 @@ use crate::assess::findings::Findings;
 use crate::assess::sealing::Sealing;
 use crate::assess::signing_key::AssessedSigningKey;
 use crate::assess::unreadable::Unreadable;
+use crate::moment::Moment;
 use crate::secret::{self, Unresolved, Use};
 use crate::world::World;
 
@@ -38,8 +39,8 @@ pub struct Parts<'a> {
     pub sealing: &'a Sealing,
     /// What cannot be decoded.
     pub unreadable: &'a Unreadable,
-    /// Time of this assessment.
-    pub now: i64,
+    /// When this is assessed.
+    pub at: Moment,
     /// How long a copy of the JWKS may be kept, in seconds.
     pub max_age: u32,
 }
@@ -155,7 +156,7 @@ fn issuer_keys(
             Some(key) => key.ring.as_ref().map(|ring| (key, ring)).ok_or_else(|| not_ready(name)),
         };
         let signing = usable.and_then(|(key, ring)| {
-            public.extend(ring.public(&key.revoked, parts.now));
+            public.extend(ring.public(&key.revoked, parts.at.certainly_past()));
             ring.signer(&key.revoked).ok_or_else(|| not_ready(name))
         });
         match signing {

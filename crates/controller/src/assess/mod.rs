@@ -39,6 +39,7 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::keyring::Policy;
+use crate::moment::Moment;
 use crate::probe::ProbeTarget;
 use crate::readiness::Readiness;
 use crate::status::StatusUpdate;
@@ -101,15 +102,17 @@ struct Assessed {
 }
 
 /// Assesses everything.
-pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
-    let assessed = Assessed::of(&world, memo, now);
-    let stale = world.is_stale(now);
-    let snapshot = Arc::new(assessed.snapshot(&world, now, stale));
+pub fn assess(world: World, memo: &mut Memo, at: Moment) -> Assessment {
+    let now = at.now;
+    let assessed = Assessed::of(&world, memo, at);
+    let stale = world.is_stale(at.elapsed);
+    // A clock in doubt dates nothing: nothing is signed, and nobody is told to keep what it dated.
+    let snapshot = Arc::new(assessed.snapshot(&world, at, stale || at.in_doubt));
     let policies = assessed.policies(world.bounds.lead());
     let probes = assessed.connectors.values().filter_map(|connector| connector.probe.clone());
     Assessment {
-        readiness: readiness(&assessed.sealing, stale.then_some(world.bounds.staleness)),
-        next: assessed.next(&world, &policies).filter(|at| *at > now).min(),
+        readiness: readiness(&assessed.sealing, stale.then_some(world.bounds.staleness), at),
+        next: assessed.next(&world, &policies, at).filter(|at| *at > now).min(),
         updates: assessed.updates(&world, &policies, now),
         probes: probes.collect(),
         signing_keys: policies
@@ -125,18 +128,18 @@ pub fn assess(world: World, memo: &mut Memo, now: i64) -> Assessment {
 }
 
 impl Assessed {
-    fn of(world: &World, memo: &mut Memo, now: i64) -> Self {
+    fn of(world: &World, memo: &mut Memo, at: Moment) -> Self {
         let unreadable = Unreadable::of(world);
         let users = local_user::assess(world);
         let connectors = connector::assess(world, &users, &unreadable, &mut memo.upstreams);
-        let signing_keys = signing_key::assess(world, &mut memo.rings, now);
+        let signing_keys = signing_key::assess(world, &mut memo.rings, at);
         let sealing = sealing::assess(world, &mut memo.sealing);
         let parts = Parts {
             connectors: &connectors,
             signing_keys: &signing_keys,
             sealing: &sealing,
             unreadable: &unreadable,
-            now,
+            at,
             max_age: world.bounds.jwks_max_age,
         };
         let issuers = issuer::assess(world, &parts);
@@ -144,13 +147,13 @@ impl Assessed {
         Self { users, connectors, signing_keys, sealing, issuers, clients, unreadable }
     }
 
-    fn snapshot(&self, world: &World, now: i64, stale: bool) -> Snapshot {
+    fn snapshot(&self, world: &World, at: Moment, stale: bool) -> Snapshot {
         let parts = Parts {
             connectors: &self.connectors,
             signing_keys: &self.signing_keys,
             sealing: &self.sealing,
             unreadable: &self.unreadable,
-            now,
+            at,
             max_age: world.bounds.jwks_max_age,
         };
         snapshot(&self.issuers, &self.clients, &parts, stale)
@@ -170,8 +173,9 @@ impl Assessed {
         &self,
         world: &World,
         policies: &BTreeMap<String, Policy>,
+        at: Moment,
     ) -> impl Iterator<Item = i64> {
-        let stale = world.confirmed_at().map(|at| at + i64::from(world.bounds.staleness));
+        let stale = world.stale_at().map(|stale| at.now + (stale - at.elapsed));
         let rings = self.signing_keys.iter().filter_map(|(name, key)| {
             key.ring.as_ref().and_then(|loaded| loaded.ring.due(policies.get(name)?))
         });
@@ -267,10 +271,14 @@ fn longest_tokens(
     longest
 }
 
-fn readiness(sealing: &Sealing, stale_for: Option<u32>) -> Readiness {
+fn readiness(sealing: &Sealing, stale_for: Option<u32>, at: Moment) -> Readiness {
     let mut missing: Vec<String> = sealing.complaint().into_iter().collect();
     if let Some(seconds) = stale_for {
         missing.push(format!("the API server has confirmed nothing for {seconds} s: is it there?"));
+    }
+    if at.in_doubt {
+        // Until there are signers again: the clock itself says at once when it is right.
+        missing.push("nothing is signed, for the clock was in doubt a second ago".to_owned());
     }
     Readiness { missing, published: true }
 }

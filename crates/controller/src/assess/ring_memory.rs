@@ -1,13 +1,9 @@
 //! What one replica knows of one ring, from one look at its Secret to the next.
 //!
 //! ```text
-//! Secret ─→ decode ─→ follows what is known? ─ yes → known (intact)
-//!                          └ no: an old copy, another ring → known withstands it, and the leader puts it back
+//! Secret ─→ decode ─→ keyring::Known ─→ the ring in force ─→ its keys, ready for use
 //! ```
-//! What always holds:
-//! - a ring that replaces a newer one, or cannot be read, changes nobody's signing key;
-//! - where no leader puts the known ring back for as long as the lead (it never knew it), the one in the
-//!   store is taken: by then its keys were in every JWKS for that long.
+//! What always holds: what cannot be read, or whose keys cannot be used, leaves in force what was.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +13,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use secrecy::ExposeSecret;
 
-use crate::keyring::{Ring, RingKey};
+use crate::keyring::{Known, Ring, RingKey};
+use crate::moment::Moment;
 use crate::ring_secret;
 
 /// A ring with its keys ready for use.
@@ -90,9 +87,8 @@ pub struct RingMemory {
     version: (String, String),
     stored: Option<Ring>,
     error: Option<String>,
-    known: Option<Arc<LoadedRing>>,
-    /// Since when the store holds a ring that does not follow the known one.
-    disputed_at: Option<i64>,
+    loaded: Option<Arc<LoadedRing>>,
+    known: Known,
 }
 
 impl RingMemory {
@@ -100,7 +96,7 @@ impl RingMemory {
     ///
     /// # Errors
     /// What is wrong with the Secret; [`Self::known`] is the ring in force then, if there is one.
-    pub fn read(&mut self, secret: &Secret, now: i64, lead: i64) -> Result<Reading, String> {
+    pub fn read(&mut self, secret: &Secret, at: Moment, lead: i64) -> Result<Reading, String> {
         let version =
             (secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
         if self.version != version {
@@ -109,35 +105,34 @@ impl RingMemory {
                 Ok(ring) => (self.stored, self.error) = (Some(ring), None),
                 Err(error) => (self.stored, self.error) = (None, Some(error.to_string())),
             }
-        } else if self.disputed_at.is_none()
-            && let (None, Some(known)) = (&self.error, &self.known)
+        } else if !self.known.is_disputed()
+            && let (None, Some(loaded)) = (&self.error, &self.loaded)
         {
-            return Ok(Reading { ring: Arc::clone(known), intact: true });
+            return Ok(Reading { ring: Arc::clone(loaded), intact: true });
         }
         if let Some(error) = &self.error {
             return Err(error.clone());
         }
-        self.settle(now, lead).inspect_err(|error| self.error = Some(error.clone()))
+        self.settle(at, lead).inspect_err(|error| self.error = Some(error.clone()))
+    }
+
+    /// Remembers which keys are revoked.
+    pub fn withdraw(&mut self, revoked: &BTreeSet<String>) {
+        self.known.withdraw(revoked);
     }
 
     /// The ring as it last was, if this replica ever read it.
     pub fn known(&self) -> Option<Arc<LoadedRing>> {
-        self.known.clone()
+        self.loaded.clone()
     }
 
-    fn settle(&mut self, now: i64, lead: i64) -> Result<Reading, String> {
+    fn settle(&mut self, at: Moment, lead: i64) -> Result<Reading, String> {
         let stored = self.stored.clone().unwrap_or_default();
-        let known = self.known.as_deref();
-        let withstanding = known.filter(|known| !stored.follows(&known.ring));
-        let disputed_at = withstanding.map(|_| self.disputed_at.unwrap_or(now));
-        let outlasted = disputed_at.is_some_and(|at| now - at >= lead);
-        let (ring, intact) = match withstanding {
-            Some(known) if !outlasted => (known.ring.withstand(&stored, now, lead), false),
-            _ => (stored, true),
-        };
-        let ring = Arc::new(LoadedRing::load(ring, known)?);
-        self.disputed_at = disputed_at.filter(|_| !intact);
-        self.known = Some(Arc::clone(&ring));
+        let mut known = self.known.clone();
+        let (ring, intact) = known.read(&stored, at, lead);
+        let ring = Arc::new(LoadedRing::load(ring, self.loaded.as_deref())?);
+        self.known = known;
+        self.loaded = Some(Arc::clone(&ring));
         Ok(Reading { ring, intact })
     }
 }

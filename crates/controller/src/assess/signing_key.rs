@@ -16,6 +16,7 @@ use crate::assess::algorithm;
 use crate::assess::findings::Findings;
 use crate::assess::ring_memory::{LoadedRing, Reading, RingMemory};
 use crate::keyring::{MOST_KEYS, Policy, Ring, RingKey, Stage};
+use crate::moment::Moment;
 use crate::secret::{Unresolved, Use};
 use crate::world::{ObjectKey, Obstacle, World};
 
@@ -73,7 +74,7 @@ pub fn secret_name(signing_key: &str) -> String {
 pub fn assess(
     world: &World,
     cache: &mut RingCache,
-    now: i64,
+    at: Moment,
 ) -> BTreeMap<String, AssessedSigningKey> {
     let names: BTreeSet<String> =
         world.signing_keys.values().map(|object| object.name_any()).collect();
@@ -84,7 +85,7 @@ pub fn assess(
         .map(|object| {
             let name = object.name_any();
             let cached = cache.entry(name.clone()).or_default();
-            (name, assess_one(world, object, cached, now))
+            (name, assess_one(world, object, cached, at))
         })
         .collect()
 }
@@ -93,7 +94,7 @@ fn assess_one(
     world: &World,
     object: &Arc<SigningKey>,
     memory: &mut RingMemory,
-    now: i64,
+    at: Moment,
 ) -> AssessedSigningKey {
     let mut findings = Findings::default();
     let name = object.name_any();
@@ -107,11 +108,13 @@ fn assess_one(
     let live = world.secrets.get(&key);
     let squatted = live.is_some_and(|secret| !Use::SigningKey.admits(secret));
     let own = live.filter(|_| !squatted);
-    let read = own.map(|secret| memory.read(secret, now, world.bounds.lead()));
+    let revoked: BTreeSet<String> = object.spec.revoked_key_ids.iter().cloned().collect();
+    memory.withdraw(&revoked);
+    let read = own.map(|secret| memory.read(secret, at, world.bounds.lead()));
     let (ring, intact) = match read {
         Some(Ok(Reading { ring, intact })) => (Some(ring), intact),
         Some(Err(error)) => (unreadable(&mut findings, &key, &error, memory.known()), false),
-        None => (from_memory(world, &key, memory, now), false),
+        None => (from_memory(world, &key, memory, at), false),
     };
     match &ring {
         Some(_) if squatted => findings.unready(Reason::SecretNotOwned, foreign(&key).message),
@@ -123,7 +126,6 @@ fn assess_one(
     let lost = own.is_some() && ring.is_none();
     let writable = findings.is_accepted() && !squatted && !lost;
     let observed = own.cloned();
-    let revoked: BTreeSet<String> = object.spec.revoked_key_ids.iter().cloned().collect();
     if let Some(ring) = &ring
         && ring.signer(&revoked).is_none()
     {
@@ -138,12 +140,12 @@ fn from_memory(
     world: &World,
     key: &ObjectKey,
     memory: &mut RingMemory,
-    now: i64,
+    at: Moment,
 ) -> Option<Arc<LoadedRing>> {
     memory.known().or_else(|| {
         let remembered = world.remembered.get(key)?;
         let readable = Use::SigningKey.admits(remembered);
-        let read = readable.then(|| memory.read(remembered, now, world.bounds.lead()))?;
+        let read = readable.then(|| memory.read(remembered, at, world.bounds.lead()))?;
         read.ok().map(|reading| reading.ring)
     })
 }

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::moment::Moment;
 
 const LEAD: i64 = 270;
 
@@ -56,11 +57,16 @@ struct Model {
     now: i64,
     policy: Policy,
     store: Option<Ring>,
+    memory: Known,
     known: Ring,
     backups: Vec<Ring>,
     made: usize,
     /// Since when each key has been in the JWKS without a gap.
     in_jwks: BTreeMap<String, i64>,
+    /// Whether this replica says which key signs, and so must know what others that start now see.
+    leads: bool,
+    /// Since when each key has been in the store without a gap, when there was something.
+    in_store: BTreeMap<String, i64>,
     /// Until when a token of each key may live.
     alive: BTreeMap<String, i64>,
     signed_last: Option<String>,
@@ -81,10 +87,13 @@ impl Model {
             now: 1_000_000,
             policy,
             store: None,
+            memory: Known::default(),
             known: Ring::default(),
             backups: Vec::new(),
             made: 0,
             in_jwks: BTreeMap::new(),
+            leads: true,
+            in_store: BTreeMap::new(),
             alive: BTreeMap::new(),
             signed_last: None,
         };
@@ -100,17 +109,11 @@ impl Model {
 
     /// What every replica does: takes the store's ring in, or withstands it.
     fn read(&mut self) -> bool {
-        match &self.store {
-            Some(stored) if stored.follows(&self.known) || self.known.keys.is_empty() => {
-                self.known = stored.clone();
-                true
-            }
-            Some(stored) => {
-                self.known = self.known.withstand(stored, self.now, LEAD);
-                false
-            }
-            None => false,
-        }
+        self.memory.withdraw(&self.policy.revoked);
+        let Some(stored) = &self.store else { return false };
+        let (known, intact) = self.memory.read(stored, Moment::at(self.now), LEAD);
+        self.known = known;
+        intact
     }
 
     /// What the leader makes of it; `None` if there is nothing to write.
@@ -161,18 +164,26 @@ impl Model {
         for kid in &public {
             self.in_jwks.entry(kid.clone()).or_insert(self.now);
         }
+        if let Some(stored) = &self.store {
+            self.in_store.retain(|kid, _| stored.has(kid));
+            for key in &stored.keys {
+                self.in_store.entry(key.kid.clone()).or_insert(self.now);
+            }
+        }
         for (kid, until) in &self.alive {
             let needed = self.now < until + LEAD && !revoked.contains(kid);
             assert!(!needed || public.contains(kid), "{kid} left before its last token");
         }
         let Some(kid) = self.known.signing(revoked).map(|key| key.kid.clone()) else { return };
         assert!(public.contains(&kid), "signed by a key that is not in the JWKS");
-        let known_for = self.now - self.in_jwks[&kid];
+        let stored_at = self.in_store.get(&kid).copied().unwrap_or(self.now);
+        let stored_at = if self.leads { stored_at } else { i64::MIN };
+        let known_for = self.now - self.in_jwks[&kid].max(stored_at);
         let before = self.signed_last.replace(kid.clone());
         let in_emergency = before.as_ref().is_none_or(|before| revoked.contains(before));
         assert!(
             before.as_ref() == Some(&kid) || in_emergency || known_for >= LEAD,
-            "{kid} signs after {known_for} s in the JWKS"
+            "{kid} signs after {known_for} s in store and JWKS"
         );
         let until = self.now + self.policy.longest_token_seconds;
         let alive = self.alive.entry(kid).or_insert(until);
@@ -219,6 +230,65 @@ impl Model {
     }
 }
 
+/// A leader that knows nothing took a backup; this replica knows better, and does not lead.
+struct Split {
+    ours: Model,
+    leader: Known,
+    alive_of_leader: BTreeMap<String, i64>,
+}
+
+impl Split {
+    fn new(mut ours: Model, backup: usize) -> Self {
+        ours.leads = false;
+        ours.store = Some(ours.backups[backup % ours.backups.len()].clone());
+        Self { ours, leader: Known::default(), alive_of_leader: BTreeMap::new() }
+    }
+
+    /// The leader brings the store to what it believes in, and signs; so does this replica.
+    fn turn(&mut self) {
+        // This replica may see the backup before the leader has made anything of it.
+        self.check();
+        for _ in 0..6 {
+            let at = Moment::at(self.ours.now);
+            let stored = self.ours.store.clone().unwrap();
+            self.leader.withdraw(&self.ours.policy.revoked);
+            let (read, intact) = self.leader.read(&stored, at, LEAD);
+            let mut ring = read.clone();
+            if intact {
+                ring.confirm(at.now);
+            }
+            while ring.step(at.now, &self.ours.policy).needs_key {
+                let key = self.ours.key();
+                ring.keys.push(key);
+            }
+            let settled = intact && ring.says_the_same_as(&read);
+            if !settled {
+                ring.revision += 1;
+                self.ours.store = Some(ring.clone());
+            }
+            let signs = ring.signing(&self.ours.policy.revoked).unwrap().kid.clone();
+            let until = at.now + self.ours.policy.longest_token_seconds;
+            self.alive_of_leader.insert(signs, until);
+            self.check();
+            if settled {
+                return;
+            }
+        }
+        panic!("the leader never comes to an end");
+    }
+
+    fn check(&mut self) {
+        self.ours.sign();
+        let revoked = &self.ours.policy.revoked;
+        let public: BTreeSet<&str> =
+            self.ours.known.public(revoked, self.ours.now).map(|key| key.kid.as_str()).collect();
+        for (kid, until) in &self.alive_of_leader {
+            let needed = self.ours.now < *until && !revoked.contains(kid);
+            assert!(!needed || public.contains(kid.as_str()), "the leader's {kid} is unknown here");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -261,5 +331,29 @@ proptest! {
         model.sign();
         prop_assert_ne!(&model.signed_last, &first);
         prop_assert_eq!(model.known.rotation_request, 1);
+    }
+
+    #[test]
+    fn a_leader_without_memory_takes_no_key_in_use_out_of_anybodys_jwks(
+        steps in vec(step(), 1..10),
+        backup in 0_usize..64,
+        waits in vec((1_i64..120, any::<bool>()), 10..40),
+    ) {
+        let mut ours = Model::new();
+        for step in steps {
+            ours.apply(&step);
+        }
+        let mut split = Split::new(ours, backup);
+        split.turn();
+        for (wait, asked) in waits {
+            split.ours.policy.rotation_request += i32::from(asked);
+            split.ours.now += wait;
+            split.turn();
+        }
+        split.ours.now += LEAD;
+        split.turn();
+        let signs = |ring: &Ring| ring.signing(&split.ours.policy.revoked).map(|key| key.kid.clone());
+        let leaders = split.ours.store.as_ref().and_then(signs);
+        prop_assert_eq!(signs(&split.ours.known), leaders, "in the end all sign by the same");
     }
 }

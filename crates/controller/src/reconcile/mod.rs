@@ -6,6 +6,7 @@
 //! ```
 //! What always holds:
 //! - only the leader writes, and every write is conditional, so that two leaders do no harm;
+//! - while the clock is in doubt nothing is written: what was decided by its time is decided again;
 //! - a Secret that is somebody else's is never touched: [`Obstacle::Foreign`] says so in a condition;
 //! - nothing is written when nothing changed.
 
@@ -149,6 +150,9 @@ impl Reconciler {
         if !assessment.readiness.published {
             return Done::Settled;
         }
+        if self.is_in_doubt() {
+            return Done::Again;
+        }
         let versions = &assessment.world.secrets;
         self.written.retain(|key| versions.get(key).and_then(|secret| secret.resource_version()));
         let mut outcomes = vec![sealing_ring::reconcile(self, assessment).await];
@@ -170,6 +174,16 @@ impl Reconciler {
             }
         });
         if again { Done::Again } else { Done::Settled }
+    }
+
+    /// Whether the clock must not date anything. Asked again before each write, for leadership is given
+    /// up a little after the clock has jumped.
+    fn is_in_doubt(&self) -> bool {
+        let doubt = self.clock.doubt();
+        if let Some(doubt) = &doubt {
+            tracing::warn!(doubt, "writing no Secret");
+        }
+        doubt.is_some()
     }
 
     /// After a pause no echo is on its way any more.
@@ -207,7 +221,7 @@ impl Reconciler {
         observed: Option<&Secret>,
         wanted: &Secret,
     ) -> Result<Done, ReconcileError> {
-        if self.written.is_pending(key, observed) {
+        if self.written.is_pending(key, observed) || self.is_in_doubt() {
             return Ok(Done::Again);
         }
         let api = self.secrets(&key.namespace);
@@ -244,6 +258,9 @@ impl Reconciler {
     /// # Errors
     /// [`ReconcileError::Write`], unless the answer is that somebody was faster.
     async fn delete(&self, key: &ObjectKey, observed: &Secret) -> Result<Done, ReconcileError> {
+        if self.is_in_doubt() {
+            return Ok(Done::Again);
+        }
         let preconditions =
             Preconditions { uid: observed.uid(), resource_version: observed.resource_version() };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
@@ -327,4 +344,39 @@ fn secret_for(
     secret.labels_mut().extend(wanted.labels());
     secret.data = Some(data);
     secret
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::moment::tests::HandClock;
+    use crate::readiness::Readiness;
+
+    #[tokio::test]
+    async fn a_leader_whose_clock_is_in_doubt_looks_again_and_asks_for_nothing() {
+        // Whatever is asked finds a connection that nobody takes.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+        let clock = Arc::new(HandClock::default());
+        clock.set_doubt(true);
+        let observations = Arc::new(Observations::new("home", [], clock.clone()));
+        let mut reconciler = Reconciler::new(client, observations, clock);
+        let readiness = Readiness { missing: Vec::new(), published: true };
+        let assessment = Assessment { readiness, ..Assessment::default() };
+        let key = ObjectKey::new("home", "claviger-signing-key-main");
+        let secret = Secret::default();
+        let acting = async {
+            assert_eq!(reconciler.pass(&assessment).await, Done::Again);
+            let written = reconciler.write(&key, Some(&secret), &secret).await;
+            assert_eq!(written.unwrap(), Done::Again, "it jumped after the pass had begun");
+            assert_eq!(reconciler.delete(&key, &secret).await.unwrap(), Done::Again);
+        };
+        let acted = tokio::time::timeout(Duration::from_secs(5), acting).await;
+        assert!(acted.is_ok(), "something was asked of the API server");
+        assert!(listener.accept().is_err(), "something was asked of the API server");
+    }
 }

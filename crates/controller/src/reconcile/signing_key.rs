@@ -48,7 +48,7 @@ pub async fn reconcile(
         ring.keys.push(generate(plan.policy.algorithm, plan.rsa_bits, now).await?);
         outcome = ring.step(now, &plan.policy);
     }
-    ring.revision += 1;
+    ring.revision = ring.revision.saturating_add(1);
     if ring.lineage.is_empty() {
         ring.lineage = ring.keys.first().map(|key| key.kid.clone()).unwrap_or_default();
     }

@@ -223,7 +223,7 @@ fn an_older_or_another_ring_put_in_place_changes_no_replicas_signing_key() {
     // A backup of another ring, whose Active key nobody has in a cache.
     let foreign = fixture.ring("main", &["ES256"]);
     let assessment = fixture.assess();
-    let published = [vec![foreign[0].clone()], newer.clone()].concat();
+    let published = [foreign.clone(), newer.clone()].concat();
     assert_eq!(served(&assessment), (newer[0].clone(), published));
     assert_eq!(main_key(&assessment, "Ready"), "False/SecretReplaced");
     let plan = &assessment.signing_keys[0];
@@ -237,13 +237,13 @@ fn an_older_or_another_ring_put_in_place_changes_no_replicas_signing_key() {
     assert_eq!(main_key(&assessment, "Ready"), "True/Ready");
     assert!(assessment.signing_keys[0].intact);
 
-    // An older revision of the same ring adds nothing at all.
+    // An older revision of the same ring takes nothing away.
     let mut old = Arc::unwrap_or_clone(secret);
     old.metadata.resource_version = Some("restored".into());
     fixture.world.secrets.insert(key, Arc::new(old));
     let assessment = fixture.assess();
     assert_eq!(main_key(&assessment, "Ready"), "False/SecretReplaced");
-    assert_eq!(assessment.signing_keys[0].ring.keys.len(), 3);
+    assert_eq!(assessment.signing_keys[0].ring.keys.len(), 4);
     assert_eq!(served(&assessment).0, newer[0]);
 }
 
@@ -260,7 +260,7 @@ fn a_ring_that_no_leader_contests_for_the_lead_is_taken() {
         for progress in world.sources.values_mut() {
             *progress = Progress::Synced { confirmed_at: now };
         }
-        let assessment = assess(world, &mut memo, now);
+        let assessment = assess(world, &mut memo, Moment::at(now));
         fixture.memo = memo;
         assert_eq!(&served(&assessment).0, signs, "after {after} s");
     }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use super::signing_key::secret_name;
 use super::*;
-use crate::keyring::{Policy, Ring, RingKey};
+use crate::keyring::{Policy, Ring, RingKey, Stage};
 use crate::ring_secret;
 use crate::world::{ObjectKey, Objects, Progress, Source};
 
@@ -73,7 +73,7 @@ impl Fixture {
     }
 
     fn assess(&mut self) -> Assessment {
-        assess(self.world.clone(), &mut self.memo, self.now)
+        assess(self.world.clone(), &mut self.memo, Moment::at(self.now))
     }
 
     /// An object made later than all before it.
@@ -347,4 +347,30 @@ fn a_world_that_nothing_confirms_mints_nothing_and_says_so() {
     assert_eq!((keys.signers.len(), keys.max_age_seconds), (0, 0));
     assert!(!keys.key_set.keys().is_empty(), "what was signed can still be verified");
     assert!(!stale.readiness.is_ready());
+}
+
+#[test]
+fn a_clock_in_doubt_signs_nothing_and_takes_no_key_out_of_the_jwks() {
+    let mut fixture = Fixture::new();
+    let mut ring = fixture.assess().signing_keys[0].ring.clone();
+    let retiring = ring.keys[0].clone();
+    let until = fixture.now + 600;
+    ring.keys[0].stage = Stage::Retiring { retired_at: fixture.now, until };
+    ring.keys[1].stage = Stage::Active { activated_at: fixture.now, longest_token_seconds: 600 };
+    ring.revision += 1;
+    fixture.put_ring("main", &ring);
+    let hours_ahead = fixture.now + 6 * 3_600;
+    let at = Moment { now: hours_ahead, elapsed: fixture.now, in_doubt: true };
+    let published = |assessment: &Assessment| {
+        let keys = &assessment.issuer("main").unwrap().keys;
+        let is_there = keys.key_set.get(&retiring.kid).is_some();
+        (is_there, keys.signers.len(), keys.max_age_seconds)
+    };
+    let doubted = assess(fixture.world.clone(), &mut fixture.memo, at);
+    assert_eq!(published(&doubted), (true, 0, 0));
+    assert!(!doubted.readiness.is_ready());
+    let sure = Moment { in_doubt: false, ..at };
+    let trusted = assess(fixture.world.clone(), &mut fixture.memo, sure);
+    assert_eq!(published(&trusted), (false, 1, 60));
+    assert!(trusted.readiness.is_ready());
 }
