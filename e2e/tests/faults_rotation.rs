@@ -18,7 +18,7 @@ const KEYS: &str = "claviger-signing-key-main";
 /// For the next key to be old enough, and for a lease to run out, on a loaded machine.
 const ROTATION: Duration = Duration::from_mins(4);
 
-/// Three replicas that rotate as soon as they may.
+/// Three replicas that rotate, and follow a dead leader, as soon as they may.
 async fn scene() -> Result<Scene> {
     let plane = ControlPlane::from_env()?;
     let setup = Setup::new(Directory::None)
@@ -26,7 +26,9 @@ async fn scene() -> Result<Scene> {
         .proxied()
         .flag("--jwks-max-age-seconds=45")
         .flag("--clock-skew-seconds=2")
-        .flag("--staleness-seconds=15");
+        .flag("--staleness-seconds=15")
+        .flag("--lease-duration-seconds=6")
+        .flag("--lease-grace-seconds=4");
     Scene::start_as(Installation::create(&plane).await?, &setup, |_| {}).await
 }
 
