@@ -58,7 +58,9 @@ async fn an_api_server_away_for_half_a_minute_stops_writes_alone_and_loses_nothi
     let mut load = Load::start(&scene).await?;
 
     plane.stop_api_server();
-    // Signing in needs no write either, up to the code.
+    let read = read_while_away(&parties, access_token).await?;
+    assert_eq!(read.keys().copied().collect::<Vec<_>>(), [200], "{read:?}");
+    // Signing in needs no write either, up to the code, which lives a minute.
     let (code, attempt) = parties[0].code(SCOPE, LOCAL_USER).await?;
     for answer in
         [parties[1].refresh(&mine).await?, parties[2].redeem(&code, &attempt.verifier).await?]
@@ -66,16 +68,14 @@ async fn an_api_server_away_for_half_a_minute_stops_writes_alone_and_loses_nothi
         assert_eq!((answer.status.as_u16(), answer.error()), (503, "temporarily_unavailable"));
         ensure!(answer.retry_after.is_some(), "no Retry-After");
     }
-    let read = read_while_away(&parties, access_token).await?;
-    assert_eq!(read.keys().copied().collect::<Vec<_>>(), [200], "{read:?}");
 
     plane.start_api_server().await?;
-    let healed = load.until_all_are_answered().await?;
-    let mut held = load.finish().await?;
     let redeemed = eventually(Duration::from_secs(20), async || {
         parties[2].redeem(&code, &attempt.verifier).await?.tokens()
     })
     .await?;
+    let healed = load.until_all_are_answered().await?;
+    let mut held = load.finish().await?;
     held.tokens.extend([mine, refresh_token(&redeemed)?]);
     held.figures.logins += 2;
     ensure!(held.figures.unavailable > 0, "nobody was told to come again");
