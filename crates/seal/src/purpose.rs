@@ -90,3 +90,15 @@ impl fmt::Display for Purpose {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lives_minutes_is_sealed_by_keys_that_live_days() {
+        let short = Purpose::ALL.into_iter().filter(|purpose| purpose.ring() == RingKind::Short);
+        let short: Vec<Purpose> = short.collect();
+        assert_eq!(short, [Purpose::Flow, Purpose::Code, Purpose::Consent, Purpose::Csrf]);
+    }
+}

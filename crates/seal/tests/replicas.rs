@@ -267,6 +267,31 @@ impl Cluster {
     }
 }
 
+/// Who seals last and who destroys are ahead of who noted that the key retired: a retirement must be longer
+/// by twice the difference of two clocks.
+#[test]
+fn three_clocks_meet_in_a_retirement() {
+    let mut cluster = Cluster::new();
+    let (behind, ahead) = (0, 2);
+    for act in [Act::Decide, Act::Write, Act::Wait(105), Act::Read(ahead)] {
+        cluster.act(&act); // the leader's clock is behind
+    }
+    let old = cluster.replicas[ahead].rings.ring(RingKind::Short).active().unwrap().id().to_owned();
+    for act in [Act::Decide, Act::Write, Act::Decide, Act::Write, Act::Wait(STALENESS - 1)] {
+        cluster.act(&act); // the short ring rotates, and that is noted; one replica has not read it yet
+    }
+    cluster.check();
+    assert!(cluster.blobs.iter().any(|blob| blob.key == old && blob.purpose == Purpose::Flow));
+    cluster.act(&Act::Crash(ahead));
+    for _ in 0..LONGEST[1].1 + LEAD {
+        for act in [Act::Wait(1), Act::Decide, Act::Write, Act::Read(behind)] {
+            cluster.act(&act);
+            cluster.check();
+        }
+    }
+    assert!(cluster.destroyed.contains(&old));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 48,
