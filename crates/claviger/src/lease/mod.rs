@@ -251,20 +251,22 @@ impl Contender {
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), &self.home);
         let every = LOOK.min(self.term.duration());
         let mut known = false;
+        let mut renewed_when_missed = None;
         loop {
-            let fresh = self.renewed.borrow().is_some_and(|at| at.elapsed() < every);
-            if !fresh {
+            let renewed = *self.renewed.borrow();
+            // It was there when it was renewed, however long ago that was.
+            known |= renewed != renewed_when_missed;
+            if renewed.is_none_or(|at| at.elapsed() >= every) {
                 match leases.get_opt(LEASE).await {
                     Ok(Some(_)) => known = true,
                     Ok(None) if known => {
-                        known = false;
+                        (known, renewed_when_missed) = (false, renewed);
                         self.gone.notify_one();
                     }
                     Ok(None) => {}
                     Err(error) => tracing::debug!(%error, "failed to read the Lease"),
                 }
             }
-            known |= fresh;
             sleep(every).await;
         }
     }
