@@ -108,8 +108,11 @@ async fn a_sealing_ring_deleted_under_load_with_its_leader_killed_comes_back_fro
     scene.replica(leader).kill();
     let deleted = Instant::now();
     scene.installation().kubectl(&["delete", "secret", "claviger-sealing-ring"])?;
+    // Every one of them; the next keys, which follow the first ones in a write of their own, may be more.
     eventually(Duration::from_mins(2), async || {
-        ensure!(sealing_keys(&scene)? == before, "other keys");
+        let after = sealing_keys(&scene)?;
+        let lost: Vec<_> = before.iter().filter(|(id, key)| after.get(*id) != Some(key)).collect();
+        ensure!(lost.is_empty(), "{} of {} keys are lost", lost.len(), before.len());
         Ok(())
     })
     .await?;
