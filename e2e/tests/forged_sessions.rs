@@ -242,7 +242,8 @@ async fn a_generation_or_state_set_by_hand_ends_the_session_at_most() -> Result<
     let plane = ControlPlane::from_env()?;
     let scene = scene(&plane).await?;
     for (spec, ends_as) in [
-        (json!({"generation": 1}), "Revoked"),
+        // Not 1: in the second of the login that is what an honest retry looks like.
+        (json!({"generation": 2}), "Revoked"),
         (json!({"generation": i64::MAX}), "Revoked"),
         (json!({"state": "Revoked"}), "Revoked"),
         (json!({"state": "Pending"}), "Pending"),
