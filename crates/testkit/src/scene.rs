@@ -65,6 +65,9 @@ cn: developers
 member: uid=alice,ou=people,dc=example,dc=org
 ";
 
+/// More sessions of one user than any test makes.
+const MANY_SESSIONS: u32 = 10_000;
+
 /// Whether a scene has a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Directory {
@@ -182,6 +185,9 @@ impl Scene {
         };
         let mut manifests = Manifests::of_example("quickstart")?;
         manifests.put_in_place(&servings[0].url(), slapd.as_ref())?;
+        // One user signs in here as often as a whole company elsewhere.
+        manifests.find("OIDCIssuer", "main")?["spec"]["sessionLimits"] =
+            json!({"perUser": MANY_SESSIONS});
         change(&mut manifests);
         installation.apply(&manifests.to_json())?;
         let mut replicas = Vec::new();
