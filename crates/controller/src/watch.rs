@@ -37,6 +37,9 @@ const ANSWER: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause, which bounds how late a healed permission or API server is noticed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// An API server that starts denies everything until it has read its rules; so long, a denial takes
+/// nothing away.
+const STARTING: Duration = Duration::from_secs(3);
 
 /// A watch that ends sooner than this is followed by a pause, so that a server which closes at once
 /// is not asked in a tight loop.
@@ -131,7 +134,8 @@ pub async fn follow<K>(
 {
     let mut pause = FIRST_PAUSE;
     let mut version: Option<String> = None;
-    let mut denied = false;
+    let mut denied_since: Option<Instant> = None;
+    let mut known = false;
     let mut news = News { sink, confirmed_at: Instant::now() };
     loop {
         let began = Instant::now();
@@ -140,7 +144,7 @@ pub async fn follow<K>(
             None => match list(&api, selection.0).await {
                 Ok((objects, listed)) => {
                     news.confirm(Change::Replaced(objects));
-                    denied = false;
+                    (denied_since, known) = (None, true);
                     version = Some(listed);
                     continue;
                 }
@@ -163,11 +167,14 @@ pub async fn follow<K>(
             }
             End::Denied => {
                 version = None;
-                if !denied {
+                if denied_since.is_none() {
                     tracing::warn!(what, "not allowed to list and watch; grant it by RBAC");
                 }
-                denied = true;
-                (news.sink)(Change::Denied);
+                let since = *denied_since.get_or_insert_with(Instant::now);
+                if !known || since.elapsed() >= STARTING {
+                    known = false;
+                    (news.sink)(Change::Denied);
+                }
             }
             End::Failed(error) => tracing::warn!(what, error, "failed to watch; trying again"),
         }
@@ -377,15 +384,21 @@ mod tests {
         }
     }
 
-    /// Answers a list, and a watch with these events and then with silence.
-    async fn answer(mut stream: TcpStream, events: Vec<Value>) {
+    /// The head of a request.
+    async fn head(stream: &mut TcpStream) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
         }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// Answers a list, and a watch with these events and then with silence.
+    async fn answer(mut stream: TcpStream, events: Vec<Value>) {
+        let head = head(&mut stream).await;
         let ok = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
         stream.write_all(ok.as_bytes()).await.unwrap();
-        if !String::from_utf8(head).unwrap().contains("watch=") {
+        if !head.contains("watch=") {
             let list = json!({"apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2ClientList",
                 "metadata": {"resourceVersion": "1"}, "items": []});
             stream.write_all(list.to_string().as_bytes()).await.unwrap();
@@ -399,12 +412,22 @@ mod tests {
 
     /// An API server whose every watch says this, for as long as the runtime lives.
     async fn server(events: Vec<Value>) -> Api<DynamicObject> {
+        serve(move |stream, _| answer(stream, events.clone())).await
+    }
+
+    /// An API server that answers the n-th connection so, for as long as the runtime lives.
+    async fn serve<F>(
+        mut answer: impl FnMut(TcpStream, usize) -> F + Send + 'static,
+    ) -> Api<DynamicObject>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
-            loop {
+            for n in 0.. {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(answer(stream, events.clone()));
+                tokio::spawn(answer(stream, n));
             }
         });
         let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
@@ -434,6 +457,39 @@ mod tests {
         tokio::select! {
             () = following => panic!("a reflector never ends"),
             said = said => assert_eq!(said, ["replaced", "applied", "confirmed"]),
+        }
+    }
+
+    /// Refuses this request for want of a permission.
+    async fn deny(mut stream: TcpStream) {
+        head(&mut stream).await;
+        let status =
+            r#"{"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden"}"#;
+        let start =
+            "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+        stream.write_all(format!("{start}{status}").as_bytes()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_denial_takes_away_only_what_is_denied_for_as_long_as_no_api_server_takes_to_start() {
+        // A list; then a watch that is denied, and every list after it.
+        let api = serve(|stream, n| async move {
+            if n == 0 { answer(stream, Vec::new()).await } else { deny(stream).await }
+        })
+        .await;
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let selection = (None, Rhythm::of(Bounds::default()));
+        let following = follow(api, selection, "test", move |change: Change<DynamicObject>| {
+            sender.send((kind(&change), Instant::now())).unwrap();
+        });
+        tokio::select! {
+            () = following => panic!("a reflector never ends"),
+            () = async {
+                let (first, known_at) = told.recv().await.unwrap();
+                let (second, denied_at) = told.recv().await.unwrap();
+                assert_eq!([first, second], ["replaced", "denied"]);
+                assert!(denied_at - known_at >= STARTING, "{:?}", denied_at - known_at);
+            } => {}
         }
     }
 

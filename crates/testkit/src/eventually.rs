@@ -1,4 +1,4 @@
-//! Waiting for a condition with a deadline: the one place in the tests where anything sleeps.
+//! Waiting for a condition with a deadline: what a test does instead of sleeping until something should be true.
 
 use std::time::Duration;
 

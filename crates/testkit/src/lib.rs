@@ -15,7 +15,8 @@
 //! What always holds:
 //! - A port is leased ([`PortLease`]) for as long as somebody may listen on it.
 //! - A process we start ends with its handle, and with this process however that ends ([`process`]).
-//! - Nothing here sleeps for a fixed time: everything waits for a condition with a deadline ([`eventually`]).
+//! - Nothing is slept for: everything waits for a condition with a deadline ([`eventually`]). Time itself is let
+//!   pass where it is the matter: a proxy that delays, a quiet while that is measured.
 //! - Clients never retry by themselves, so one call is one line in the audit log.
 //!
 //! Errors are read by people alone, at the end of a failed test, so they are `anyhow::Error`.

@@ -4,14 +4,17 @@
 //! - If this process dies without dropping anything (`SIGKILL`, abort), the kernel kills the child: it is
 //!   started by `setpriv --pdeathsig KILL`. That signal is tied to the *thread* that started the child, and
 //!   a test's thread ends with the test, so one thread that lives as long as the process starts them all.
-//! - What a child prints goes to a log file whose end is part of every error about it.
+//! - What a child prints goes to a log file whose end is part of every error about it; one that ended
+//!   although nobody told it to is named, with that end, when its handle is dropped.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 
@@ -27,6 +30,9 @@ pub struct Supervised {
     child: Child,
     group: Pid,
     log: PathBuf,
+    /// The same file, for when its folder is gone already.
+    output: File,
+    told_to_end: AtomicBool,
 }
 
 /// A command for `program` that the kernel kills when the thread that spawned it ends.
@@ -42,6 +48,7 @@ impl Supervised {
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> Result<Self> {
         let output = OpenOptions::new()
             .create(true)
+            .read(true)
             .append(true)
             .open(log)
             .with_context(|| format!("failed to open {}", log.display()))?;
@@ -49,11 +56,12 @@ impl Supervised {
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("failed to duplicate a log file")?)
-            .stderr(output);
+            .stderr(output.try_clone().context("failed to duplicate a log file")?);
         let child = spawn_on_lasting_thread(command)
             .with_context(|| format!("failed to start {name} by setpriv (util-linux)"))?;
         let group = Pid::from_child(&child);
-        Ok(Self { name: name.to_owned(), child, group, log: log.to_owned() })
+        let (name, log) = (name.to_owned(), log.to_owned());
+        Ok(Self { name, child, group, log, output, told_to_end: AtomicBool::new(false) })
     }
 
     /// The process id; it is also the id of the process group.
@@ -81,7 +89,10 @@ impl Supervised {
 
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
-        let text = std::fs::read(&self.log).unwrap_or_default();
+        let length = self.output.metadata().map_or(0, |metadata| metadata.len());
+        let mut text = vec![0; usize::try_from(length).unwrap_or_default()];
+        let read = self.output.read_at(&mut text, 0).unwrap_or_default();
+        text.truncate(read);
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_IN_ERRORS)..].join("\n")
@@ -89,6 +100,9 @@ impl Supervised {
 
     /// Sends `signal` to the whole group.
     pub fn signal(&self, signal: Signal) -> Result<()> {
+        if matches!(signal, Signal::TERM | Signal::INT | Signal::KILL) {
+            self.told_to_end.store(true, Ordering::Relaxed);
+        }
         rustix::process::kill_process_group(self.group, signal)
             .with_context(|| format!("failed to send {signal:?} to {}", self.name))
     }
@@ -100,8 +114,12 @@ impl Supervised {
 
     fn end(&mut self) {
         // Until the child is waited for, its id cannot become somebody else's.
-        if let Ok(None) = self.child.try_wait() {
-            let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
+        match self.child.try_wait() {
+            Ok(None) => drop(rustix::process::kill_process_group(self.group, Signal::KILL)),
+            Ok(Some(status)) if !self.told_to_end.load(Ordering::Relaxed) => {
+                eprintln!("{} had ended by itself, {status}:\n{}", self.name, self.log_tail());
+            }
+            Ok(Some(_)) | Err(_) => {}
         }
         let _ = self.child.wait();
     }

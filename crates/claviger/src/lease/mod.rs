@@ -132,7 +132,7 @@ impl Contender {
     /// Contends until `shutdown`, then gives the Lease up, after those who ask have ended.
     ///
     /// # Errors
-    /// When the library's task dies, or the Lease may not be read or made.
+    /// When the library's task dies.
     pub async fn run(
         self,
         leadership: Leadership,
@@ -152,7 +152,7 @@ impl Contender {
         loop {
             let manager = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                manager = self.manager() => manager?,
+                manager = self.manager() => manager,
             };
             let (held, mut task) = manager.watch().await;
             let end = self.hold(held.clone(), &mut task, leadership, shutdown).await;
@@ -175,7 +175,7 @@ impl Contender {
     }
 
     /// The library, ready to contend: not before the clock is trusted.
-    async fn manager(&self) -> anyhow::Result<LeaseManager> {
+    async fn manager(&self) -> LeaseManager {
         let mut pause = PAUSES.0;
         loop {
             // The library compares the Lease's times with this clock.
@@ -190,15 +190,16 @@ impl Contender {
                 .build()
                 .await;
             match built {
-                Ok(manager) => return Ok(manager),
+                Ok(manager) => return manager,
+                // An API server that has just started denies what it allows a second later.
                 Err(LeaseManagerError::KubeError(kube::Error::Api(status)))
                     if status.is_forbidden() =>
                 {
-                    bail!(
-                        "not allowed to get, create and patch the Lease {}/{LEASE}: apply the \
-                         chart's Role ({})",
+                    tracing::error!(
+                        denied = status.message,
+                        "not allowed to get, create and patch the Lease {}/{LEASE}, so this replica \
+                         cannot lead: apply the chart's Role; trying again",
                         self.home,
-                        status.message
                     );
                 }
                 Err(error) => {

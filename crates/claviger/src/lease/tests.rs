@@ -37,7 +37,7 @@ impl Clock for Doubtful {
 #[derive(Default)]
 struct Server {
     lease: Mutex<Option<Value>>,
-    away: AtomicBool,
+    refusal: Mutex<Option<StatusCode>>,
     writes: AtomicUsize,
 }
 
@@ -50,8 +50,16 @@ impl Server {
         self.lease().as_ref()?["spec"]["holderIdentity"].as_str().map(ToOwned::to_owned)
     }
 
-    fn set_away(&self, away: bool) {
-        self.away.store(away, Ordering::SeqCst);
+    /// What everything is answered with from now on, if anything.
+    fn refuse(&self, refusal: Option<StatusCode>) {
+        *self.refusal.lock().unwrap() = refusal;
+    }
+
+    fn refusal(&self) -> Option<Response> {
+        let status = (*self.refusal.lock().unwrap())?;
+        let reason = if status == StatusCode::FORBIDDEN { "Forbidden" } else { "" };
+        let body = json!({"kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason});
+        Some((status, Json(body)).into_response())
     }
 }
 
@@ -65,15 +73,15 @@ fn answer(lease: Option<&Value>) -> Response {
 }
 
 async fn read(State(server): State<Arc<Server>>) -> Response {
-    if server.away.load(Ordering::SeqCst) {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    if let Some(refusal) = server.refusal() {
+        return refusal;
     }
     answer(server.lease().as_ref())
 }
 
 async fn write(State(server): State<Arc<Server>>, body: Bytes) -> Response {
-    if server.away.load(Ordering::SeqCst) {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    if let Some(refusal) = server.refusal() {
+        return refusal;
     }
     server.writes.fetch_add(1, Ordering::SeqCst);
     let body: Value = serde_json::from_slice(&body).unwrap();
@@ -103,7 +111,11 @@ struct Rig {
 
 impl Rig {
     async fn start() -> Self {
-        let server = Arc::new(Server::default());
+        Self::start_at(Server::default()).await
+    }
+
+    async fn start_at(server: Server) -> Self {
+        let server = Arc::new(server);
         let leases = "/apis/coordination.k8s.io/v1/namespaces/home/leases";
         let router = Router::new()
             .route(leases, axum::routing::post(create))
@@ -142,13 +154,13 @@ impl Rig {
 async fn a_leader_that_cannot_renew_leads_no_more_until_it_can() {
     let mut rig = Rig::start().await;
     rig.wait_until(true).await;
-    rig.server.set_away(true);
+    rig.server.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
     let away = Instant::now();
     rig.wait_until(false).await;
     // A renewal a second; whatever was renewed last was no later than the outage.
     assert!(away.elapsed() < Duration::from_secs(TERM.duration + 1), "{:?}", away.elapsed());
     assert_eq!(rig.server.holder().as_deref(), Some("replica-1"), "nobody else took it");
-    rig.server.set_away(false);
+    rig.server.refuse(None);
     rig.wait_until(true).await;
     let (server, ended) = rig.end().await;
     ended.unwrap();
@@ -183,6 +195,17 @@ async fn a_deleted_lease_is_made_again() {
     rig.wait_until(false).await;
     rig.wait_until(true).await;
     assert_eq!(rig.server.holder().as_deref(), Some("replica-1"));
+    rig.end().await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_denial_is_no_end() {
+    let denying = Server { refusal: Mutex::new(Some(StatusCode::FORBIDDEN)), ..Server::default() };
+    let mut rig = Rig::start_at(denying).await;
+    sleep(PAUSES.0).await; // it was denied by now
+    assert!(!rig.running.is_finished());
+    rig.server.refuse(None);
+    rig.wait_until(true).await;
     rig.end().await.1.unwrap();
 }
 

@@ -3,8 +3,8 @@
 //! ```text
 //! handshake: any authProxy connector's authority ─→ request: this connector's authority, names, source ─→ headers
 //! ```
-//! What always holds: chain, validity and purpose (clientAuth) of a certificate are rustls' verdict;
-//! the authority is asked again at every request, so that a replaced one counts on connections that
+//! What always holds: chain, validity and purpose of a certificate are rustls' verdict (one that names
+//! purposes must name clientAuth; one that names none is good for all, RFC 5280 4.2.1.12); the authority is asked again at every request, so that a replaced one counts on connections that
 //! are open; no header is looked at before the peer was found good.
 
 mod headers;

@@ -47,12 +47,22 @@ impl Parts {
     /// When a part ended by itself, failed or panicked.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let outcome = self.first_end().await;
-        tracing::info!("shutting down");
-        self.shutdown.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.context("a part of claviger panicked")??;
+        match &outcome {
+            Ok(()) => tracing::info!("shutting down"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "shutting down"),
         }
-        outcome
+        self.shutdown.cancel();
+        let mut outcomes = vec![outcome];
+        while let Some(ended) = self.tasks.join_next().await {
+            outcomes.push(ended.context("a part of claviger panicked").flatten());
+        }
+        // What ended first is the reason; the others' failures may follow from it.
+        let mut failures = outcomes.into_iter().filter_map(Result::err);
+        let first = failures.next();
+        for error in failures {
+            tracing::error!(error = format!("{error:#}"), "another part failed too");
+        }
+        first.map_or(Ok(()), Err)
     }
 
     async fn first_end(&mut self) -> anyhow::Result<()> {
@@ -85,6 +95,18 @@ mod tests {
         parts.add_endless(std::future::pending(), "never");
         parts.add_endless(async {}, "the watch ended");
         assert_eq!(parts.run().await.unwrap_err().to_string(), "the watch ended");
+    }
+
+    #[tokio::test]
+    async fn the_reason_is_what_ended_first_and_not_what_followed() {
+        let mut parts = Parts::default();
+        let (held, mut followed) = tokio::sync::watch::channel(());
+        parts.add(async move {
+            drop(held);
+            bail!("the Lease's task died")
+        });
+        parts.add(async move { Ok(followed.changed().await?) });
+        assert_eq!(parts.run().await.unwrap_err().to_string(), "the Lease's task died");
     }
 
     #[tokio::test]
