@@ -46,9 +46,9 @@ fn session(name: &str, state: SessionState, seconds: i64) -> Session {
     let expires_at = now() + seconds;
     let mut labels = vec![
         (labels::EXPIRY_HOUR, (expires_at / 3_600).to_string()),
-        (labels::USER_HASH, "u".repeat(32)),
-        (labels::CLIENT_HASH, "c".repeat(32)),
-        (labels::CONNECTOR_HASH, "o".repeat(32)),
+        (labels::ISSUER_HASH, "i".repeat(16)),
+        (labels::USER_HASH, "u".repeat(16)),
+        (labels::CLIENT_HASH, "c".repeat(16)),
     ];
     if state == SessionState::Revoked {
         labels.push((labels::STATE, labels::STATE_REVOKED.to_owned()));
@@ -64,17 +64,14 @@ fn session(name: &str, state: SessionState, seconds: i64) -> Session {
             state,
             type_: SessionType::Client,
             generation: 0,
-            issuer_uid: "issuer".into(),
             client_uid: "client".into(),
-            connector_uid: "connector".into(),
             client_id: "kubernetes".into(),
             connector: "local".into(),
             user: "admin".into(),
-            created_at: time::from_seconds(expires_at - 86_400),
             rotated_at: time::from_seconds(expires_at - 86_400),
             expires_at: time::from_seconds(expires_at),
             redemption_id: Some("r".repeat(22)),
-            payload: "p".repeat(300),
+            payload: "p".repeat(470),
             revoked_reason: (state == SessionState::Revoked).then(|| "CodeReplayed".into()),
         },
     }

@@ -54,6 +54,33 @@ async fn a_hundred_logins_are_a_hundred_creates_and_a_hundred_refreshes_a_hundre
     Ok(())
 }
 
+/// As the API server keeps it, but for `managedFields`, which are its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_a_user_without_groups_is_a_kilobyte_at_most() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let here = Installation::create(&plane).await?;
+    let scene = Scene::start_in(here, Directory::None, |manifests| {
+        if let Ok(user) = manifests.find("LocalUser", "admin") {
+            user["spec"]["groups"] = serde_json::json!([]);
+        }
+    })
+    .await?;
+    let party = scene.relying_party().await?;
+    let tokens = party.log_in(SCOPE, LOCAL_USER).await?;
+    let size = |when: &str| -> Result<usize> {
+        let listed = scene.installation().kubectl(&["get", "sessions", "-o", "json"])?;
+        let listed: Value = serde_json::from_str(&listed)?;
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(1));
+        let size = listed["items"][0].to_string().len();
+        println!("{when}: {size} bytes: {}", listed["items"][0]);
+        Ok(size)
+    };
+    assert!(size("signed in")? <= 1_024);
+    party.refresh(text(&tokens, "refresh_token")?).await?.tokens()?;
+    assert!(size("refreshed")? <= 1_024);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_cause_no_request_at_all() -> Result<()> {
     let plane = ControlPlane::from_env()?;

@@ -33,8 +33,6 @@ pub const ISSUER_HASH: &str = "claviger.dev/issuer-hash";
 pub const USER_HASH: &str = "claviger.dev/user-hash";
 /// On a Session: hash of the client's UID.
 pub const CLIENT_HASH: &str = "claviger.dev/client-hash";
-/// On a Session: hash of the connector's UID.
-pub const CONNECTOR_HASH: &str = "claviger.dev/connector-hash";
 /// On a Session: its state, [`STATE_REVOKED`] alone being set, so that a watch of tombstones is a
 /// label selection.
 pub const STATE: &str = "claviger.dev/state";

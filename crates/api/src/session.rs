@@ -1,7 +1,8 @@
 //! `Session`: one sign-in of one user at one client, or of one browser.
 //!
 //! Written by Claviger alone. What counts is inside `payload`, sealed; the other fields are for
-//! people, selectors and atomic preconditions. No status subresource: a create would drop it, and
+//! people, selectors and atomic preconditions, and are few: every login stores them. When the user signed in is
+//! `metadata.creationTimestamp`. No status subresource: a create would drop it, and
 //! creating one is the single use of an authorization code.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -43,11 +44,8 @@ use serde::{Deserialize, Serialize};
         .message("a Revoked session stays Revoked: the user must sign in again"),
     validation = Rule::new("self.generation >= oldSelf.generation")
         .message("generation never goes back: a used refresh token would be valid again"),
-    validation = Rule::new(
-        "self.issuerUID == oldSelf.issuerUID && self.clientUID == oldSelf.clientUID && \
-         self.connectorUID == oldSelf.connectorUID && self.type == oldSelf.type"
-    )
-    .message("type, issuerUID, clientUID and connectorUID are immutable: a session belongs to nobody else"),
+    validation = Rule::new("self.clientUID == oldSelf.clientUID && self.type == oldSelf.type")
+        .message("type and clientUID are immutable: a session belongs to nobody else"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SessionSpec {
@@ -63,20 +61,10 @@ pub struct SessionSpec {
     #[schemars(range(min = 0))]
     pub generation: i64,
 
-    /// UID of the OIDCIssuer.
-    #[serde(rename = "issuerUID")]
-    #[schemars(length(min = 1, max = 64))]
-    pub issuer_uid: String,
-
     /// UID of the OAuth2Client; empty for a browser.
     #[serde(rename = "clientUID")]
     #[schemars(length(max = 64))]
     pub client_uid: String,
-
-    /// UID of the Connector.
-    #[serde(rename = "connectorUID")]
-    #[schemars(length(min = 1, max = 64))]
-    pub connector_uid: String,
 
     /// Client ID, for people and selectors; empty for a browser.
     #[serde(rename = "clientID")]
@@ -91,9 +79,6 @@ pub struct SessionSpec {
     /// name or identifier.
     #[schemars(length(max = 512))]
     pub user: String,
-
-    /// When the user signed in.
-    pub created_at: Time,
 
     /// When the refresh token was last exchanged.
     pub rotated_at: Time,

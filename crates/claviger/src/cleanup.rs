@@ -384,9 +384,9 @@ mod tests {
             "apiVersion": "claviger.dev/v1alpha1", "kind": "Session",
             "metadata": {"name": name, "resourceVersion": "7"},
             "spec": {
-                "state": "Active", "type": "Client", "generation": 0, "issuerUID": "i", "clientUID": "c",
-                "connectorUID": "n", "clientID": "c", "connector": "n", "user": "u",
-                "createdAt": "2025-01-01T00:00:00Z", "rotatedAt": "2025-01-01T00:00:00Z",
+                "state": "Active", "type": "Client", "generation": 0, "clientUID": "c",
+                "clientID": "c", "connector": "n", "user": "u",
+                "rotatedAt": "2025-01-01T00:00:00Z",
                 "expiresAt": "2025-01-02T00:00:00Z", "payload": "p",
             },
         });

@@ -508,8 +508,8 @@ async fn a_ring_that_is_lost_while_sessions_exist_is_never_silently_replaced() -
     let stage = Stage::set().await?;
     let time = "2026-01-01T00:00:00Z";
     let session = json!({"state": "Active", "type": "Client", "generation": 0,
-        "issuerUID": "i", "clientUID": "c", "connectorUID": "k", "clientID": "app",
-        "connector": "local", "user": "jane", "createdAt": time, "rotatedAt": time,
+        "clientUID": "c", "clientID": "app",
+        "connector": "local", "user": "jane", "rotatedAt": time,
         "expiresAt": "2030-01-01T00:00:00Z", "payload": "sealed"});
     stage.apply("Session", &stage.home, "abc", session).await?;
     let operator = stage.start(true).await?;

@@ -72,5 +72,5 @@ impl AccessToken {
 }
 
 fn context(issuer: &Issuer) -> Context<'_> {
-    Context { issuer_uid: &issuer.uid, object_name: None }
+    Context { issuer_uid: &issuer.uid, object_name: None, client_uid: None }
 }

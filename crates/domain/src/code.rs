@@ -79,9 +79,9 @@ impl Code {
 /// SHA-256 of a code's text, base64url: what a session remembers of the code that made it.
 pub fn digest_of(code: &str) -> String {
     let hash = digest::digest(&digest::SHA256, code.as_bytes());
-    BASE64URL_NOPAD.encode(hash.as_ref())
+    BASE64URL_NOPAD.encode(&hash.as_ref()[..16])
 }
 
 fn context(issuer: &Issuer) -> Context<'_> {
-    Context { issuer_uid: &issuer.uid, object_name: None }
+    Context { issuer_uid: &issuer.uid, object_name: None, client_uid: None }
 }

@@ -176,5 +176,5 @@ pub fn surplus_cookies<'c>(
 }
 
 fn context<'a>(issuer: &'a Issuer, flow_id: &'a str) -> Context<'a> {
-    Context { issuer_uid: &issuer.uid, object_name: Some(flow_id) }
+    Context { issuer_uid: &issuer.uid, object_name: Some(flow_id), client_uid: None }
 }

@@ -2,19 +2,21 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::compact;
+
 /// One user as a connector reported them.
 ///
 /// `user_id` is stable and unique at its connector; everything else may change at every re-check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The upstream's stable identifier. Never empty.
-    #[serde(rename = "i")]
+    #[serde(rename = "i", with = "compact::uid")]
     pub user_id: String,
     /// Mail address, if the upstream has one.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// Whether the upstream vouches for the mail address.
-    #[serde(rename = "v", default)]
+    #[serde(rename = "v", default, skip_serializing_if = "std::ops::Not::not")]
     pub email_verified: bool,
     /// Full name for display (`name`, OIDC Core 5.1).
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]

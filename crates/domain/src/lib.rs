@@ -16,6 +16,7 @@ pub mod access_token;
 pub mod authorize;
 pub mod client;
 pub mod code;
+mod compact;
 pub mod connector;
 pub mod discovery;
 #[cfg(any(test, feature = "fakes"))]

@@ -271,7 +271,7 @@ fn seal_consent(issuer: &Issuer, flow: &Flow, grant: &LoginGrant) -> String {
 }
 
 fn consent_context<'a>(issuer: &'a Issuer, flow: &'a Flow) -> Context<'a> {
-    Context { issuer_uid: &issuer.uid, object_name: Some(&flow.id) }
+    Context { issuer_uid: &issuer.uid, object_name: Some(&flow.id), client_uid: None }
 }
 
 async fn grant_code(

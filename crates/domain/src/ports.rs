@@ -70,12 +70,8 @@ pub struct NewSession {
     pub name: String,
     /// `Pending` or `Active`.
     pub state: SessionState,
-    /// UID of the issuer.
-    pub issuer_uid: String,
     /// UID of the client.
     pub client_uid: String,
-    /// UID of the connector.
-    pub connector_uid: String,
     /// `client_id`, for people and selectors.
     pub client_id: String,
     /// Connector name, for people and selectors.
@@ -122,8 +118,6 @@ pub struct SessionLabels {
     pub user_hash: String,
     /// Stable hash of the client's UID.
     pub client_hash: String,
-    /// Stable hash of the connector's UID.
-    pub connector_hash: String,
 }
 
 /// Makes a pending session active: the redemption of a large code.

@@ -5,6 +5,7 @@ use claviger_seal::{Context, OpenError, Purpose};
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
 
+use crate::compact;
 use crate::connector::ConnectorData;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
@@ -14,24 +15,32 @@ use crate::ports::{SessionLabels, SessionState, StoredSession};
 pub const MAX_PAYLOAD: usize = 65_536;
 
 /// The sealed part of a session: its only authority.
+///
+/// It is the largest part of what a login stores, so it is MessagePack with short names, and what it is
+/// sealed for (issuer, client, session) is not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     /// The user as last reported and let through.
+    #[serde(rename = "i")]
     pub identity: Identity,
     /// The user as last reported, before policy: what the connector knows them by.
+    #[serde(rename = "u")]
     pub upstream: UpstreamState,
-    /// UID of the client.
-    pub client_uid: String,
     /// Granted scopes, space-separated.
+    #[serde(rename = "s", with = "compact::scopes")]
     pub scopes: String,
-    /// `nonce` of the authorization request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `nonce` of the authorization request, until the code is redeemed: an ID token of a refresh has
+    /// none (OIDC Core 12.2).
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
     /// When the user signed in.
+    #[serde(rename = "a")]
     pub auth_time: i64,
     /// When the session ends, whatever happens.
+    #[serde(rename = "x")]
     pub absolute_expiry: i64,
-    /// SHA-256 of the authorization code, base64url: tells a replay from a double click.
+    /// Digest of the authorization code ([`crate::code::digest_of`]): tells a replay from a double click.
+    #[serde(rename = "c")]
     pub code_digest: String,
 }
 
@@ -39,71 +48,89 @@ pub struct Payload {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpstreamState {
     /// UID of the connector.
+    #[serde(rename = "c", with = "compact::uid")]
     pub connector_uid: String,
     /// What the connector wants back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub data: Option<ConnectorData>,
     /// When the upstream last vouched for the user.
+    #[serde(rename = "t")]
     pub checked_at: i64,
 }
 
 impl Payload {
-    /// Seals the payload into the session of this name. It opens as long as the session may live.
-    pub fn seal(&self, issuer: &Issuer, name: &str) -> String {
-        let plain = serde_json::to_vec(self).unwrap_or_default();
+    /// Seals the payload into a client's session of this name. It opens as long as the session may live.
+    pub fn seal(&self, issuer: &Issuer, client_uid: &str, name: &str) -> String {
+        let plain = rmp_serde::to_vec_named(self).unwrap_or_default();
         let not_after = self.absolute_expiry.saturating_add(crate::SKEW_SECONDS);
-        issuer.sealing.seal(Purpose::SessionPayload, &context(issuer, name), not_after, &plain)
+        issuer.sealing.seal(
+            Purpose::SessionPayload,
+            &context(issuer, client_uid, name),
+            not_after,
+            &plain,
+        )
     }
 
-    /// Opens the payload of a stored session.
+    /// Opens the payload of a client's stored session.
     ///
     /// # Errors
-    /// [`OpenError`] when it was sealed by another issuer, for another session, or is past its time.
-    pub fn open(issuer: &Issuer, name: &str, sealed: &str, now: i64) -> Result<Self, OpenError> {
+    /// [`OpenError`] when it was sealed by another issuer, for another client or session, or is past its
+    /// time.
+    pub fn open(
+        issuer: &Issuer,
+        client_uid: &str,
+        session: &StoredSession,
+        now: i64,
+    ) -> Result<Self, OpenError> {
+        let context = context(issuer, client_uid, &session.name);
         let plain =
-            issuer.sealing.open(Purpose::SessionPayload, &context(issuer, name), now, sealed)?;
-        serde_json::from_slice(&plain).map_err(|_| OpenError::Malformed)
+            issuer.sealing.open(Purpose::SessionPayload, &context, now, &session.payload)?;
+        rmp_serde::from_slice(&plain).map_err(|_| OpenError::Malformed)
     }
 }
 
-fn context<'a>(issuer: &'a Issuer, name: &'a str) -> Context<'a> {
-    Context { issuer_uid: &issuer.uid, object_name: Some(name) }
+fn context<'a>(issuer: &'a Issuer, client_uid: &'a str, name: &'a str) -> Context<'a> {
+    Context { issuer_uid: &issuer.uid, object_name: Some(name), client_uid: Some(client_uid) }
 }
 
 /// What the session of this payload is selected by.
-pub fn labels(issuer: &Issuer, payload: &Payload) -> SessionLabels {
-    let connector_uid = &payload.upstream.connector_uid;
+pub fn labels(issuer: &Issuer, client_uid: &str, payload: &Payload) -> SessionLabels {
+    let user = &payload.identity.user_id;
     SessionLabels {
         issuer_hash: object_hash(&issuer.uid),
-        user_hash: user_hash(&issuer.uid, connector_uid, &payload.identity.user_id),
-        client_hash: object_hash(&payload.client_uid),
-        connector_hash: object_hash(connector_uid),
+        user_hash: user_hash(&issuer.uid, &payload.upstream.connector_uid, user),
+        client_hash: object_hash(client_uid),
     }
 }
 
 /// Name of the session that redeeming a flow's code creates: the create is the single use.
 pub fn name_for_flow(issuer_uid: &str, flow_id: &str) -> String {
-    hash_name(&["session", issuer_uid, flow_id])
+    hash_name(&["session", issuer_uid, flow_id], NAME_BYTES)
 }
 
 /// Hash of a user for selectors: the same user at the same connector and issuer, always the same.
 pub fn user_hash(issuer_uid: &str, connector_uid: &str, user_id: &str) -> String {
-    hash_name(&["user", issuer_uid, connector_uid, user_id])
+    hash_name(&["user", issuer_uid, connector_uid, user_id], LABEL_BYTES)
 }
 
 /// Hash of an object's UID for selectors.
 pub fn object_hash(uid: &str) -> String {
-    hash_name(&["object", uid])
+    hash_name(&["object", uid], LABEL_BYTES)
 }
 
-/// base32 of 160 bits of SHA-256 over length-prefixed parts: 32 lower-case characters.
-fn hash_name(parts: &[&str]) -> String {
+/// A name is a guard: nobody may find two flows with one name. 160 bits: 32 characters.
+const NAME_BYTES: usize = 20;
+/// A label only groups sessions: it must not be the same by accident. 80 bits: 16 characters.
+const LABEL_BYTES: usize = 10;
+
+/// base32, in lower case, of the beginning of SHA-256 over length-prefixed parts.
+fn hash_name(parts: &[&str], length: usize) -> String {
     let mut hash = digest::Context::new(&digest::SHA256);
     for part in parts {
         hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
-    BASE32_NOPAD.encode(&hash.finish().as_ref()[..20]).to_ascii_lowercase()
+    BASE32_NOPAD.encode(&hash.finish().as_ref()[..length]).to_ascii_lowercase()
 }
 
 /// Where a refresh token of some generation stands in its session.

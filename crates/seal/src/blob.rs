@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! base64url( version 1 │ key id 8 │ nonce 12 │ AES-256-GCM-SIV( expiry 8 │ plaintext ) │ tag 16 )
-//! associated data: "claviger" │ purpose │ version │ issuer UID │ object name, each length-prefixed
+//! associated data: "claviger" │ purpose │ version │ issuer UID │ object name │ client UID, where there is one; each length-prefixed
 //! ```
 //! AES-256-GCM-SIV (RFC 8452): a repeated nonce reveals that two plaintexts are equal and no more.
 
@@ -53,6 +53,8 @@ pub struct Context<'a> {
     pub issuer_uid: &'a str,
     /// Name of the stored object or the flow it stands in, where there is one.
     pub object_name: Option<&'a str>,
+    /// `metadata.uid` of the OAuth2Client it is of, where it is one's.
+    pub client_uid: Option<&'a str>,
 }
 
 /// Why a text does not open.
@@ -185,6 +187,10 @@ fn associated_data(purpose: Purpose, format: Format, context: &Context<'_>) -> V
             push(&mut data, name.as_bytes());
         }
     }
+    // Last, so that its absence is told from every presence.
+    if let Some(client_uid) = context.client_uid {
+        push(&mut data, client_uid.as_bytes());
+    }
     data
 }
 
@@ -201,7 +207,8 @@ mod tests {
     use crate::RingKind;
 
     const NOW: i64 = 1_767_225_600;
-    const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: Some("object") };
+    const CONTEXT: Context<'_> =
+        Context { issuer_uid: "issuer", object_name: Some("object"), client_uid: None };
 
     fn ring() -> KeyRing {
         KeyRing::generate(NOW).unwrap()
@@ -247,15 +254,23 @@ mod tests {
     fn a_blob_of_one_context_is_refused_in_every_other() {
         let ring = ring();
         let contexts = [
-            ("issuer", Some("object")),
-            ("issuer", Some("other")),
-            ("issuer", Some("")),
-            ("issuer", None),
-            ("issuerobject", None),
-            ("issuero", Some("bject")),
-            ("", Some("object")),
+            ("issuer", Some("object"), None),
+            ("issuer", Some("other"), None),
+            ("issuer", Some(""), None),
+            ("issuer", None, None),
+            ("issuerobject", None, None),
+            ("issuero", Some("bject"), None),
+            ("", Some("object"), None),
+            ("issuer", Some("object"), Some("client")),
+            ("issuer", Some("object"), Some("")),
+            ("issuer", Some("objectclient"), None),
+            ("issuer", None, Some("client")),
         ]
-        .map(|(issuer_uid, object_name)| Context { issuer_uid, object_name });
+        .map(|(issuer_uid, object_name, client_uid)| Context {
+            issuer_uid,
+            object_name,
+            client_uid,
+        });
         for made_in in &contexts {
             let text = ring.seal(Purpose::Flow, made_in, NOW + 60, b"");
             for offered_in in &contexts {

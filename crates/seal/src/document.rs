@@ -225,7 +225,8 @@ mod tests {
     use super::*;
     use crate::{Context, KeyRing, OpenError, Purpose, RingKind};
 
-    const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None };
+    const CONTEXT: Context<'_> =
+        Context { issuer_uid: "issuer", object_name: None, client_uid: None };
 
     fn document(rings: &Rings) -> Value {
         serde_json::from_slice(&rings.to_json().unwrap()).unwrap()
@@ -284,7 +285,8 @@ mod tests {
             "secret": "HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
         }]});
         let ring = ring(&document);
-        let context = Context { issuer_uid: "issuer", object_name: Some("object") };
+        let context =
+            Context { issuer_uid: "issuer", object_name: Some("object"), client_uid: None };
         let text = "AWFhYWFhYWFhGk6tsoSEcmSNQka_LXWdmioO-VvvbaF2Ki1_gUAKoU6GwfckZfazjRY";
         assert_eq!(ring.open(Purpose::Code, &context, 0, text), Ok(b"grant".to_vec()));
         let mac = "BX7MzIJ8ccXB748lDRupEfe9-DN4UxK_mc5s747muWc";

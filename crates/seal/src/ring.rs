@@ -74,7 +74,8 @@ mod tests {
     use super::*;
     use crate::Context;
 
-    const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None };
+    const CONTEXT: Context<'_> =
+        Context { issuer_uid: "issuer", object_name: None, client_uid: None };
 
     fn ids(rings: &Rings, kind: RingKind) -> Vec<String> {
         rings.ring(kind).keys().iter().map(|key| key.id().to_owned()).collect()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use claviger_seal::{Context, KeyRing, MAX_KEYS, Period, Purpose, RingKind, Rings, Schedule};
 use proptest::prelude::*;
 
-const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None };
+const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None, client_uid: None };
 /// Longest a replica does without reading.
 const STALENESS: i64 = 30;
 /// Most that two clocks differ.

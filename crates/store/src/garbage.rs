@@ -152,10 +152,9 @@ mod tests {
             let session = serde_json::from_value(json!({
                 "apiVersion": "claviger.dev/v1alpha1", "kind": "Session", "metadata": {},
                 "spec": {
-                    "state": "Active", "type": "Client", "generation": 0, "issuerUID": "i",
-                    "clientUID": "c", "connectorUID": "n", "clientID": "c", "connector": "n",
-                    "user": "u", "createdAt": "2025-01-01T00:00:00Z",
-                    "rotatedAt": "2025-01-01T00:00:00Z", "expiresAt": expires_at, "payload": "p",
+                    "state": "Active", "type": "Client", "generation": 0,
+                    "clientUID": "c", "clientID": "c", "connector": "n",
+                    "user": "u", "rotatedAt": "2025-01-01T00:00:00Z", "expiresAt": expires_at, "payload": "p",
                 },
             }));
             hour_of(&session.unwrap(), now).parse::<i64>().unwrap()

@@ -174,7 +174,6 @@ fn object_labels(labels: &SessionLabels, expires_at: i64) -> BTreeMap<String, St
         (labels::ISSUER_HASH, labels.issuer_hash.clone()),
         (labels::USER_HASH, labels.user_hash.clone()),
         (labels::CLIENT_HASH, labels.client_hash.clone()),
-        (labels::CONNECTOR_HASH, labels.connector_hash.clone()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into()
@@ -195,13 +194,10 @@ fn object(session: &NewSession) -> Session {
             },
             type_: claviger_api::SessionType::Client,
             generation: 0,
-            issuer_uid: session.issuer_uid.clone(),
             client_uid: session.client_uid.clone(),
-            connector_uid: session.connector_uid.clone(),
             client_id: session.client_id.clone(),
             connector: session.connector.clone(),
             user: session.user.clone(),
-            created_at: time::from_seconds(session.created_at),
             rotated_at: time::from_seconds(session.created_at),
             expires_at: time::from_seconds(session.expires_at),
             redemption_id: session.redemption_id.clone(),
@@ -421,9 +417,7 @@ mod tests {
         NewSession {
             name: "name".into(),
             state: SessionState::Active,
-            issuer_uid: "issuer".into(),
             client_uid: "client".into(),
-            connector_uid: "connector".into(),
             client_id: "client".into(),
             connector: "local".into(),
             user: user.into(),
@@ -431,7 +425,6 @@ mod tests {
                 issuer_hash: "issuer".into(),
                 user_hash: user.into(),
                 client_hash: "client".into(),
-                connector_hash: "connector".into(),
             },
             created_at: 0,
             expires_at: 0,

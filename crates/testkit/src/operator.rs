@@ -20,7 +20,7 @@ const BINARY_ENV: &str = "CLAVIGER_BIN";
 
 /// Tests let one account sign in, and one session go on, as often as a thousand people's: what they are
 /// about is what that costs. The shares of one account have tests of their own. A flag overrides these.
-const SHARES: [(&str, &str); 4] = [
+pub(crate) const SHARES: [(&str, &str); 4] = [
     ("CLAVIGER_USER_SIGN_INS_PER_MINUTE", "1000000"),
     ("CLAVIGER_USER_SIGN_INS_BURST", "1000000"),
     ("CLAVIGER_SESSION_REFRESHES_PER_MINUTE", "1000000"),

@@ -10,6 +10,7 @@ use claviger_protocol::error::ErrorCode;
 use claviger_protocol::pkce::{CodeChallenge, CodeVerifier};
 use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::token::{AuthorizationCodeRequest, TokenResponse};
+use claviger_seal::OpenError;
 use secrecy::ExposeSecret;
 
 use super::{Proven, may_refresh, refresh_expiry, respond};
@@ -110,7 +111,6 @@ pub(crate) fn payload_of(
     Payload {
         identity: grant.identity.clone(),
         upstream: grant.upstream.clone(),
-        client_uid: client.uid.clone(),
         scopes: grant.scopes.clone(),
         nonce: grant.nonce.clone(),
         auth_time: grant.auth_time,
@@ -130,17 +130,15 @@ pub(crate) fn new_session(
     NewSession {
         name: name.to_owned(),
         state: SessionState::Active,
-        issuer_uid: issuer.uid.clone(),
         client_uid: client.uid.clone(),
-        connector_uid: connector.uid.clone(),
         client_id: client.id.clone(),
         connector: connector.name.clone(),
         user: payload.identity.label().to_owned(),
-        labels: session::labels(issuer, payload),
+        labels: session::labels(issuer, &client.uid, payload),
         created_at: 0,
         expires_at: payload.absolute_expiry,
         redemption_id: None,
-        payload: payload.seal(issuer, name),
+        payload: payload.seal(issuer, &client.uid, name),
     }
 }
 
@@ -167,11 +165,12 @@ impl Redemption<'_> {
             grant,
             (self.digest.clone(), self.now),
         );
+        let kept = Payload { nonce: None, ..payload.clone() };
         let session = NewSession {
             created_at: self.now,
             expires_at: self.expires_at(&connector, &payload, &scopes),
             redemption_id: Some(self.id.clone()),
-            ..new_session(self.issuer, self.client, &connector, &payload, &self.name)
+            ..new_session(self.issuer, self.client, &connector, &kept, &self.name)
         };
         match self.provider.sessions.create(&session).await {
             Ok(()) => {}
@@ -201,8 +200,7 @@ impl Redemption<'_> {
                 self.stored().await?.ok_or_else(invalid)?
             }
         };
-        let payload = Payload::open(self.issuer, &self.name, &session.payload, self.now)
-            .map_err(|_| invalid())?;
+        let payload = self.open(&session).map_err(|_| invalid())?;
         if payload.code_digest != self.digest {
             return Err(invalid());
         }
@@ -219,8 +217,7 @@ impl Redemption<'_> {
         if session.redemption_id.as_deref() == Some(self.id.as_str()) {
             return Ok(());
         }
-        let replayed = Payload::open(self.issuer, &self.name, &session.payload, self.now)
-            .is_ok_and(|payload| payload.code_digest == self.digest);
+        let replayed = self.open(&session).is_ok_and(|payload| payload.code_digest == self.digest);
         if replayed && session.state == SessionState::Active {
             let reason = RevocationReason::CodeReplayed;
             self.provider.sessions.revoke(&self.name, reason, self.now).await?;
@@ -244,6 +241,10 @@ impl Redemption<'_> {
             }
             _ => Err(error.into()),
         }
+    }
+
+    fn open(&self, session: &StoredSession) -> Result<Payload, OpenError> {
+        Payload::open(self.issuer, &self.client.uid, session, self.now)
     }
 
     async fn stored(&self) -> Result<Option<StoredSession>, TokenError> {
@@ -299,7 +300,8 @@ impl Redemption<'_> {
     ) -> Result<TokenResponse, TokenError> {
         let refresh = may_refresh(self.issuer, self.client, connector, scopes)
             .then(|| (0, expires_at.min(payload.absolute_expiry)));
-        let proven = Proven { name: &self.name, payload, connector, scopes, refresh };
+        let nonce = payload.nonce.as_deref();
+        let proven = Proven { name: &self.name, payload, connector, scopes, nonce, refresh };
         let response = respond(self.provider, self.issuer, self.client, &proven)?;
         self.provider.audit.record(&AuditEvent::SessionStarted {
             session: &self.name,

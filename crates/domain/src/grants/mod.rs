@@ -21,6 +21,8 @@ struct Proven<'a> {
     connector: &'a Connector,
     /// Granted scopes, perhaps narrowed for this answer.
     scopes: &'a ScopeSet,
+    /// `nonce` of the authorization request, in the answer to its code.
+    nonce: Option<&'a str>,
     /// Generation and expiry of the refresh token to hand out.
     refresh: Option<(i64, i64)>,
 }
@@ -44,13 +46,9 @@ fn respond(
     client: &Client,
     proven: &Proven<'_>,
 ) -> Result<TokenResponse, IssueError> {
-    let Proven { name, payload, connector, scopes, refresh } = proven;
+    let Proven { name, payload, connector, scopes, nonce, refresh } = proven;
     let about = Subject { identity: &payload.identity, connector, client, scopes };
-    let when = Circumstances {
-        session: name,
-        nonce: payload.nonce.as_deref(),
-        auth_time: payload.auth_time,
-    };
+    let when = Circumstances { session: name, nonce: *nonce, auth_time: payload.auth_time };
     let tokens = issue::tokens(provider, issuer, about, when)?;
     let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
     let refresh_token = refresh.map(|(generation, not_after)| {

@@ -148,7 +148,7 @@ impl Refreshing<'_> {
         self.check_groups(&payload).await?;
         let scopes = self.scopes(&payload)?;
         let expires_at = refresh_expiry(self.client, self.now, payload.absolute_expiry);
-        let sealed = payload.seal(self.issuer, &self.token.session);
+        let sealed = payload.seal(self.issuer, &self.client.uid, &self.token.session);
         let rotation = self.rotation(expires_at, Some(sealed));
         match self.provider.sessions.rotate(&rotation).await {
             Ok(session) => self.respond(&session, &payload, &scopes),
@@ -214,7 +214,7 @@ impl Refreshing<'_> {
         rotation: Rotation,
     ) -> Result<StoredSession, TokenError> {
         let payload = self.open(session)?;
-        let labels = Some(session::labels(self.issuer, &payload));
+        let labels = Some(session::labels(self.issuer, &self.client.uid, &payload));
         let rotation = Rotation { labels, ..rotation };
         match self.provider.sessions.rotate(&rotation).await {
             Err(StoreError::PreconditionFailed) => {
@@ -247,12 +247,11 @@ impl Refreshing<'_> {
     }
 
     fn open(&self, session: &StoredSession) -> Result<Payload, TokenError> {
-        let mut payload = Payload::open(self.issuer, &session.name, &session.payload, self.now)
+        let mut payload = Payload::open(self.issuer, &self.client.uid, session, self.now)
             .map_err(|_| invalid())?;
         payload.absolute_expiry =
             offline::end(&self.connector, payload.auth_time, payload.absolute_expiry);
-        let ours = payload.client_uid == self.client.uid
-            && payload.upstream.connector_uid == self.connector.uid
+        let ours = payload.upstream.connector_uid == self.connector.uid
             && self.now < payload.absolute_expiry;
         if ours { Ok(payload) } else { Err(invalid()) }
     }
@@ -343,6 +342,7 @@ impl Refreshing<'_> {
             payload,
             connector: &self.connector,
             scopes,
+            nonce: None,
             refresh: Some((session.generation, not_after)),
         };
         let response = respond(self.provider, self.issuer, self.client, &proven)?;

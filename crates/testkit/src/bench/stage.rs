@@ -178,6 +178,8 @@ impl Stage {
         command.args(["run", "--namespace", namespace, "--identity", name]);
         command.arg("--kubeconfig").arg(kubeconfig).args(arguments);
         command.arg(format!("--admin-listen=127.0.0.1:{}", admin.port()));
+        // How fast it is, not how much it lets through.
+        command.arg("--session-writes-per-second=1000000").envs(operator::SHARES);
         let log = self.installation.folder().join(format!("{name}.log"));
         let started = Instant::now();
         let mut process = Supervised::spawn(CLAVIGER, command, &log)?;

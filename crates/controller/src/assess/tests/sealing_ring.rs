@@ -5,7 +5,7 @@ use claviger_seal::{Context, KeyRing, KeyState, OpenError, Purpose, RingKind};
 use super::sealing::{Known, SECRET_NAME, Store};
 use super::*;
 
-const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None };
+const CONTEXT: Context<'_> = Context { issuer_uid: "issuer", object_name: None, client_uid: None };
 
 impl Fixture {
     fn rings(&mut self) -> Known {
