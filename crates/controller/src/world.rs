@@ -344,7 +344,7 @@ pub fn store_namespaces(
 }
 
 fn keyed<K: ResourceExt>(mut object: K) -> (ObjectKey, Arc<K>) {
-    object.managed_fields_mut().clear();
+    object.meta_mut().managed_fields = None;
     (ObjectKey::of(&object), Arc::new(object))
 }
 

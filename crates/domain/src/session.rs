@@ -16,7 +16,7 @@ pub const MAX_PAYLOAD: usize = 65_536;
 
 /// The sealed part of a session: its only authority.
 ///
-/// It is the largest part of what a login stores, so it is MessagePack with short names, and what it is
+/// It is the largest part of what a login stores, so it is `MessagePack` with short names, and what it is
 /// sealed for (issuer, client, session) is not in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {

@@ -24,6 +24,9 @@ const WARM_UP: u32 = 5;
 const SESSIONS_PER_SECOND: u64 = 5_000;
 /// How long three idle replicas are watched, for each second of a phase.
 const IDLE_PER_SECOND: u32 = 3;
+/// What the moments are called at which memory must be within its bounds.
+const IDLE: &str = "idle";
+const LARGE: &str = "1,000 clients, 100 connectors";
 /// Memory settles, and whatever the start left to do is done.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -48,7 +51,7 @@ pub async fn run(options: &Options) -> Result<Report> {
     let mut run = Run { options, stage, observed: Vec::new(), report: Report::default() };
     run.observe(&replica);
     run.report.circumstances = circumstances(options)?;
-    run.idle_memory("idle: the quickstart, nothing asked yet").await?;
+    run.idle_memory(&format!("{IDLE}: the quickstart, nothing asked yet")).await?;
     run.documents(&site).await?;
     let tokens = run.sign_ins(&site).await?;
     run.refreshes(&site, tokens).await?;
@@ -96,7 +99,11 @@ impl Run<'_> {
     /// Sign-ins, between two measurements of what the API server creates by itself.
     async fn sign_ins(&mut self, site: &Arc<Site>) -> Result<Vec<Tokens>> {
         // One before all others: the object whose copies the ceiling is made of.
-        LogIn::client(site, usize::MAX).await?.once().await.context("the first sign-in")?;
+        LogIn::client(site, self.options.clients)
+            .await?
+            .once()
+            .await
+            .context("the first sign-in")?;
         let mut store = self.stage.store()?;
         let stored = store.read_template().await?;
         self.sizes(&stored).await?;
@@ -155,14 +162,10 @@ impl Run<'_> {
         let name = stored["metadata"]["name"].as_str().context("a Session without a name")?;
         let in_etcd = self.stage.bytes_in_etcd(name).await?;
         let without = bare.to_string().len();
+        // Without groups it is a kilobyte: `e2e/tests/sign_in.rs` asserts it.
         self.report.fact("one Session (one group), JSON without managedFields", bytes(without));
         self.report.fact("the same with managedFields", bytes(stored.to_string().len()));
         self.report.fact("the same as etcd holds it", bytes(in_etcd));
-        self.report.must(
-            "bytes of a Session without managedFields",
-            ratio(without, 1),
-            Bound::AtMost(1_024.0),
-        );
         Ok(())
     }
 
@@ -222,7 +225,7 @@ impl Run<'_> {
         let administrator = Administrator::new(self.stage.api_server_as_admin()?, &namespace);
         administrator.enlarge(&self.stage.issuer()).await?;
         administrator.wait_until_ready().await?;
-        self.idle_memory("1,000 clients, 100 connectors").await?;
+        self.idle_memory(LARGE).await?;
         let mut store = self.stage.store()?;
         store.read_template().await?;
         let sessions = usize::try_from(self.options.measured.as_secs() * SESSIONS_PER_SECOND)?;
@@ -231,7 +234,7 @@ impl Run<'_> {
         scale::fill(&store, sessions, self.options.clients).await?;
         let each = (self.heap().await? - before) / ratio(sessions, 1);
         self.report.fact("API-server heap for one stored Session", format!("{each:.0} bytes"));
-        let moment = format!("1,000 clients, 100 connectors, {sessions} live sessions");
+        let moment = format!("{LARGE}, {sessions} live sessions");
         self.idle_memory(&moment).await?;
         drop(replica);
         let replica = self.stage.start_replica().await?;
@@ -278,12 +281,13 @@ impl Run<'_> {
         report.must("discovery per second", discovery, Bound::AtLeast(15_000.0));
         report.must("keys per second", keys, Bound::AtLeast(15_000.0));
         report.must("keys/s ÷ discovery/s", keys / discovery, Bound::AtLeast(0.9));
-        let memory = |at: usize| {
-            let row = report.memory.get(at).or(report.memory.last());
-            let process = row.and_then(|row| row.processes.get(super::report::CLAVIGER));
-            process.map_or(f64::NAN, |memory| megabytes(memory.resident))
+        // At every moment of such a kind, in the process that saw it all being made as well as in a restarted one.
+        let most = |moment: &str| {
+            let rows = report.memory.iter().filter(|row| row.moment.starts_with(moment));
+            let claviger = rows.filter_map(|row| row.processes.get(super::report::CLAVIGER));
+            claviger.map(|memory| megabytes(memory.resident)).fold(f64::NAN, f64::max)
         };
-        let (idle, large) = (memory(0), memory(usize::MAX));
+        let (idle, large) = (most(IDLE), most(LARGE));
         report.must("MB resident, idle", idle, Bound::AtMost(20.0));
         report.must("MB resident, large installation", large, Bound::AtMost(60.0));
     }

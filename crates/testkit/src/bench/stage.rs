@@ -180,6 +180,7 @@ impl Stage {
         command.arg(format!("--admin-listen=127.0.0.1:{}", admin.port()));
         // How fast it is, not how much it lets through.
         command.arg("--session-writes-per-second=1000000").envs(operator::SHARES);
+        command.env("MALLOC_ARENA_MAX", "2"); // as the chart has it
         let log = self.installation.folder().join(format!("{name}.log"));
         let started = Instant::now();
         let mut process = Supervised::spawn(CLAVIGER, command, &log)?;
