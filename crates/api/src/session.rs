@@ -2,7 +2,7 @@
 //!
 //! Written by Claviger alone. What counts is inside `payload`, sealed; the other fields are for
 //! people, selectors and atomic preconditions, and are few: every login stores them. When the user signed in is
-//! `metadata.creationTimestamp`. No status subresource: a create would drop it, and
+//! in the payload; `metadata.creationTimestamp` says since when the object is stored here. No status subresource: a create would drop it, and
 //! creating one is the single use of an authorization code.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

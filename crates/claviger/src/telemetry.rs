@@ -3,34 +3,38 @@
 //! What always holds: no body of an API server's answer is logged. kube's client would print one that does
 //! not parse, whole: a Secret with its keys, a Session with its payload. Callers log the error instead.
 
-use anyhow::Context;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{IntGaugeVec, Opts, Registry};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::LogFormat;
 
-/// Whatever `RUST_LOG` says: below this level kube's client prints bodies.
-const NO_BODIES: &str = "kube_client::client=error";
-
 /// Starts logging; `RUST_LOG` chooses levels.
-///
-/// # Errors
-/// Never at present: what is always added to the filter is one.
-pub fn start_logging(format: LogFormat) -> anyhow::Result<()> {
+pub fn start_logging(format: LogFormat) {
     let chosen = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = without_bodies(chosen)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => builder.init(),
-    }
-    Ok(())
+    subscriber(format, chosen, std::io::stderr).init();
 }
 
-fn without_bodies(filter: EnvFilter) -> anyhow::Result<EnvFilter> {
-    let never = NO_BODIES.parse().context("failed to read a filter of our own")?;
-    Ok(filter.add_directive(never))
+fn subscriber<W>(format: LogFormat, chosen: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match format {
+        LogFormat::Json => lines.json().boxed(),
+        LogFormat::Text => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(chosen.and(filter_fn(holds_no_body))))
+}
+
+/// Whatever was chosen: below the level of errors, kube's client prints bodies.
+fn holds_no_body(of: &Metadata<'_>) -> bool {
+    of.target() != "kube_client::client" || *of.level() == Level::ERROR
 }
 
 /// The registry with process metrics and the build's version.
@@ -67,21 +71,30 @@ mod tests {
     }
 
     #[test]
-    fn no_level_that_is_chosen_prints_what_kubes_client_read() {
-        for chosen in ["info", "trace", "kube_client=trace", "kube_client::client=warn"] {
+    fn no_level_that_is_chosen_prints_what_kubes_client_read_and_its_other_words_stay() {
+        let chosen = [
+            "info",
+            "trace",
+            "kube_client=trace",
+            "kube_client::client[{message}]=trace",
+            "[a]=trace,info",
+        ];
+        for (chosen, format) in
+            chosen.into_iter().zip([LogFormat::Text, LogFormat::Json].into_iter().cycle())
+        {
             let written = Written::default();
             let writer = written.clone();
-            let subscriber = tracing_subscriber::fmt()
-                .with_env_filter(without_bodies(EnvFilter::new(chosen)).unwrap())
-                .with_writer(move || writer.clone())
-                .finish();
+            let subscriber = subscriber(format, EnvFilter::new(chosen), move || writer.clone());
             tracing::subscriber::with_default(subscriber, || {
+                let _span = tracing::info_span!("a").entered();
                 tracing::warn!(target: "kube_client::client", "a body");
-                tracing::error!("an error");
+                tracing::warn!(target: "kube_client::client::tls", "a stale authority");
+                tracing::error!(target: "kube_client::client", "an error");
             });
             let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
             assert!(!written.contains("a body"), "{chosen}: {written}");
-            assert!(written.contains("an error") || chosen.starts_with("kube_client"), "{chosen}");
+            assert!(written.contains("an error"), "{chosen}: {written}");
+            assert!(written.contains("a stale authority"), "{chosen}: {written}");
         }
     }
 }

@@ -135,7 +135,6 @@ pub async fn follow<K>(
     let mut pause = FIRST_PAUSE;
     let mut version: Option<String> = None;
     let mut denied_since: Option<Instant> = None;
-    let mut known = false;
     let mut news = News { sink, confirmed_at: Instant::now() };
     loop {
         let began = Instant::now();
@@ -144,7 +143,6 @@ pub async fn follow<K>(
             None => match list(&api, selection.0).await {
                 Ok((objects, listed)) => {
                     news.confirm(Change::Replaced(objects));
-                    (denied_since, known) = (None, true);
                     version = Some(listed);
                     continue;
                 }
@@ -153,14 +151,14 @@ pub async fn follow<K>(
         };
         match end {
             End::Resume(from) => {
-                version = Some(from);
+                (version, denied_since) = (Some(from), None);
                 if began.elapsed() >= SHORTEST_WATCH {
                     pause = FIRST_PAUSE;
                     continue;
                 }
             }
             End::Relist => {
-                version = None;
+                (version, denied_since) = (None, None);
                 if began.elapsed() >= SHORTEST_WATCH {
                     pause = FIRST_PAUSE;
                 }
@@ -168,15 +166,21 @@ pub async fn follow<K>(
             End::Denied => {
                 version = None;
                 if denied_since.is_none() {
-                    tracing::warn!(what, "not allowed to list and watch; grant it by RBAC");
+                    tracing::warn!(
+                        what,
+                        "not allowed to list or to watch: grant the verbs list and watch by RBAC"
+                    );
                 }
+                // A list between two watches that are denied does not end it: who may not do both, may not follow.
                 let since = *denied_since.get_or_insert_with(Instant::now);
-                if !known || since.elapsed() >= STARTING {
-                    known = false;
+                if since.elapsed() >= STARTING {
                     (news.sink)(Change::Denied);
                 }
             }
-            End::Failed(error) => tracing::warn!(what, error, "failed to watch; trying again"),
+            End::Failed(error) => {
+                denied_since = None; // it was away: what it denies when it is back, it denies anew
+                tracing::warn!(what, error, "failed to watch; trying again");
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -396,18 +400,24 @@ mod tests {
     /// Answers a list, and a watch with these events and then with silence.
     async fn answer(mut stream: TcpStream, events: Vec<Value>) {
         let head = head(&mut stream).await;
-        let ok = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
-        stream.write_all(ok.as_bytes()).await.unwrap();
         if !head.contains("watch=") {
-            let list = json!({"apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2ClientList",
-                "metadata": {"resourceVersion": "1"}, "items": []});
-            stream.write_all(list.to_string().as_bytes()).await.unwrap();
-            return;
+            return list(stream).await;
         }
+        stream.write_all(OK.as_bytes()).await.unwrap();
         for event in events {
             stream.write_all(format!("{event}\n").as_bytes()).await.unwrap();
         }
         std::future::pending::<()>().await;
+    }
+
+    const OK: &str =
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n";
+
+    /// Answers with an empty list.
+    async fn list(mut stream: TcpStream) {
+        let list = json!({"apiVersion": "claviger.dev/v1alpha1", "kind": "OAuth2ClientList",
+            "metadata": {"resourceVersion": "1"}, "items": []});
+        stream.write_all(format!("{OK}{list}").as_bytes()).await.unwrap();
     }
 
     /// An API server whose every watch says this, for as long as the runtime lives.
@@ -460,9 +470,8 @@ mod tests {
         }
     }
 
-    /// Refuses this request for want of a permission.
+    /// Refuses what was asked for want of a permission.
     async fn deny(mut stream: TcpStream) {
-        head(&mut stream).await;
         let status =
             r#"{"kind": "Status", "status": "Failure", "code": 403, "reason": "Forbidden"}"#;
         let start =
@@ -470,27 +479,60 @@ mod tests {
         stream.write_all(format!("{start}{status}").as_bytes()).await.unwrap();
     }
 
-    #[tokio::test]
-    async fn a_denial_takes_away_only_what_is_denied_for_as_long_as_no_api_server_takes_to_start() {
-        // A list; then a watch that is denied, and every list after it.
-        let api = serve(|stream, n| async move {
-            if n == 0 { answer(stream, Vec::new()).await } else { deny(stream).await }
-        })
-        .await;
-        let (sender, mut told) = mpsc::unbounded_channel();
+    /// What a reflector of this API server says until it said `enough`, and when.
+    async fn told(
+        api: Api<DynamicObject>,
+        mut enough: impl FnMut(&[(&'static str, Instant)]) -> bool,
+    ) -> Vec<(&'static str, Instant)> {
+        let (sender, mut news) = mpsc::unbounded_channel();
         let selection = (None, Rhythm::of(Bounds::default()));
         let following = follow(api, selection, "test", move |change: Change<DynamicObject>| {
             sender.send((kind(&change), Instant::now())).unwrap();
         });
+        let listening = async {
+            let mut said = Vec::new();
+            while !enough(&said) {
+                said.extend(news.recv().await);
+            }
+            said
+        };
+        let bounded = tokio::time::timeout(Duration::from_mins(1), listening);
         tokio::select! {
             () = following => panic!("a reflector never ends"),
-            () = async {
-                let (first, known_at) = told.recv().await.unwrap();
-                let (second, denied_at) = told.recv().await.unwrap();
-                assert_eq!([first, second], ["replaced", "denied"]);
-                assert!(denied_at - known_at >= STARTING, "{:?}", denied_at - known_at);
-            } => {}
+            said = bounded => said.unwrap(),
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_denied_for_longer_than_an_api_server_starts_is_taken_away() {
+        // Lists are allowed all the time, watches never.
+        let api = serve(|mut stream, _| async move {
+            let head = head(&mut stream).await;
+            if head.contains("watch=") { deny(stream).await } else { list(stream).await }
+        })
+        .await;
+        let said = told(api, |said| said.last().is_some_and(|(kind, _)| *kind == "denied")).await;
+        let (first, last) = (said[0], *said.last().unwrap());
+        assert_eq!(first.0, "replaced");
+        assert!(last.1 - first.1 >= STARTING, "{:?}", last.1 - first.1);
+    }
+
+    #[tokio::test]
+    async fn an_api_server_that_starts_twice_takes_nothing_away() {
+        // At 0 s it starts, then it is away, and at 3.1 s it starts again: by the pauses between.
+        let api = serve(|mut stream, n| async move {
+            let head = head(&mut stream).await;
+            match n {
+                1 | 6 => deny(stream).await,
+                2..=5 => drop(stream),
+                _ if head.contains("watch=") => std::future::pending::<()>().await,
+                _ => list(stream).await,
+            }
+        })
+        .await;
+        let said = told(api, |said| said.len() == 2).await;
+        assert_eq!([said[0].0, said[1].0], ["replaced", "replaced"]);
+        assert!(said[1].1 - said[0].1 >= STARTING, "{:?}", said[1].1 - said[0].1);
     }
 
     #[tokio::test]

@@ -76,10 +76,13 @@ impl Code {
     }
 }
 
-/// SHA-256 of a code's text, base64url: what a session remembers of the code that made it.
+/// 128 bits: nobody finds another code that a session would take for its own.
+const DIGEST_BYTES: usize = 16;
+
+/// The beginning of SHA-256 of a code's text, base64url: what a session remembers of the code that made it.
 pub fn digest_of(code: &str) -> String {
     let hash = digest::digest(&digest::SHA256, code.as_bytes());
-    BASE64URL_NOPAD.encode(&hash.as_ref()[..16])
+    BASE64URL_NOPAD.encode(&hash.as_ref()[..DIGEST_BYTES])
 }
 
 fn context(issuer: &Issuer) -> Context<'_> {

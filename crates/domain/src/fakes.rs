@@ -169,7 +169,7 @@ impl Sessions for MemorySessions {
                 state: new.state,
                 generation: 0,
                 client_uid: new.client_uid.clone(),
-                rotated_at: new.created_at,
+                rotated_at: new.rotated_at,
                 expires_at: new.expires_at,
                 redemption_id: new.redemption_id.clone(),
                 payload: new.payload.clone(),

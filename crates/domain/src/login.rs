@@ -24,7 +24,7 @@ use crate::offline;
 use crate::ports::{AuditEvent, NewSession, SessionState, StoreError};
 use crate::provider::Provider;
 use crate::proxy::{ProxyError, ProxyRequest};
-use crate::session::{self, UpstreamState};
+use crate::session::{self, Payload, UpstreamState};
 use crate::token;
 
 /// What comes of a sign-in.
@@ -336,10 +336,13 @@ fn pending(
     (flow, code, now): (&Flow, &str, i64),
 ) -> NewSession {
     let name = session::name_for_flow(&issuer.uid, &flow.id);
-    let payload = payload_of(issuer, client, connector, grant, (digest_of(code), now));
+    let payload = Payload {
+        nonce: grant.nonce.clone(), // there is no other place until the code is redeemed
+        ..payload_of(issuer, client, connector, grant, (digest_of(code), now))
+    };
     NewSession {
         state: SessionState::Pending,
-        created_at: now,
+        rotated_at: now,
         expires_at: now + CODE_SECONDS,
         ..new_session(issuer, client, connector, &payload, &name)
     }

@@ -80,8 +80,8 @@ pub struct NewSession {
     pub user: String,
     /// For selectors.
     pub labels: SessionLabels,
-    /// Now.
-    pub created_at: i64,
+    /// Now: its first refresh token is as good as just exchanged.
+    pub rotated_at: i64,
     /// When it dies.
     pub expires_at: i64,
     /// Identifier of this redemption; `None` while Pending.

@@ -29,8 +29,8 @@ pub struct Payload {
     /// Granted scopes, space-separated.
     #[serde(rename = "s", with = "compact::scopes")]
     pub scopes: String,
-    /// `nonce` of the authorization request, until the code is redeemed: an ID token of a refresh has
-    /// none (OIDC Core 12.2).
+    /// `nonce` of the authorization request, where the session waited for its code to be redeemed. An ID
+    /// token of a refresh has none (OIDC Core 12.2).
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
     /// When the user signed in.
@@ -199,6 +199,63 @@ mod tests {
         assert_eq!(standing(&session(5), "other", 3, 1_000, 10), Standing::Refused);
         let revoked = StoredSession { state: SessionState::Revoked, ..session(5) };
         assert_eq!(standing(&revoked, "client", 3, 1_000, 10), Standing::Refused);
+    }
+
+    fn payload() -> Payload {
+        Payload {
+            identity: crate::fakes::alice(),
+            upstream: UpstreamState {
+                connector_uid: "6c9f8f0e-0000-4000-8000-000000000003".into(),
+                data: Some(ConnectorData(vec![0, 127, 128, 255])),
+                checked_at: 1,
+            },
+            scopes: "openid offline_access".into(),
+            nonce: Some("n".into()),
+            auth_time: 1,
+            absolute_expiry: 2_000,
+            code_digest: "d".into(),
+        }
+    }
+
+    #[test]
+    fn a_payload_opens_for_its_issuer_client_and_session_alone() {
+        let issuer = crate::fakes::World::new().issuer;
+        let full = payload();
+        let bare = Payload {
+            identity: Identity {
+                email: None,
+                email_verified: false,
+                name: None,
+                preferred_username: None,
+                groups: Vec::new(),
+                ..full.identity.clone()
+            },
+            upstream: UpstreamState { data: None, ..full.upstream.clone() },
+            nonce: None,
+            ..full.clone()
+        };
+        for payload in [full, bare] {
+            let stored = |name: &str| StoredSession {
+                name: name.into(),
+                payload: payload.seal(&issuer, "client", "s"),
+                ..session(0)
+            };
+            assert_eq!(Payload::open(&issuer, "client", &stored("s"), 1_000), Ok(payload.clone()));
+            let other = crate::issuer::Issuer { uid: "other".into(), ..issuer.clone() };
+            for opened in [
+                Payload::open(&issuer, "another", &stored("s"), 1_000),
+                Payload::open(&issuer, "", &stored("s"), 1_000),
+                Payload::open(&issuer, "client", &stored("t"), 1_000),
+                Payload::open(&other, "client", &stored("s"), 1_000),
+            ] {
+                assert_eq!(opened, Err(OpenError::Forged));
+            }
+            let over = 2_000 + crate::SKEW_SECONDS;
+            assert_eq!(
+                Payload::open(&issuer, "client", &stored("s"), over),
+                Err(OpenError::Expired)
+            );
+        }
     }
 
     #[test]

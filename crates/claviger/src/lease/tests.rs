@@ -38,6 +38,7 @@ impl Clock for Doubtful {
 struct Server {
     lease: Mutex<Option<Value>>,
     refusal: Mutex<Option<StatusCode>>,
+    refused: AtomicUsize,
     writes: AtomicUsize,
 }
 
@@ -57,6 +58,7 @@ impl Server {
 
     fn refusal(&self) -> Option<Response> {
         let status = (*self.refusal.lock().unwrap())?;
+        self.refused.fetch_add(1, Ordering::SeqCst);
         let reason = if status == StatusCode::FORBIDDEN { "Forbidden" } else { "" };
         let body = json!({"kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason});
         Some((status, Json(body)).into_response())
@@ -143,6 +145,16 @@ impl Rig {
         waited.unwrap_or_else(|_| panic!("never {leads}")).unwrap();
     }
 
+    async fn wait_until_refused(&self) {
+        let before = self.server.refused.load(Ordering::SeqCst);
+        let refused = async {
+            while self.server.refused.load(Ordering::SeqCst) == before {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, refused).await.unwrap();
+    }
+
     async fn end(self) -> (Arc<Server>, anyhow::Result<()>) {
         drop(self.leads);
         self.shutdown.cancel();
@@ -199,11 +211,15 @@ async fn a_deleted_lease_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_denial_is_no_end() {
+async fn a_denial_is_no_end_neither_at_first_nor_later() {
     let denying = Server { refusal: Mutex::new(Some(StatusCode::FORBIDDEN)), ..Server::default() };
     let mut rig = Rig::start_at(denying).await;
-    sleep(PAUSES.0).await; // it was denied by now
-    assert!(!rig.running.is_finished());
+    rig.wait_until_refused().await;
+    rig.server.refuse(None);
+    rig.wait_until(true).await;
+    rig.server.refuse(Some(StatusCode::FORBIDDEN));
+    rig.wait_until(false).await;
+    rig.wait_until_refused().await;
     rig.server.refuse(None);
     rig.wait_until(true).await;
     rig.end().await.1.unwrap();

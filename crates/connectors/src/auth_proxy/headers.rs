@@ -148,16 +148,28 @@ fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
+            // Default_Ignorable_Code_Point (Unicode 16, DerivedCoreProperties).
             '\u{ad}'
+                | '\u{34f}'
                 | '\u{61c}'
-                | '\u{180e}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
                 | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
+                | '\u{202a}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}'
                 | '\u{3164}'
                 | '\u{fe00}'..='\u{fe0f}'
                 | '\u{feff}'
-                | '\u{e0000}'..='\u{e007f}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fff8}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
+            // Line and paragraph separators, interlinear annotation, a blank that is no space.
+                | '\u{2028}'..='\u{2029}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{2800}'
         )
 }
 

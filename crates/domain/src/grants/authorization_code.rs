@@ -91,7 +91,7 @@ fn prove_possession(
     }
 }
 
-/// The session payload that a grant becomes.
+/// The session payload that a grant becomes. It keeps no `nonce`: that is answered and over.
 pub(crate) fn payload_of(
     issuer: &Issuer,
     client: &Client,
@@ -112,7 +112,7 @@ pub(crate) fn payload_of(
         identity: grant.identity.clone(),
         upstream: grant.upstream.clone(),
         scopes: grant.scopes.clone(),
-        nonce: grant.nonce.clone(),
+        nonce: None,
         auth_time: grant.auth_time,
         absolute_expiry,
         code_digest,
@@ -135,7 +135,7 @@ pub(crate) fn new_session(
         connector: connector.name.clone(),
         user: payload.identity.label().to_owned(),
         labels: session::labels(issuer, &client.uid, payload),
-        created_at: 0,
+        rotated_at: 0,
         expires_at: payload.absolute_expiry,
         redemption_id: None,
         payload: payload.seal(issuer, &client.uid, name),
@@ -165,19 +165,18 @@ impl Redemption<'_> {
             grant,
             (self.digest.clone(), self.now),
         );
-        let kept = Payload { nonce: None, ..payload.clone() };
         let session = NewSession {
-            created_at: self.now,
+            rotated_at: self.now,
             expires_at: self.expires_at(&connector, &payload, &scopes),
             redemption_id: Some(self.id.clone()),
-            ..new_session(self.issuer, self.client, &connector, &kept, &self.name)
+            ..new_session(self.issuer, self.client, &connector, &payload, &self.name)
         };
         match self.provider.sessions.create(&session).await {
             Ok(()) => {}
             Err(StoreError::AlreadyExists) => self.settle_existing().await?,
             Err(error) => self.settle_lost_answer(error).await?,
         }
-        self.respond(&payload, &connector, &scopes, session.expires_at)
+        self.respond(&payload, (&connector, &scopes), grant.nonce.as_deref(), session.expires_at)
     }
 
     /// A large grant waits in a Pending session: one patch makes it Active.
@@ -207,7 +206,7 @@ impl Redemption<'_> {
         let connector = self.connector(&payload.upstream.connector_uid)?;
         let scopes = self.scopes(&payload.scopes)?;
         self.check_claims(&payload.identity, &connector, &scopes)?;
-        self.respond(&payload, &connector, &scopes, session.expires_at)
+        self.respond(&payload, (&connector, &scopes), payload.nonce.as_deref(), session.expires_at)
     }
 
     /// The session exists: our own retried write goes on, a replayed code ends it, a second code of
@@ -294,13 +293,12 @@ impl Redemption<'_> {
     fn respond(
         &self,
         payload: &Payload,
-        connector: &Connector,
-        scopes: &ScopeSet,
+        (connector, scopes): (&Connector, &ScopeSet),
+        nonce: Option<&str>,
         expires_at: i64,
     ) -> Result<TokenResponse, TokenError> {
         let refresh = may_refresh(self.issuer, self.client, connector, scopes)
             .then(|| (0, expires_at.min(payload.absolute_expiry)));
-        let nonce = payload.nonce.as_deref();
         let proven = Proven { name: &self.name, payload, connector, scopes, nonce, refresh };
         let response = respond(self.provider, self.issuer, self.client, &proven)?;
         self.provider.audit.record(&AuditEvent::SessionStarted {

@@ -249,6 +249,7 @@ impl Refreshing<'_> {
     fn open(&self, session: &StoredSession) -> Result<Payload, TokenError> {
         let mut payload = Payload::open(self.issuer, &self.client.uid, session, self.now)
             .map_err(|_| invalid())?;
+        payload.nonce = None; // of a session that waited for its code: answered, and over
         payload.absolute_expiry =
             offline::end(&self.connector, payload.auth_time, payload.absolute_expiry);
         let ours = payload.upstream.connector_uid == self.connector.uid

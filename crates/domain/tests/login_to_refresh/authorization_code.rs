@@ -9,6 +9,8 @@ use claviger_domain::token::{self, TokenError};
 use claviger_domain::userinfo;
 use claviger_protocol::client_auth::ClientCredentials;
 use claviger_protocol::error::ErrorCode;
+use claviger_protocol::token::TokenResponse;
+use data_encoding::BASE64URL_NOPAD;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::rig::{
@@ -197,6 +199,38 @@ async fn a_grant_too_large_for_a_code_waits_in_a_pending_session() {
     refresh(&world, &refresh_token(&response)).await.unwrap();
     assert_invalid_grant(&redeem(&world, &code).await);
     assert_eq!(world.sessions.all()[0].state, SessionState::Revoked);
+}
+
+/// The ID token's claims, read and not checked.
+fn id_token(response: &TokenResponse) -> serde_json::Value {
+    let token = response.id_token.as_ref().unwrap().expose_secret();
+    let body = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64URL_NOPAD.decode(body.as_bytes()).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_codes_answer_has_the_nonce_and_no_refresh_has_it() {
+    let world = World::new();
+    let response = redeem(&world, &code(&world, "local").await).await.unwrap();
+    assert_eq!(id_token(&response)["nonce"], "n-0S6");
+    let refreshed = refresh(&world, &refresh_token(&response)).await.unwrap();
+    assert!(id_token(&refreshed).get("nonce").is_none());
+
+    // Where it waited in a Pending session, too, and although the answer to its activation is lost.
+    let groups: Vec<String> = (0..200).map(|n| format!("a-group-with-a-long-name-{n}")).collect();
+    world.upstream.put("alice", "wonderland", Identity { groups, ..alice() });
+    for fault in [None, Some(Fault::AnswerLost)] {
+        let code = code(&world, "local").await;
+        world.sessions.take_requests();
+        if let Some(fault) = fault {
+            world.sessions.fail_next_write(fault);
+        }
+        let response = redeem(&world, &code).await.unwrap();
+        assert_eq!(world.sessions.take_requests()[0], "activate");
+        assert_eq!(id_token(&response)["nonce"], "n-0S6");
+        let refreshed = refresh(&world, &refresh_token(&response)).await.unwrap();
+        assert!(id_token(&refreshed).get("nonce").is_none());
+    }
 }
 
 #[tokio::test]

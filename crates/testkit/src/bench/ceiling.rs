@@ -41,9 +41,9 @@ impl Store {
     fn object(&self, name: &str) -> String {
         let mut object = self.template.clone();
         let metadata = &mut object["metadata"];
-        metadata["name"] = name.into();
-        // As long as a hash, and nobody else's: sessions of one user are capped.
-        metadata["labels"][USER_HASH] = format!("{name:0>32}").into();
+        // As long as what Claviger writes; and nobody else's, for sessions of one user are capped.
+        metadata["name"] = format!("{name:0>32}").into();
+        metadata["labels"][USER_HASH] = format!("{name:0>16}").into();
         object.to_string()
     }
 

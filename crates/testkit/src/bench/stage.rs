@@ -29,6 +29,12 @@ const CLIENT: &str = "kubernetes";
 const PROXY_NAME: &str = "proxy.example.com";
 /// A replica that needs longer than this has another problem.
 const START: Duration = Duration::from_mins(1);
+/// As the chart has it.
+const MEMORY: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+    ("MALLOC_MMAP_THRESHOLD_", "65536"),
+];
 /// How finely the time to ready is told.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -180,7 +186,7 @@ impl Stage {
         command.arg(format!("--admin-listen=127.0.0.1:{}", admin.port()));
         // How fast it is, not how much it lets through.
         command.arg("--session-writes-per-second=1000000").envs(operator::SHARES);
-        command.env("MALLOC_ARENA_MAX", "2"); // as the chart has it
+        command.envs(MEMORY);
         let log = self.installation.folder().join(format!("{name}.log"));
         let started = Instant::now();
         let mut process = Supervised::spawn(CLAVIGER, command, &log)?;

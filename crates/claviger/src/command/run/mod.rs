@@ -65,7 +65,7 @@ impl Place {
 /// # Errors
 /// When something needed at start is not there, or a part ends by itself.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
-    telemetry::start_logging(args.log_format)?;
+    telemetry::start_logging(args.log_format);
     if !args.insecure_http && args.tls_cert_file.is_none() {
         bail!(
             "give --tls-cert-file and --tls-key-file, or --insecure-http behind something that ends TLS"
