@@ -146,7 +146,7 @@ impl PatchOwn {
         let (spec, labels) = (&store.template["spec"], &store.template["metadata"]["labels"]);
         Ok(Self {
             connection: create.connection,
-            path: format!("{}/{name}-0?{MANAGER}", store.collection()),
+            path: format!("{}/{:0>32}?{MANAGER}", store.collection(), format!("{name}-0")),
             bearer: store.bearer(),
             client_uid: text(&spec["clientUID"])?,
             expires_at: text(&spec["expiresAt"])?,
