@@ -182,13 +182,13 @@ async fn expired_sessions_go_although_their_collector_is_killed_on_the_way() -> 
 
     let began = Instant::now();
     scene.restart_operator().await?; // its first round begins
-    let probing = tokio::spawn(ask(neighbour));
+    let begun_at = wait_until_at_most(&sessions, expired).await?;
+    let during = ask(neighbour).await?;
+    let unprobed = count(&sessions).await?;
     let killed_at = wait_until_at_most(&sessions, expired * 3 / 4).await?;
     let memory = peak_memory_kb(scene.operator()?.id())?;
     scene.restart_operator().await?; // kill -9 in the middle
     ensure!(killed_at > alive.len(), "it was over before it was killed");
-    let during = probing.await??;
-    let unprobed = count(&sessions).await?;
     wait_until_at_most(&sessions, alive.len()).await?;
     let took = began.elapsed();
     let memory = memory.max(peak_memory_kb(scene.operator()?.id())?);
@@ -198,8 +198,9 @@ async fn expired_sessions_go_although_their_collector_is_killed_on_the_way() -> 
     println!("{expired} deleted in {took:.1?}, killed with {killed_at} left; peak RSS {memory} KB");
     ensure!(memory <= MEMORY_KB, "the operator took {memory} KB");
     if let (Some(before), Some(during)) = (before, during) {
-        println!("before {before:?}\nduring {during:?}, {unprobed} left after the last probe");
+        println!("before {before:?}\nduring {during:?}, while {begun_at} became {unprobed}");
         ensure!(unprobed > alive.len(), "the probes went on after the end: they prove nothing");
+        ensure!(begun_at - unprobed > PROBES, "less was deleted than asked: they prove nothing");
         ensure!(during.p99() <= 2 * before.p99(), "others waited more than twice as long");
     }
     Ok(())

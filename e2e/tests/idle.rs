@@ -51,6 +51,10 @@ async fn three_idle_replicas_write_the_lease_and_nothing_else() -> Result<()> {
         60.0 * f64::from(u32::try_from(leases)?) / seconds
     );
     assert_eq!(others, Vec::<String>::new());
+    for replica in scene.replicas() {
+        let log = replica.operator()?.log()?;
+        ensure!(!log.contains("deserializ"), "an answer was not understood: {log}");
+    }
     // One renewal every 25 s, by one replica of three; a slow machine makes it no more often.
     assert!((3..=6).contains(&leases), "{leases}");
     Ok(())

@@ -293,6 +293,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use claviger_domain::fakes::{ManualClock, World};
     use claviger_domain::session::object_hash;
@@ -421,10 +422,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_clock_in_doubt_deletes_nothing_more_though_it_still_leads() {
-        let mut fixture = Fixture::new(|asked, clock| match asked {
+        let pages = AtomicUsize::new(0);
+        let mut fixture = Fixture::new(move |asked, clock| match asked {
             "DELETE over" => {
                 clock.set_doubt(Some("40 s ahead"));
-                list(&[listed("old", &json!({}))], GOES_ON)
+                let goes_on = pages.fetch_add(1, Ordering::Relaxed) < 5;
+                list(&[listed("old", &json!({}))], if goes_on { GOES_ON } else { "" })
             }
             "GET over" => list(&[listed("old", &json!({}))], ""),
             _ => list(&[], ""),

@@ -88,7 +88,8 @@ pub struct Metadata {
 #[derive(Deserialize)]
 struct List<T> {
     metadata: ListMetadata,
-    items: Vec<T>,
+    /// `null` where there are none: an empty list of Go.
+    items: Option<Vec<T>>,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +116,10 @@ impl Collection {
             self.request.list_metadata(&params(selector, limit, None)).map_err(bad)?;
         *request.method_mut() = Method::DELETE;
         let list: List<IgnoredAny> = self.answer(request).await?;
-        Ok(Deleted { count: list.items.len(), more: !list.metadata.next.is_empty() })
+        Ok(Deleted {
+            count: list.items.map_or(0, |items| items.len()),
+            more: !list.metadata.next.is_empty(),
+        })
     }
 
     /// Lists at most `limit` of the objects that a selector matches (empty: all), as `T`:
@@ -132,7 +136,8 @@ impl Collection {
         let request = self.request.list_metadata(&params(selector, limit, next)).map_err(bad)?;
         let list: List<T> = self.answer(request).await?;
         let next = Some(list.metadata.next).filter(|next| !next.is_empty());
-        Ok(Page { items: list.items, next, remaining: list.metadata.remaining_item_count })
+        let items = list.items.unwrap_or_default();
+        Ok(Page { items, next, remaining: list.metadata.remaining_item_count })
     }
 
     /// Whether a selector matches anything: one request, one object.
@@ -211,6 +216,17 @@ mod tests {
         assert_eq!(answered(410), PageError::Expired);
         assert_eq!([404, 409].map(|code| answered(code).reason()), ["Changed"; 2]);
         assert_eq!([400, 403, 422].map(|code| answered(code).reason()), ["Refused"; 3]);
+    }
+
+    #[test]
+    fn an_empty_page_is_no_failure() {
+        for items in ["null", "[]"] {
+            let page = format!(
+                r#"{{"kind": "PartialObjectMetadataList", "metadata": {{}}, "items": {items}}}"#
+            );
+            let list: List<Metadata> = serde_json::from_str(&page).unwrap();
+            assert!(list.items.unwrap_or_default().is_empty());
+        }
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Supervised {
     fn end(&mut self) {
         // Until the child is waited for, its id cannot become somebody else's.
         match self.child.try_wait() {
-            Ok(None) => drop(rustix::process::kill_process_group(self.group, Signal::KILL)),
+            Ok(None) => drop(self.signal(Signal::KILL)),
             Ok(Some(status)) if !self.told_to_end.load(Ordering::Relaxed) => {
                 eprintln!("{} had ended by itself, {status}:\n{}", self.name, self.log_tail());
             }
