@@ -1,7 +1,7 @@
 //! How fast pages of deletions follow one another: as fast as harms nobody else.
 //!
-//! - After each page the API server has as long without us as the page took: at most half the time is
-//!   ours, and of a slow server less than of a fast one.
+//! - After each page the API server has twice as long without us as the page took: at most a third of the
+//!   time is ours, and of a slow server less than of a fast one.
 //! - A page takes about 100 ms: it grows while it is quicker and is halved when it is much slower,
 //!   so that leadership is looked at often and nothing of ours is long in the way.
 //! - Refused or unanswered: half the page, and a wait that doubles, never shorter than asked for (up to five
@@ -49,7 +49,7 @@ impl Pace {
         } else if took < AIM {
             self.limit = (self.limit + self.limit / 4).min(LARGEST);
         }
-        took.clamp(PAUSE.0, PAUSE.1)
+        (2 * took).clamp(PAUSE.0, PAUSE.1)
     }
 
     /// Takes note of a refusal; returns how long to wait before the next attempt.
@@ -83,10 +83,10 @@ mod tests {
     }
 
     #[test]
-    fn at_most_half_the_time_is_ours() {
+    fn at_most_a_third_of_the_time_is_ours() {
         let mut pace = Pace::default();
         let slow = Duration::from_millis(700);
-        assert_eq!(pace.went_well(slow), slow);
+        assert_eq!(pace.went_well(slow), 2 * slow);
         assert_eq!(pace.went_well(Duration::ZERO), PAUSE.0, "never page upon page");
         assert_eq!(pace.went_well(Duration::from_mins(1)), PAUSE.1);
     }
