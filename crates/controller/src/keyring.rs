@@ -119,6 +119,18 @@ impl RingKey {
         }
     }
 
+    /// Until when it certainly verifies, whatever comes: one that signs may retire this very moment, and one that
+    /// has not signed may be dropped.
+    fn certainly_until(&self, now: i64, lead: i64) -> i64 {
+        match self.stage {
+            Stage::Retiring { until, .. } => until,
+            Stage::Active { longest_token_seconds, .. } => {
+                now.saturating_add(longest_token_seconds).saturating_add(lead)
+            }
+            Stage::Pending | Stage::Published { .. } => i64::MIN,
+        }
+    }
+
     /// Whether whatever it signed is past.
     fn is_past(&self, now: i64) -> bool {
         self.until() <= now

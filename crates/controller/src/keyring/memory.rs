@@ -85,7 +85,8 @@ impl Known {
         let signed = signed.filter_map(|key| key.verifying(at.now, lead));
         let lost = std::mem::take(&mut self.lost).into_iter().chain(signed);
         let keeps = |key: &RingKey| {
-            stored.keys.iter().any(|kept| kept.kid == key.kid && kept.until() >= key.until())
+            let until = |kept: &RingKey| kept.certainly_until(at.now, lead);
+            stored.keys.iter().any(|kept| kept.kid == key.kid && until(kept) >= key.until())
         };
         self.lost = lost
             .filter(|key| !keeps(key) && !self.withdrawn.contains(&key.kid))
@@ -182,6 +183,27 @@ mod tests {
         assert!(!known.read(&published, Moment::at(LEAD - 1), LEAD).1, "it has not signed there");
         let by_who_knows = ring(101, [("a", ACTIVE), ("b", ACTIVE)]);
         assert!(known.read(&by_who_knows, Moment::at(LEAD - 1), LEAD).1);
+    }
+
+    #[test]
+    fn a_key_that_signed_longer_tokens_here_outlasts_its_early_retirement_there() {
+        let active =
+            |longest_token_seconds| Stage::Active { activated_at: 0, longest_token_seconds };
+        let mut known = Known::default();
+        known.read(&ring(2, [("a", active(900)), ("b", NEXT)]), Moment::at(0), LEAD);
+        // Somebody restored what was before tokens lived so long, and its leader knows no better.
+        known.read(&ring(1, [("a", active(60)), ("b", NEXT)]), Moment::at(0), LEAD);
+        let (_, intact) =
+            known.read(&ring(2, [("a", active(60)), ("b", NEXT)]), Moment::at(LEAD), LEAD);
+        assert!(intact);
+        let retired = Stage::Retiring { retired_at: LEAD + 1, until: LEAD + 1 + 60 + LEAD };
+        let rotated = ring(3, [("a", retired), ("b", active(60))]);
+        let (_, intact) = known.read(&rotated, Moment::at(LEAD + 1), LEAD);
+        assert!(intact);
+        let last = LEAD + 900 + LEAD - 1;
+        let gone = ring(4, [("b", active(60)), ("c", NEXT)]);
+        assert!(known.read(&gone, Moment::at(last), LEAD).0.has("a"), "a token of 900 s may live");
+        assert!(!known.read(&gone, Moment::at(last + 2 * LEAD), LEAD).0.has("a"));
     }
 
     #[test]
