@@ -71,6 +71,18 @@ impl Stage {
         }
     }
 
+    /// The stage where another takes over at this moment, told or not; `None` if the key never signed.
+    fn verifying(&self, now: i64, lead: i64) -> Option<Self> {
+        match self {
+            Self::Active { longest_token_seconds, .. } => {
+                let until = now.saturating_add(*longest_token_seconds).saturating_add(lead);
+                Some(Self::Retiring { retired_at: now, until })
+            }
+            Self::Retiring { .. } => Some(self.clone()),
+            Self::Pending | Self::Published { .. } => None,
+        }
+    }
+
     /// Whether the key has not signed yet.
     fn is_next(&self) -> bool {
         matches!(self, Self::Pending | Self::Published { .. })
@@ -100,14 +112,7 @@ impl RingKey {
 
     /// The key where another took over from it without being told so; `None` if it never signed.
     fn verifying(self, now: i64, lead: i64) -> Option<Self> {
-        let stage = match self.stage {
-            Stage::Active { longest_token_seconds, .. } => {
-                let until = now.saturating_add(longest_token_seconds).saturating_add(lead);
-                Stage::Retiring { retired_at: now, until }
-            }
-            Stage::Retiring { .. } => self.stage,
-            Stage::Pending | Stage::Published { .. } => return None,
-        };
+        let stage = self.stage.verifying(now, lead)?;
         Some(Self { stage, ..self })
     }
 
@@ -122,12 +127,9 @@ impl RingKey {
     /// Until when it certainly verifies, whatever comes: one that signs may retire this very moment, and one that
     /// has not signed may be dropped.
     fn certainly_until(&self, now: i64, lead: i64) -> i64 {
-        match self.stage {
-            Stage::Retiring { until, .. } => until,
-            Stage::Active { longest_token_seconds, .. } => {
-                now.saturating_add(longest_token_seconds).saturating_add(lead)
-            }
-            Stage::Pending | Stage::Published { .. } => i64::MIN,
+        match self.stage.verifying(now, lead) {
+            Some(Stage::Retiring { until, .. }) => until,
+            _ => i64::MIN,
         }
     }
 

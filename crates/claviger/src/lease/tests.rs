@@ -38,7 +38,7 @@ impl Clock for Doubtful {
 struct Server {
     lease: Mutex<Option<Value>>,
     refusal: Mutex<Option<StatusCode>>,
-    refused: AtomicUsize,
+    refused: watch::Sender<usize>,
     writes: AtomicUsize,
 }
 
@@ -58,7 +58,7 @@ impl Server {
 
     fn refusal(&self) -> Option<Response> {
         let status = (*self.refusal.lock().unwrap())?;
-        self.refused.fetch_add(1, Ordering::SeqCst);
+        self.refused.send_modify(|refused| *refused += 1);
         let reason = if status == StatusCode::FORBIDDEN { "Forbidden" } else { "" };
         let body = json!({"kind": "Status", "status": "Failure", "code": status.as_u16(), "reason": reason});
         Some((status, Json(body)).into_response())
@@ -146,13 +146,8 @@ impl Rig {
     }
 
     async fn wait_until_refused(&self) {
-        let before = self.server.refused.load(Ordering::SeqCst);
-        let refused = async {
-            while self.server.refused.load(Ordering::SeqCst) == before {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, refused).await.unwrap();
+        let mut refused = self.server.refused.subscribe();
+        timeout(PATIENCE, refused.changed()).await.unwrap().unwrap();
     }
 
     async fn end(self) -> (Arc<Server>, anyhow::Result<()>) {

@@ -7,6 +7,8 @@
 use claviger_api::connector::auth_proxy::AuthProxyHeaders;
 use claviger_domain::identity::Identity;
 use claviger_domain::proxy::ProxyError;
+use icu_properties::props::DefaultIgnorableCodePoint;
+use icu_properties::{CodePointSetData, CodePointSetDataBorrowed};
 
 use super::AuthProxyError;
 
@@ -145,32 +147,12 @@ fn text<'a>(name: &str, value: &'a [u8], longest: usize) -> Result<&'a str, Prox
 
 /// Controls, and the marks that make two different names look the same.
 fn is_invisible(character: char) -> bool {
+    const IGNORABLE: CodePointSetDataBorrowed<'static> =
+        CodePointSetData::new::<DefaultIgnorableCodePoint>();
     character.is_control()
-        || matches!(
-            character,
-            // Default_Ignorable_Code_Point (Unicode 16, DerivedCoreProperties).
-            '\u{ad}'
-                | '\u{34f}'
-                | '\u{61c}'
-                | '\u{115f}'..='\u{1160}'
-                | '\u{17b4}'..='\u{17b5}'
-                | '\u{180b}'..='\u{180f}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{202a}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{3164}'
-                | '\u{fe00}'..='\u{fe0f}'
-                | '\u{feff}'
-                | '\u{ffa0}'
-                | '\u{fff0}'..='\u{fff8}'
-                | '\u{1bca0}'..='\u{1bca3}'
-                | '\u{1d173}'..='\u{1d17a}'
-                | '\u{e0000}'..='\u{e0fff}'
-            // Line and paragraph separators, interlinear annotation, a blank that is no space.
-                | '\u{2028}'..='\u{2029}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{2800}'
-        )
+        || IGNORABLE.contains(character)
+        // Line and paragraph separators, interlinear annotation, a blank that is no space.
+        || matches!(character, '\u{2028}'..='\u{2029}' | '\u{fff9}'..='\u{fffb}' | '\u{2800}')
 }
 
 fn invalid(header: &str, cause: &'static str) -> ProxyError {
@@ -301,7 +283,9 @@ mod tests {
             "\u{202e}ecila".as_bytes(),
             &long,
         ];
-        for value in values {
+        let unseen = "\u{ad}\u{34f}\u{61c}\u{115f}\u{180e}\u{200f}\u{2028}\u{2060}\u{2800}\u{3164}\u{fe0f}\u{feff}\u{ffa0}\u{fffa}\u{e0041}\u{e0100}";
+        let unseen: Vec<_> = unseen.chars().map(|unseen| format!("al{unseen}ice")).collect();
+        for value in values.into_iter().chain(unseen.iter().map(String::as_bytes)) {
             let error = defaults().identity(&[("x-remote-user", value)]).unwrap_err();
             assert_eq!(error.reason(), "HeaderInvalid", "{value:?}");
             assert!(!error.to_string().contains("ice"), "{error}");

@@ -305,3 +305,19 @@ async fn is_ready(target: &Target) -> bool {
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::installation::repository;
+
+    #[test]
+    fn memory_is_allotted_as_the_chart_has_it() {
+        let deployed = std::fs::read_to_string(repository().join("deploy/claviger.yaml")).unwrap();
+        let lines: Vec<_> = deployed.lines().map(str::trim).collect();
+        for (name, value) in MEMORY {
+            let at = lines.iter().position(|line| *line == format!("- name: {name}"));
+            assert_eq!(at.map(|at| lines[at + 1]), Some(&*format!("value: \"{value}\"")), "{name}");
+        }
+    }
+}
