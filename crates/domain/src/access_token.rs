@@ -1,29 +1,42 @@
-//! Access tokens are opaque: they carry, sealed, what `/userinfo` answers.
+//! Access tokens: JWTs (RFC 9068) for resource servers, with a sealed part for ourselves.
 //!
-//! No API server can mistake one for an ID token, and `/userinfo` needs no request to answer it.
+//! What always holds: `aud` is a resource and never a client ID, since a kube-apiserver does not look at
+//! `typ`; the signature, the type and the sealed part must all be good, and the sealed part belongs to this
+//! `jti`; `/userinfo` needs no request to answer, for the sealed part holds what it answers.
 
-use claviger_protocol::claims::FederatedClaims;
+use claviger_jose::{Algorithm, SignError, Signer, VerifyError, VerifyOptions, verify};
+use claviger_protocol::claims::{AccessTokenClaims, Audience, FederatedClaims};
 use claviger_seal::{Context, OpenError, Purpose};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::issuer::Issuer;
 
-const PREFIX: &str = "clv_at_";
+/// `typ` of an access token (RFC 9068 2.1).
+const TYPE: &str = "at+jwt";
 
 /// What an access token says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessToken {
+    /// Unique ID.
+    pub id: String,
     /// Session it belongs to.
-    #[serde(rename = "s")]
     pub session: String,
     /// `client_id` of the client it was given to.
-    #[serde(rename = "c")]
     pub client_id: String,
     /// UID of that client: a re-created name inherits nothing.
-    #[serde(rename = "u")]
     pub client_uid: String,
-    /// What it reveals.
-    #[serde(rename = "k")]
+    /// The resources it is for.
+    pub audience: Audience,
+    /// Granted scopes, space-separated.
+    pub scope: String,
+    /// When it was made.
+    pub issued_at: i64,
+    /// When it dies.
+    pub expires_at: i64,
+    /// When the user signed in.
+    pub auth_time: Option<i64>,
+    /// What it reveals at `/userinfo`.
     pub claims: UserClaims,
 }
 
@@ -52,25 +65,94 @@ pub struct UserClaims {
     pub federated_claims: Option<FederatedClaims>,
 }
 
+/// Why a text is not one of this issuer's live access tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AccessTokenError {
+    /// Not signed by us as an access token of this issuer, or past its time.
+    #[error("{0}")]
+    Token(#[from] VerifyError),
+    /// Its sealed part is not ours, or not this token's.
+    #[error("sealed part: {0}")]
+    Sealed(#[from] OpenError),
+}
+
+/// The part for ourselves.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    #[serde(rename = "s")]
+    session: String,
+    #[serde(rename = "u")]
+    client_uid: String,
+    #[serde(rename = "k")]
+    claims: UserClaims,
+}
+
 impl AccessToken {
-    /// The token's text, good until `not_after`.
-    pub fn seal(&self, issuer: &Issuer, not_after: i64) -> String {
-        let plain = serde_json::to_vec(self).unwrap_or_default();
-        let sealed = issuer.sealing.seal(Purpose::AccessToken, &context(issuer), not_after, &plain);
-        format!("{PREFIX}{sealed}")
+    /// The token's text.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    pub fn sign(&self, issuer: &Issuer, signer: &Signer) -> Result<String, SignError> {
+        let sealed = Sealed {
+            session: self.session.clone(),
+            client_uid: self.client_uid.clone(),
+            claims: self.claims.clone(),
+        };
+        let plain = rmp_serde::to_vec_named(&sealed)
+            .map_err(|error| SignError::Claims(error.to_string()))?;
+        let context = context(issuer, &self.id);
+        let claims = AccessTokenClaims {
+            iss: issuer.url.as_str().to_owned(),
+            sub: self.claims.sub.clone(),
+            aud: self.audience.clone(),
+            client_id: self.client_id.clone(),
+            exp: self.expires_at,
+            iat: self.issued_at,
+            jti: self.id.clone(),
+            scope: self.scope.clone(),
+            auth_time: self.auth_time,
+            sealed: issuer.sealing.seal(Purpose::AccessToken, &context, self.expires_at, &plain),
+        };
+        signer.sign(Some(TYPE), &claims)
     }
 
     /// Reads a token.
     ///
     /// # Errors
-    /// [`OpenError`]: not ours, not this issuer's, or past its time.
-    pub fn open(issuer: &Issuer, text: &str, now: i64) -> Result<Self, OpenError> {
-        let sealed = text.strip_prefix(PREFIX).ok_or(OpenError::Malformed)?;
-        let plain = issuer.sealing.open(Purpose::AccessToken, &context(issuer), now, sealed)?;
-        serde_json::from_slice(&plain).map_err(|_| OpenError::Malformed)
+    /// [`AccessTokenError`]: not ours, not this issuer's, or past its time.
+    pub fn open(issuer: &Issuer, text: &str, now: i64) -> Result<Self, AccessTokenError> {
+        // The clock of the replica that made it may be ahead of ours; its end is not moved by that.
+        let expected = VerifyOptions {
+            algorithms: &Algorithm::ALL,
+            issuer: issuer.url.as_str(),
+            audience: None,
+            typ: Some(TYPE),
+            leeway_seconds: crate::SKEW_SECONDS,
+        };
+        let claims = verify(&issuer.keys.key_set, text, now, &expected)?;
+        let claims: AccessTokenClaims = serde_json::from_value(claims.into())
+            .map_err(|_| AccessTokenError::Token(VerifyError::Malformed))?;
+        if now >= claims.exp {
+            return Err(VerifyError::Expired.into());
+        }
+        let context = context(issuer, &claims.jti);
+        let plain = issuer.sealing.open(Purpose::AccessToken, &context, now, &claims.sealed)?;
+        let sealed: Sealed = rmp_serde::from_slice(&plain).map_err(|_| OpenError::Malformed)?;
+        Ok(Self {
+            id: claims.jti,
+            session: sealed.session,
+            client_id: claims.client_id,
+            client_uid: sealed.client_uid,
+            audience: claims.aud,
+            scope: claims.scope,
+            issued_at: claims.iat,
+            expires_at: claims.exp,
+            auth_time: claims.auth_time,
+            claims: sealed.claims,
+        })
     }
 }
 
-fn context(issuer: &Issuer) -> Context<'_> {
-    Context { issuer_uid: &issuer.uid, object_name: None, client_uid: None }
+fn context<'a>(issuer: &'a Issuer, id: &'a str) -> Context<'a> {
+    Context { issuer_uid: &issuer.uid, object_name: Some(id), client_uid: None }
 }

@@ -33,7 +33,7 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         authorization_endpoint: issuer.url.join("/auth"),
         token_endpoint: issuer.url.join("/token"),
         jwks_uri: issuer.url.join("/keys"),
-        userinfo_endpoint: issuer.url.join("/userinfo"),
+        userinfo_endpoint: issuer.userinfo_endpoint(),
         scopes_supported: strings(&KNOWN_SCOPES),
         response_types_supported: strings(&["code"]),
         response_modes_supported: strings(&["query"]),

@@ -4,7 +4,7 @@
 //! `jti`, and no `nbf`; no claim that an API server may read as a user or group begins with
 //! `system:` unless the issuer allows exactly that value.
 
-use claviger_jose::left_half_hash;
+use claviger_jose::{SignError, Signer, left_half_hash};
 use claviger_protocol::claims::{Audience, FederatedClaims, IdTokenClaims};
 use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::subject;
@@ -72,7 +72,7 @@ pub enum IssueError {
     NoSigner,
     /// The crypto library failed.
     #[error("failed to sign: {0}")]
-    Sign(String),
+    Sign(#[from] SignError),
 }
 
 /// The claims about the user that these scopes reveal.
@@ -124,42 +124,72 @@ pub fn tokens(
     about: Subject<'_>,
     when: Circumstances<'_>,
 ) -> Result<Tokens, IssueError> {
-    let now = provider.clock.now();
-    let claims = user_claims(issuer, about)?;
+    let access_token = access_token(provider, issuer, about, when)?;
+    let id_token = id_token(provider, issuer, about, when, &access_token)?;
+    Ok(Tokens { access_token, expires_in: about.client.lifetimes.access_token, id_token })
+}
+
+fn access_token(
+    provider: &Provider,
+    issuer: &Issuer,
+    about: Subject<'_>,
+    when: Circumstances<'_>,
+) -> Result<String, IssueError> {
     let client = about.client;
-    let signer = issuer.keys.signers.get(&client.id_token_algorithm).ok_or(IssueError::NoSigner)?;
-    let access_token = AccessToken {
+    let now = provider.clock.now();
+    let token = AccessToken {
+        id: provider.random_id(),
         session: when.session.to_owned(),
         client_id: client.id.clone(),
         client_uid: client.uid.clone(),
-        claims: claims.clone(),
-    }
-    .seal(issuer, now + client.lifetimes.access_token);
+        audience: Audience::One(issuer.userinfo_endpoint()),
+        scope: about.scopes.to_string(),
+        issued_at: now,
+        expires_at: now + client.lifetimes.access_token,
+        auth_time: Some(when.auth_time),
+        claims: user_claims(issuer, about)?,
+    };
+    Ok(token.sign(issuer, signer(issuer, client)?)?)
+}
+
+fn id_token(
+    provider: &Provider,
+    issuer: &Issuer,
+    about: Subject<'_>,
+    when: Circumstances<'_>,
+    access_token: &str,
+) -> Result<String, IssueError> {
+    let client = about.client;
+    let now = provider.clock.now();
+    let claims = user_claims(issuer, about)?;
     let (audience, azp) = audience(client, about.scopes);
-    let id_token = signer
-        .sign(
-            None,
-            &IdTokenClaims {
-                iss: issuer.url.as_str().to_owned(),
-                sub: claims.sub,
-                aud: audience,
-                azp,
-                exp: now + client.lifetimes.id_token,
-                iat: now,
-                jti: provider.random_id(),
-                auth_time: Some(when.auth_time),
-                nonce: when.nonce.map(str::to_owned),
-                at_hash: Some(left_half_hash(client.id_token_algorithm, access_token.as_bytes())),
-                email: claims.email,
-                email_verified: claims.email_verified,
-                groups: claims.groups,
-                name: claims.name,
-                preferred_username: claims.preferred_username,
-                federated_claims: claims.federated_claims,
-            },
-        )
-        .map_err(|error| IssueError::Sign(error.to_string()))?;
-    Ok(Tokens { access_token, expires_in: client.lifetimes.access_token, id_token })
+    let signed = signer(issuer, client)?.sign(
+        None,
+        &IdTokenClaims {
+            iss: issuer.url.as_str().to_owned(),
+            sub: claims.sub,
+            aud: audience,
+            azp,
+            exp: now + client.lifetimes.id_token,
+            iat: now,
+            jti: provider.random_id(),
+            auth_time: Some(when.auth_time),
+            nonce: when.nonce.map(str::to_owned),
+            at_hash: Some(left_half_hash(client.id_token_algorithm, access_token.as_bytes())),
+            email: claims.email,
+            email_verified: claims.email_verified,
+            groups: claims.groups,
+            name: claims.name,
+            preferred_username: claims.preferred_username,
+            federated_claims: claims.federated_claims,
+        },
+    );
+    Ok(signed?)
+}
+
+fn signer<'i>(issuer: &'i Issuer, client: &Client) -> Result<&'i Signer, IssueError> {
+    let signer = issuer.keys.signers.get(&client.id_token_algorithm);
+    signer.map(AsRef::as_ref).ok_or(IssueError::NoSigner)
 }
 
 /// `aud` and `azp`: the peers the scopes name, then the client itself (OIDC Core 2).

@@ -184,6 +184,11 @@ impl Issuer {
         self.keys.signers.contains_key(&client.id_token_algorithm)
     }
 
+    /// Where access tokens tell who somebody is: the resource they are for unless another was asked for.
+    pub fn userinfo_endpoint(&self) -> String {
+        self.url.join("/userinfo")
+    }
+
     /// The connector of this UID, if it is in service.
     pub fn connector_by_uid(&self, uid: &str) -> Option<&Arc<Connector>> {
         self.connectors.iter().find(|c| c.uid == uid)

@@ -1,9 +1,8 @@
 //! `/userinfo`: answered from the access token and memory alone (OIDC Core 5.3).
 
-use claviger_seal::OpenError;
 use thiserror::Error;
 
-use crate::access_token::{AccessToken, UserClaims};
+use crate::access_token::{AccessToken, AccessTokenError, UserClaims};
 use crate::client::Client;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::provider::Provider;
@@ -13,7 +12,12 @@ use crate::provider::Provider;
 pub enum UserinfoError {
     /// Not one of this issuer's live access tokens.
     #[error("access token is not valid here: {0}")]
-    Invalid(#[from] OpenError),
+    Invalid(#[from] AccessTokenError),
+    /// It is for other resources alone.
+    #[error(
+        "access token is for another resource: ask for this one too, by the resource parameter"
+    )]
+    OtherResource,
     /// The session it belongs to was revoked.
     #[error("session was revoked")]
     Revoked,
@@ -32,6 +36,9 @@ pub fn answer(
     access_token: &str,
 ) -> Result<UserClaims, UserinfoError> {
     let token = AccessToken::open(issuer, access_token, provider.clock.now())?;
+    if !token.audience.contains(&issuer.userinfo_endpoint()) {
+        return Err(UserinfoError::OtherResource);
+    }
     if provider.revocations.is_revoked(&token.session) {
         return Err(UserinfoError::Revoked);
     }

@@ -24,8 +24,11 @@ pub struct VerifyOptions<'a> {
     pub algorithms: &'a [Algorithm],
     /// `iss`, compared byte for byte.
     pub issuer: &'a str,
-    /// Must be `aud` or in it.
-    pub audience: &'a str,
+    /// Must be `aud` or in it. `None` takes any: the caller looks at it.
+    pub audience: Option<&'a str>,
+    /// The `typ` it must have (RFC 8725 3.11), in any case, with `application/` before it or without.
+    /// `None` takes any, and none.
+    pub typ: Option<&'a str>,
     /// Seconds by which the issuer's clock may differ from ours.
     pub leeway_seconds: i64,
 }
@@ -39,6 +42,9 @@ pub enum VerifyError {
     /// Not three base64url parts with JSON objects for header and claims.
     #[error("not a compact JWS")]
     Malformed,
+    /// `typ` is another, or missing.
+    #[error("token is of another type")]
+    Type,
     /// Encrypted tokens are not read.
     #[error("encrypted tokens (JWE) are not accepted")]
     Encrypted,
@@ -75,6 +81,7 @@ pub enum VerifyError {
 struct Header {
     alg: String,
     kid: Option<String>,
+    typ: Option<String>,
     crit: Option<Value>,
     enc: Option<Value>,
     b64: Option<Value>,
@@ -90,7 +97,7 @@ pub fn verify(
     now: i64,
     options: &VerifyOptions<'_>,
 ) -> Result<Claims, VerifyError> {
-    let payload = verify_signature(keys, token, options.algorithms)?;
+    let payload = verify_signature(keys, token, options)?;
     let claims: Claims = serde_json::from_slice(&payload).map_err(|_| VerifyError::Malformed)?;
     check_claims(&claims, now, options)?;
     Ok(claims)
@@ -99,7 +106,7 @@ pub fn verify(
 fn verify_signature(
     keys: &KeySet,
     token: &str,
-    algorithms: &[Algorithm],
+    options: &VerifyOptions<'_>,
 ) -> Result<Vec<u8>, VerifyError> {
     if token.len() > MAX_TOKEN_LENGTH {
         return Err(VerifyError::TooLong);
@@ -117,8 +124,11 @@ fn verify_signature(
     if header.crit.is_some() || header.b64.is_some() {
         return Err(VerifyError::Critical);
     }
+    if options.typ.is_some_and(|wanted| !is_type(wanted, header.typ.as_deref())) {
+        return Err(VerifyError::Type);
+    }
     let algorithm: Algorithm = header.alg.parse().map_err(|_| VerifyError::Algorithm)?;
-    if !algorithms.contains(&algorithm) {
+    if !options.algorithms.contains(&algorithm) {
         return Err(VerifyError::Algorithm);
     }
     let signature = decode(signature)?;
@@ -132,12 +142,25 @@ fn verify_signature(
     decode(payload)
 }
 
+/// RFC 7515 4.1.9: `application/` may be left out.
+fn is_type(wanted: &str, found: Option<&str>) -> bool {
+    const PREFIX: &str = "application/";
+    found.is_some_and(|found| {
+        let bare = match found.get(..PREFIX.len()) {
+            Some(prefix) if prefix.eq_ignore_ascii_case(PREFIX) => &found[PREFIX.len()..],
+            _ => found,
+        };
+        bare.eq_ignore_ascii_case(wanted)
+    })
+}
+
 fn check_claims(claims: &Claims, now: i64, options: &VerifyOptions<'_>) -> Result<(), VerifyError> {
     let issuer = claims.get("iss").and_then(Value::as_str).ok_or(VerifyError::Claim("iss"))?;
     if issuer != options.issuer {
         return Err(VerifyError::Issuer);
     }
-    let is_ours = |audience: &Value| audience.as_str() == Some(options.audience);
+    let is_ours =
+        |audience: &Value| options.audience.is_none_or(|wanted| audience.as_str() == Some(wanted));
     let ours = match claims.get("aud") {
         Some(one @ Value::String(_)) => is_ours(one),
         Some(Value::Array(several)) if several.iter().all(Value::is_string) => {
@@ -196,7 +219,8 @@ mod tests {
     const OPTIONS: VerifyOptions<'_> = VerifyOptions {
         algorithms: &Algorithm::ALL,
         issuer: "https://id.example.org",
-        audience: "web",
+        audience: Some("web"),
+        typ: None,
         leeway_seconds: 0,
     };
 
@@ -352,6 +376,24 @@ mod tests {
         ] {
             assert_eq!(with(name, value.clone()), expected, "{name} {value}");
         }
+    }
+
+    #[test]
+    fn a_token_of_another_type_is_refused() {
+        let (keys, signer) = key(Algorithm::ES256);
+        let typed = |typ: Option<&str>, wanted: Option<&'static str>| {
+            let token = signer.sign(typ, &good()).unwrap();
+            verify(&keys, &token, NOW, &VerifyOptions { typ: wanted, ..OPTIONS }).map(drop)
+        };
+        for typ in ["at+jwt", "AT+JWT", "application/at+jwt", "APPLICATION/at+JWT"] {
+            assert_eq!(typed(Some(typ), Some("at+jwt")), Ok(()), "{typ}");
+        }
+        for typ in
+            [None, Some("JWT"), Some("at"), Some("application/"), Some("logout+jwt"), Some("")]
+        {
+            assert_eq!(typed(typ, Some("at+jwt")), Err(VerifyError::Type), "{typ:?}");
+        }
+        assert_eq!(typed(Some("anything"), None), Ok(()));
     }
 
     #[test]

@@ -12,6 +12,16 @@ pub enum Audience {
     Many(Vec<String>),
 }
 
+impl Audience {
+    /// Whether this is among them.
+    pub fn contains(&self, audience: &str) -> bool {
+        match self {
+            Self::One(only) => only == audience,
+            Self::Many(several) => several.iter().any(|one| one == audience),
+        }
+    }
+}
+
 impl From<Vec<String>> for Audience {
     fn from(mut audiences: Vec<String>) -> Self {
         match (audiences.pop(), audiences.is_empty()) {
@@ -79,6 +89,34 @@ pub struct IdTokenClaims {
     /// Where the user came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federated_claims: Option<FederatedClaims>,
+}
+
+/// Claims of an access token (RFC 9068 2.2), in the order they are written. Times are seconds since the
+/// Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessTokenClaims {
+    /// Issuer, byte for byte.
+    pub iss: String,
+    /// Subject: the user, or the client itself where there is none.
+    pub sub: String,
+    /// The resources it is for; never a client ID.
+    pub aud: Audience,
+    /// Client it was issued to.
+    pub client_id: String,
+    /// Expiry.
+    pub exp: i64,
+    /// Time of issue.
+    pub iat: i64,
+    /// Unique ID.
+    pub jti: String,
+    /// Granted scopes, space-separated (RFC 8693 4.2).
+    pub scope: String,
+    /// When the user signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_time: Option<i64>,
+    /// What the provider answers its bearer, sealed for the provider alone.
+    #[serde(rename = "clv")]
+    pub sealed: String,
 }
 
 #[cfg(test)]

@@ -253,12 +253,15 @@ fn longest_tokens(
 ) -> BTreeMap<String, i64> {
     let mut longest = BTreeMap::new();
     for issuer in issuers.values() {
-        let own = i64::from(issuer.object.spec.lifetimes.id_token_lifetime_seconds);
+        let lifetimes = &issuer.object.spec.lifetimes;
+        let own = i64::from(
+            lifetimes.id_token_lifetime_seconds.max(lifetimes.access_token_lifetime_seconds),
+        );
         let of_clients = clients.iter().filter_map(|client| match &client.entry {
             Some(ClientEntry::InService(served))
                 if client.issuer.as_deref() == Some(issuer.name()) =>
             {
-                Some(served.lifetimes.id_token)
+                Some(served.lifetimes.id_token.max(served.lifetimes.access_token))
             }
             _ => None,
         });

@@ -40,7 +40,8 @@ async fn id_token_and_userinfo_say_what_the_scopes_reveal() {
     let expected = claviger_jose::VerifyOptions {
         algorithms: &[claviger_jose::Algorithm::ES256],
         issuer: "https://id.example.org",
-        audience: "kubernetes",
+        audience: Some("kubernetes"),
+        typ: None,
         leeway_seconds: 0,
     };
     let now = 1_767_225_600;

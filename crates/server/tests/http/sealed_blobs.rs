@@ -1,6 +1,7 @@
 //! Everything sealed opens in one place only: each blob is offered at every other one.
 
 use axum::http::StatusCode;
+use data_encoding::BASE64URL_NOPAD;
 
 use crate::rig::{Answer, Browser, Rig};
 
@@ -21,7 +22,7 @@ async fn blobs(rig: &Rig) -> Blobs {
     let stored = rig.world.sessions.all().pop().unwrap();
     let cookie = browser.jar.into_values().next().unwrap();
     let access_token = token("access_token");
-    let bare = access_token.strip_prefix("clv_at_").unwrap().to_owned();
+    let sealed = claims(&access_token)["clv"].as_str().unwrap().to_owned();
     Blobs {
         all: vec![
             ("flow cookie", cookie),
@@ -29,12 +30,18 @@ async fn blobs(rig: &Rig) -> Blobs {
             ("consent grant", grant),
             ("code", code),
             ("access token", access_token),
-            ("access token without prefix", bare),
+            ("sealed part of the access token", sealed),
             ("refresh token", token("refresh_token")),
             ("ID token", token("id_token")),
             ("session payload", stored.payload),
         ],
     }
+}
+
+/// The claims of a JWT, unverified.
+fn claims(token: &str) -> serde_json::Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&BASE64URL_NOPAD.decode(payload.as_bytes()).unwrap()).unwrap()
 }
 
 async fn approve(browser: &mut Browser<'_>, form: &str, sealed: (&str, &str)) -> Answer {
@@ -69,10 +76,6 @@ async fn no_blob_is_good_anywhere_but_at_home() {
         if *what != "access token" {
             let answer = rig.userinfo(blob).await;
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{what} as access token");
-            let answer = rig.userinfo(&format!("clv_at_{blob}")).await;
-            // With its prefix back, the bare access token is itself again.
-            let itself = *what == "access token without prefix";
-            assert_eq!(answer.status == StatusCode::OK, itself, "clv_at_ and {what}");
         }
     }
     assert!(rig.store_requests().is_empty(), "and no API request was made for any of them");
