@@ -1,8 +1,9 @@
 //! A relying party as the assessor admitted it: every bound (issuer, tenant) is already applied.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use claviger_jose::Algorithm;
+use claviger_jose::{Algorithm, KeySet};
 pub use claviger_protocol::redirect_uri::RedirectUri;
 use secrecy::SecretString;
 
@@ -17,7 +18,7 @@ pub struct Client {
     pub id: String,
     /// What users see on the consent page.
     pub display_name: String,
-    /// Confidential with its live secrets, or public.
+    /// How it proves itself, or that it does not.
     pub authentication: ClientAuthentication,
     /// Registered redirect URIs; matched exactly (loopback ports aside, RFC 8252 7.3).
     pub redirect_uris: Vec<RedirectUri>,
@@ -49,6 +50,14 @@ pub enum ClientAuthentication {
     Public,
     /// `client_secret_basic` or `client_secret_post` with one of the live secrets, newest first.
     Secret(Vec<SecretString>),
+    /// `private_key_jwt`: an assertion that one of these keys signed.
+    Keys(Arc<KeySet>),
+}
+
+impl ClientAuthentication {
+    /// Every `token_endpoint_auth_method` there is (RFC 7591 2).
+    pub const METHODS: [&'static str; 4] =
+        ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
 }
 
 /// A grant type this provider implements.
@@ -71,9 +80,9 @@ impl Grant {
 }
 
 impl Client {
-    /// Whether this client authenticates with a secret.
+    /// Whether this client authenticates at all.
     pub fn is_confidential(&self) -> bool {
-        matches!(self.authentication, ClientAuthentication::Secret(_))
+        !matches!(self.authentication, ClientAuthentication::Public)
     }
 
     /// The registered redirect URI that a requested one matches, if any.

@@ -1,7 +1,9 @@
 //! Discovery metadata (OpenID Connect Discovery 1.0, RFC 8414): what this issuer offers, and only that.
 
+use claviger_jose::Algorithm;
 use claviger_protocol::discovery::ProviderMetadata;
 
+use crate::client::ClientAuthentication;
 use crate::issuer::Issuer;
 use crate::scopes::KNOWN_SCOPES;
 
@@ -45,11 +47,10 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
             .keys()
             .map(ToString::to_string)
             .collect(),
-        token_endpoint_auth_methods_supported: strings(&[
-            "client_secret_basic",
-            "client_secret_post",
-            "none",
-        ]),
+        token_endpoint_auth_methods_supported: strings(&ClientAuthentication::METHODS),
+        token_endpoint_auth_signing_alg_values_supported: strings(
+            &Algorithm::ALL.map(Algorithm::as_str),
+        ),
         claims_supported: strings(&CLAIMS),
         code_challenge_methods_supported: strings(&["S256"]),
         prompt_values_supported: strings(&["none", "login", "consent", "select_account"]),

@@ -383,6 +383,7 @@ impl World {
             sessions: Arc::new(Attentive::new(sessions.clone(), clock.clone())),
             revocations: sessions.clone(),
             audit: audit.clone(),
+            assertions: Arc::default(),
         };
         let issuer = issuer(&upstream, clock.now());
         Self { provider, clock, sessions, audit, upstream, issuer }

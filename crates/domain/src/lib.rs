@@ -15,6 +15,7 @@
 pub mod access_token;
 pub mod authorize;
 pub mod client;
+pub mod client_assertion;
 pub mod code;
 mod compact;
 pub mod connector;
@@ -34,6 +35,7 @@ pub mod ports;
 pub mod provider;
 pub mod proxy;
 pub mod refresh_token;
+pub mod replay;
 pub mod scopes;
 pub mod session;
 pub mod snapshot;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::client_assertion::Assertions;
 use crate::ports::{Audit, Clock, Entropy, Revocations, Sessions};
 
 /// The provider's view of the outside. Cheap to clone.
@@ -17,6 +18,8 @@ pub struct Provider {
     pub revocations: Arc<dyn Revocations>,
     /// Who hears of it.
     pub audit: Arc<dyn Audit>,
+    /// What clients signed to prove themselves, and was used up by that.
+    pub assertions: Arc<Assertions>,
 }
 
 impl Provider {

@@ -1,13 +1,14 @@
 //! The token endpoint's decisions: who asks, for what, and what the answer is.
 
-use claviger_protocol::client_auth::ClientCredentials;
+use claviger_protocol::client_auth::{ClientCredentials, ClientProof};
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::token::{TokenRequest, TokenResponse};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use crate::client::{Client, ClientAuthentication, Grant};
+use crate::client_assertion::Presented;
 use crate::grants::{authorization_code, refresh_token};
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
@@ -84,7 +85,7 @@ pub async fn exchange(
     credentials: &ClientCredentials,
     request: TokenRequest,
 ) -> Result<TokenResponse, TokenError> {
-    let client = authenticate(issuer, credentials)?;
+    let client = authenticate(provider, issuer, credentials, "/token").await?;
     if let Some(doubt) = provider.clock.doubt() {
         return Err(TokenError::unavailable(doubt));
     }
@@ -103,13 +104,18 @@ pub async fn exchange(
     }
 }
 
-/// Proves who the client is (RFC 6749 2.3).
+/// Proves who the client is (RFC 6749 2.3): the one place for every endpoint, whose `path` below the
+/// issuer an assertion may be made for. The kind of proof that is registered decides: no other is
+/// looked at.
 ///
 /// # Errors
 /// `invalid_client`, or [`TokenError::Unavailable`] for a client that is invalid at the moment.
-pub fn authenticate<'i>(
+#[expect(clippy::unused_async, reason = "keys that a client publishes are asked for here")]
+pub async fn authenticate<'i>(
+    provider: &Provider,
     issuer: &'i Issuer,
     credentials: &ClientCredentials,
+    path: &str,
 ) -> Result<&'i Client, TokenError> {
     let failed = || TokenError::refused(ErrorCode::InvalidClient, "client authentication failed");
     let client = match issuer.client(credentials.client_id()) {
@@ -119,17 +125,29 @@ pub fn authenticate<'i>(
         }
         None => return Err(failed()),
     };
-    let proven = match (&client.authentication, credentials.secret()) {
-        (ClientAuthentication::Public, None) => true,
-        (ClientAuthentication::Secret(live), Some(given)) => {
-            let given = given.expose_secret().as_bytes();
-            live.iter().fold(false, |proven, secret| {
-                proven | bool::from(secret.expose_secret().as_bytes().ct_eq(given))
-            })
+    match (&client.authentication, credentials.proof()) {
+        (ClientAuthentication::Public, ClientProof::None) => Ok(client),
+        (ClientAuthentication::Secret(live), ClientProof::Secret(given))
+            if is_one_of(live, given) =>
+        {
+            Ok(client)
         }
-        (ClientAuthentication::Public, Some(_)) | (ClientAuthentication::Secret(_), None) => false,
-    };
-    if proven { Ok(client) } else { Err(failed()) }
+        (ClientAuthentication::Keys(keys), ClientProof::Assertion(jwt)) => {
+            let now = provider.clock.now();
+            let presented = Presented { jwt: jwt.expose_secret(), endpoint: path, now };
+            provider.assertions.verify(issuer, client, keys, presented)?;
+            Ok(client)
+        }
+        _ => Err(failed()),
+    }
+}
+
+/// Whether this is one of the secrets; how long that takes says nothing about them.
+fn is_one_of(live: &[SecretString], given: &SecretString) -> bool {
+    let given = given.expose_secret().as_bytes();
+    live.iter().fold(false, |proven, secret| {
+        proven | bool::from(secret.expose_secret().as_bytes().ct_eq(given))
+    })
 }
 
 fn require_grant(issuer: &Issuer, client: &Client, grant: Grant) -> Result<(), TokenError> {

@@ -16,4 +16,7 @@ pub use algorithm::{Algorithm, UnknownAlgorithm, left_half_hash};
 pub use key::{KeyError, PrivateKey, PublicKey};
 pub use keyset::{KeySet, KeySetError};
 pub use sign::{SignError, Signer};
-pub use verify::{Claims, VerifyError, VerifyOptions, verify};
+pub use verify::{
+    Claims, Signed, UnverifiedHeader, VerifyError, VerifyOptions, unverified_claims,
+    unverified_header, verify, verify_signature,
+};

@@ -77,14 +77,53 @@ pub enum VerifyError {
     NotYetValid,
 }
 
+/// A token whose signature is good. Its claims are as its signer made them: whether they are right,
+/// and whether a token of this type may be used here, is the caller's to check.
+#[derive(Debug, Clone)]
+pub struct Signed {
+    /// `typ` of the header (RFC 8725 3.11).
+    pub typ: Option<String>,
+    /// Every claim.
+    pub claims: Claims,
+}
+
+impl Signed {
+    /// Whether its `typ` is this one, in any case, with `application/` before it or without.
+    pub fn is_of_type(&self, wanted: &str) -> bool {
+        is_type(wanted, self.typ.as_deref())
+    }
+}
+
+/// What a token says about its own signature. Nothing of it is proven: it only says which keys to try.
+#[derive(Debug, Clone)]
+pub struct UnverifiedHeader {
+    /// `alg`: one of ours.
+    pub algorithm: Algorithm,
+    /// `kid`.
+    pub kid: Option<String>,
+    /// `typ`.
+    pub typ: Option<String>,
+    /// `jwk`: the key the signer says is theirs.
+    pub jwk: Option<Map<String, Value>>,
+}
+
 #[derive(Deserialize)]
 struct Header {
     alg: String,
     kid: Option<String>,
     typ: Option<String>,
+    jwk: Option<Map<String, Value>>,
     crit: Option<Value>,
     enc: Option<Value>,
     b64: Option<Value>,
+}
+
+/// The three parts of a compact JWS whose header is one we read.
+struct Parts<'t> {
+    header: UnverifiedHeader,
+    signed: &'t str,
+    payload: &'t str,
+    signature: Vec<u8>,
 }
 
 /// Verifies a token and returns its claims. `now` is seconds since the Unix epoch.
@@ -97,17 +136,56 @@ pub fn verify(
     now: i64,
     options: &VerifyOptions<'_>,
 ) -> Result<Claims, VerifyError> {
-    let payload = verify_signature(keys, token, options)?;
-    let claims: Claims = serde_json::from_slice(&payload).map_err(|_| VerifyError::Malformed)?;
-    check_claims(&claims, now, options)?;
-    Ok(claims)
+    let signed = verify_signature(keys, token, options.algorithms)?;
+    if options.typ.is_some_and(|wanted| !signed.is_of_type(wanted)) {
+        return Err(VerifyError::Type);
+    }
+    check_claims(&signed.claims, now, options)?;
+    Ok(signed.claims)
 }
 
-fn verify_signature(
+/// Verifies a token's signature alone. No claim is looked at.
+///
+/// # Errors
+/// [`VerifyError`]: the token cannot be read, or is not signed by one of the keys with an algorithm
+/// that is both allowed and the key's.
+pub fn verify_signature(
     keys: &KeySet,
     token: &str,
-    options: &VerifyOptions<'_>,
-) -> Result<Vec<u8>, VerifyError> {
+    algorithms: &[Algorithm],
+) -> Result<Signed, VerifyError> {
+    let Parts { header, signed, payload, signature } = parts(token)?;
+    let algorithm = header.algorithm;
+    if !algorithms.contains(&algorithm) {
+        return Err(VerifyError::Algorithm);
+    }
+    let candidates = keys.candidates(header.kid.as_deref(), algorithm);
+    if candidates.is_empty() {
+        return Err(VerifyError::UnknownKey);
+    }
+    if !candidates.iter().any(|key| key.verifies(algorithm, signed.as_bytes(), &signature)) {
+        return Err(VerifyError::Signature);
+    }
+    Ok(Signed { typ: header.typ, claims: claims(payload)? })
+}
+
+/// The header of a token, unproven, held to the same rules as that of [`verify_signature`].
+///
+/// # Errors
+/// [`VerifyError`] for what no key could make good.
+pub fn unverified_header(token: &str) -> Result<UnverifiedHeader, VerifyError> {
+    parts(token).map(|parts| parts.header)
+}
+
+/// The claims of a token, unproven: enough to refuse it early, never to believe it.
+///
+/// # Errors
+/// [`VerifyError`] for what no key could make good.
+pub fn unverified_claims(token: &str) -> Result<Claims, VerifyError> {
+    claims(parts(token)?.payload)
+}
+
+fn parts(token: &str) -> Result<Parts<'_>, VerifyError> {
     if token.len() > MAX_TOKEN_LENGTH {
         return Err(VerifyError::TooLong);
     }
@@ -124,22 +202,18 @@ fn verify_signature(
     if header.crit.is_some() || header.b64.is_some() {
         return Err(VerifyError::Critical);
     }
-    if options.typ.is_some_and(|wanted| !is_type(wanted, header.typ.as_deref())) {
-        return Err(VerifyError::Type);
-    }
     let algorithm: Algorithm = header.alg.parse().map_err(|_| VerifyError::Algorithm)?;
-    if !options.algorithms.contains(&algorithm) {
-        return Err(VerifyError::Algorithm);
-    }
-    let signature = decode(signature)?;
-    let candidates = keys.candidates(header.kid.as_deref(), algorithm);
-    if candidates.is_empty() {
-        return Err(VerifyError::UnknownKey);
-    }
-    if !candidates.iter().any(|key| key.verifies(algorithm, signed.as_bytes(), &signature)) {
-        return Err(VerifyError::Signature);
-    }
-    decode(payload)
+    let Header { kid, typ, jwk, .. } = header;
+    Ok(Parts {
+        header: UnverifiedHeader { algorithm, kid, typ, jwk },
+        signed,
+        payload,
+        signature: decode(signature)?,
+    })
+}
+
+fn claims(payload: &str) -> Result<Claims, VerifyError> {
+    serde_json::from_slice(&decode(payload)?).map_err(|_| VerifyError::Malformed)
 }
 
 /// RFC 7515 4.1.9: `application/` may be left out.
@@ -159,33 +233,43 @@ fn check_claims(claims: &Claims, now: i64, options: &VerifyOptions<'_>) -> Resul
     if issuer != options.issuer {
         return Err(VerifyError::Issuer);
     }
-    let is_ours =
-        |audience: &Value| options.audience.is_none_or(|wanted| audience.as_str() == Some(wanted));
-    let ours = match claims.get("aud") {
-        Some(one @ Value::String(_)) => is_ours(one),
-        Some(Value::Array(several)) if several.iter().all(Value::is_string) => {
-            several.iter().any(is_ours)
-        }
-        _ => return Err(VerifyError::Claim("aud")),
-    };
-    if !ours {
+    let audiences = audiences(claims)?;
+    if !audiences.iter().any(|aud| options.audience.is_none_or(|wanted| wanted == *aud)) {
         return Err(VerifyError::Audience);
     }
     let leeway = options.leeway_seconds.max(0);
-    let expires = time(claims, "exp")?.ok_or(VerifyError::Claim("exp"))?;
+    let expires = numeric_date(claims, "exp")?.ok_or(VerifyError::Claim("exp"))?;
     if now >= expires.saturating_add(leeway) {
         return Err(VerifyError::Expired);
     }
-    let made_at = time(claims, "iat")?.ok_or(VerifyError::Claim("iat"))?;
-    let begins = time(claims, "nbf")?.unwrap_or(made_at).max(made_at);
+    let made_at = numeric_date(claims, "iat")?.ok_or(VerifyError::Claim("iat"))?;
+    let begins = numeric_date(claims, "nbf")?.unwrap_or(made_at).max(made_at);
     if begins > now.saturating_add(leeway) {
         return Err(VerifyError::NotYetValid);
     }
     Ok(())
 }
 
+/// `aud`: one text or a list of them (RFC 7519 4.1.3).
+///
+/// # Errors
+/// [`VerifyError::Claim`] when it is missing or anything else.
+pub fn audiences(claims: &Claims) -> Result<Vec<&str>, VerifyError> {
+    let wrong = VerifyError::Claim("aud");
+    match claims.get("aud") {
+        Some(Value::String(one)) => Ok(vec![one]),
+        Some(Value::Array(several)) => {
+            several.iter().map(Value::as_str).collect::<Option<_>>().ok_or(wrong)
+        }
+        _ => Err(wrong),
+    }
+}
+
 /// A `NumericDate` (RFC 7519 2): whole seconds, or with a fraction, which is cut off.
-fn time(claims: &Claims, name: &'static str) -> Result<Option<i64>, VerifyError> {
+///
+/// # Errors
+/// [`VerifyError::Claim`] when it is there and no time.
+pub fn numeric_date(claims: &Claims, name: &'static str) -> Result<Option<i64>, VerifyError> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
     };

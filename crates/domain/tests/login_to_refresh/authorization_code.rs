@@ -1,21 +1,17 @@
 //! Redeeming a code: one create, every check before it, replays and lost answers.
 
-use claviger_domain::client::ClientAuthentication;
 use claviger_domain::fakes::{Fault, REDIRECT_URI, World, alice};
 use claviger_domain::identity::Identity;
 use claviger_domain::login::Outcome;
 use claviger_domain::ports::SessionState;
-use claviger_domain::token::{self, TokenError};
 use claviger_domain::userinfo;
-use claviger_protocol::client_auth::ClientCredentials;
-use claviger_protocol::error::ErrorCode;
 use claviger_protocol::token::TokenResponse;
 use data_encoding::BASE64URL_NOPAD;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::rig::{
     SCOPE, VERIFIER, assert_invalid_grant, assert_unavailable, assert_unavailable_for, begin, code,
-    encode, exchange, logged_in, query, redeem, refresh, refresh_token, sign_in,
+    exchange, logged_in, query, redeem, refresh, refresh_token, sign_in,
 };
 
 #[tokio::test]
@@ -266,32 +262,4 @@ async fn without_offline_access_there_is_no_refresh_token() {
     assert!(response.refresh_token.is_none());
     let session = &world.sessions.all()[0];
     assert_eq!(session.expires_at, 1_767_225_600 + 600, "nothing outlives its tokens");
-}
-
-#[tokio::test]
-async fn a_client_is_who_its_secret_says_and_both_live_secrets_are_good() {
-    let mut world = World::new();
-    world.change_client("kubernetes", |client| {
-        let live = ["new", "old"].map(SecretString::from).to_vec();
-        client.authentication = ClientAuthentication::Secret(live);
-    });
-    for (id, secret, known) in [
-        ("kubernetes", "new", true),
-        ("kubernetes", "old", true),
-        ("kubernetes", "ol", false),
-        ("kubernetes", "", false),
-        ("cli", "", true),
-        ("cli", "anything", false),
-        ("nobody", "new", false),
-    ] {
-        let form = encode(&[("client_id", id), ("client_secret", secret)]);
-        let credentials = ClientCredentials::from_parts(None, &form).unwrap();
-        let found = token::authenticate(&world.issuer, &credentials);
-        assert_eq!(found.is_ok(), known, "{id} {secret}: {found:?}");
-        if let Err(error) = found {
-            let refused =
-                matches!(error, TokenError::Refused { code: ErrorCode::InvalidClient, .. });
-            assert!(refused, "{error:?}");
-        }
-    }
 }

@@ -5,6 +5,7 @@
 
 mod access_token;
 mod authorization_code;
+mod client_authentication;
 mod login;
 mod offline;
 mod refresh_token;

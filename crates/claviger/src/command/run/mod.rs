@@ -99,6 +99,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         )),
         revocations: Arc::clone(&revoked) as _,
         audit: Arc::new(audit),
+        assertions: Arc::default(),
     };
     let cleanup = Cleanup::new(cleanup::Parts {
         client: &watching,

@@ -22,7 +22,7 @@ fn tenant(spec: Value) -> Assessment {
 
 fn secrets(client: &Client) -> Vec<String> {
     match &client.authentication {
-        ClientAuthentication::Public => Vec::new(),
+        ClientAuthentication::Public | ClientAuthentication::Keys(_) => Vec::new(),
         ClientAuthentication::Secret(all) => {
             all.iter().map(|secret| secret.expose_secret().to_owned()).collect()
         }

@@ -1,0 +1,120 @@
+//! Clients that prove themselves by signing (`private_key_jwt`: OIDC Core 9, RFC 7521 4.2, RFC 7523 3).
+//!
+//! What always holds: what an assertion says is held against the client and the clock before any key is
+//! looked for; it is good once, for a minute, and here alone; only then is anything remembered of it.
+
+use claviger_jose::verify::{audiences, numeric_date};
+use claviger_jose::{
+    Algorithm, Claims, KeySet, Signed, VerifyError, unverified_claims, verify_signature,
+};
+use claviger_protocol::error::ErrorCode;
+
+use crate::SKEW_SECONDS;
+use crate::client::Client;
+use crate::issuer::Issuer;
+use crate::replay::{Claimed, Replays};
+use crate::token::TokenError;
+
+/// Longest an assertion may still live, in seconds, clocks aside.
+const LONGEST_LIFE: i64 = 60;
+/// Longest `jti` read, in bytes.
+const MAX_JTI: usize = 256;
+/// What an assertion may call itself, if it says so.
+const TYPES: [&str; 2] = ["JWT", "client-authentication+jwt"];
+/// The endpoint whose URL every assertion may be made for, wherever it is presented (RFC 9126 2).
+const TOKEN_ENDPOINT: &str = "/token";
+
+/// An assertion that was presented.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presented<'a> {
+    /// The compact JWS.
+    pub jwt: &'a str,
+    /// Path of the endpoint below the issuer.
+    pub endpoint: &'a str,
+    /// Now.
+    pub now: i64,
+}
+
+/// What assertions were used, as far as this replica knows.
+#[derive(Debug, Default)]
+pub struct Assertions {
+    used: Replays,
+}
+
+impl Assertions {
+    /// Believes an assertion that one of the client's keys signed.
+    pub(crate) fn verify(
+        &self,
+        issuer: &Issuer,
+        client: &Client,
+        keys: &KeySet,
+        presented: Presented<'_>,
+    ) -> Result<(), TokenError> {
+        let unproven = unverified_claims(presented.jwt).map_err(refused)?;
+        check(&unproven, issuer, client, presented)?;
+        let signed = verify_signature(keys, presented.jwt, &Algorithm::ALL).map_err(refused)?;
+        if !is_for_authentication(&signed) {
+            return Err(invalid("typ must be JWT or client-authentication+jwt, or absent"));
+        }
+        let (jti, expires) = check(&signed.claims, issuer, client, presented)?;
+        match self.used.claim(&client.uid, jti, expires + SKEW_SECONDS, presented.now) {
+            Claimed::First => Ok(()),
+            Claimed::Again => Err(invalid("jti was used before: sign a new one for each request")),
+            Claimed::NoRoom => Err(TokenError::unavailable("too many client assertions at once")),
+        }
+    }
+}
+
+/// Holds the claims against the client, this issuer and the clock; `jti` and `exp` come back.
+fn check<'c>(
+    claims: &'c Claims,
+    issuer: &Issuer,
+    client: &Client,
+    presented: Presented<'_>,
+) -> Result<(&'c str, i64), TokenError> {
+    let text = |name| claims.get(name).and_then(serde_json::Value::as_str);
+    if text("iss") != Some(&client.id) || text("sub") != Some(&client.id) {
+        return Err(invalid("iss and sub must both be the client_id"));
+    }
+    let meant = [
+        issuer.url.as_str().to_owned(),
+        issuer.url.join(presented.endpoint),
+        issuer.url.join(TOKEN_ENDPOINT),
+    ];
+    if !audiences(claims).map_err(refused)?.iter().any(|aud| meant.iter().any(|own| own == aud)) {
+        return Err(invalid(&format!("aud must be {}", issuer.url.as_str())));
+    }
+    let expires =
+        numeric_date(claims, "exp").map_err(refused)?.ok_or_else(|| invalid("exp is missing"))?;
+    let now = presented.now;
+    if now >= expires.saturating_add(SKEW_SECONDS) {
+        return Err(invalid("it has expired (exp)"));
+    }
+    if expires > now + LONGEST_LIFE + SKEW_SECONDS {
+        return Err(invalid(&format!("exp must be at most {LONGEST_LIFE} s ahead")));
+    }
+    for name in ["iat", "nbf"] {
+        let begins = numeric_date(claims, name).map_err(refused)?.unwrap_or(now);
+        if begins > now.saturating_add(SKEW_SECONDS) {
+            return Err(invalid(&format!("{name} is in the future: compare the clocks")));
+        }
+    }
+    match text("jti") {
+        Some(jti) if !jti.is_empty() && jti.len() <= MAX_JTI => Ok((jti, expires)),
+        _ => Err(invalid(&format!("jti must be a text of 1 to {MAX_JTI} bytes"))),
+    }
+}
+
+/// Whether a token of this type may authenticate a client: one that was signed for something else may
+/// not (RFC 8725 3.11).
+fn is_for_authentication(signed: &Signed) -> bool {
+    signed.typ.is_none() || TYPES.iter().any(|typ| signed.is_of_type(typ))
+}
+
+fn refused(error: VerifyError) -> TokenError {
+    invalid(&error.to_string())
+}
+
+fn invalid(why: &str) -> TokenError {
+    TokenError::refused(ErrorCode::InvalidClient, format!("client_assertion: {why}"))
+}
