@@ -1,7 +1,7 @@
 # Every verb here works on a fresh machine: the first run installs and builds what it needs, and says so.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down build test e2e bench crds manifests verify
+.PHONY: help setup outside demo up down build test e2e bench crds manifests verify
 
 # Below the XDG cache folder, so that a fresh clone (CI makes one for every run) finds it warm.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/claviger/target
@@ -15,6 +15,9 @@ help: ## This list
 setup: ## Install what building and testing need (starts no service)
 	scripts/setup
 
+outside: setup ## Fetch and build the programs of others that the stories use: openid-client, Authlib, MinIO …
+	scripts/outside >/dev/null
+
 demo: setup ## The whole promise, shown: sign in, kubectl, refresh; nothing is left behind
 	scripts/logged demo scripts/demo
 
@@ -27,10 +30,10 @@ down: ## End what `make up` started
 build: setup ## The binary, as it ships
 	scripts/logged build $(cargo) build --release --package claviger
 
-test: setup ## Every test: unit, property, and the stories on a real API server
+test: outside ## Every test: unit, property, and the stories on a real API server
 	scripts/logged test $(plane) $(cargo) test --workspace
 
-e2e: setup ## The stories on a real API server alone
+e2e: outside ## The stories on a real API server alone
 	scripts/logged e2e $(plane) $(cargo) test --package claviger-e2e
 
 bench: build ## Rates, API requests, CPU and memory, beside the API server's own: target/bench/

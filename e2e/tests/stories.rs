@@ -3,6 +3,7 @@
 //! One story, one file, named here; `every_story_is_told` fails for a file that is not.
 
 mod auth_proxy;
+mod authlib;
 mod chart;
 mod clock_skew;
 mod custom_resources;
@@ -17,6 +18,9 @@ mod garbage_collection;
 mod idle;
 mod kubernetes_api_server;
 mod live_changes;
+mod minio_sts;
+mod mod_auth_openidc;
+mod openid_client;
 mod races;
 mod replay;
 mod rotation;

@@ -22,6 +22,7 @@
 //! Errors are read by people alone, at the end of a failed test, so they are `anyhow::Error`.
 //! Linux only: `setpriv` (util-linux) ties children to us.
 
+pub mod apache;
 pub mod audit;
 pub mod bench;
 pub mod browser;
@@ -30,7 +31,9 @@ mod eventually;
 pub mod identity;
 pub mod installation;
 pub mod load;
+pub mod minio;
 pub mod operator;
+pub mod outside;
 mod peer;
 pub mod pki;
 mod ports;
@@ -43,6 +46,7 @@ pub mod scene;
 pub mod slapd;
 pub mod trusted_proxy;
 
+pub use apache::Apache;
 pub use audit::{AuditLog, AuditMark, AuditedRequest};
 pub use browser::{Browser, Login};
 pub use control_plane::{
@@ -52,7 +56,9 @@ pub use eventually::eventually;
 pub use identity::TestNamespace;
 pub use installation::Installation;
 pub use load::{Held, Load};
+pub use minio::Minio;
 pub use operator::{Operator, Serving};
+pub use outside::{Library, Outsider, Saying};
 pub use peer::Peer;
 pub use pki::CertificateAuthority;
 pub use ports::PortLease;

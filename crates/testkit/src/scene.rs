@@ -292,10 +292,17 @@ impl Scene {
     /// # Errors
     /// When it does not appear.
     pub async fn client_secret(&self) -> Result<String> {
+        self.generated_secret("kubernetes-client").await
+    }
+
+    /// The client secret that Claviger generated into the Secret of this name.
+    ///
+    /// # Errors
+    /// When it does not appear.
+    pub async fn generated_secret(&self, name: &str) -> Result<String> {
         let secret = eventually(Duration::from_secs(10), async || {
             let path = "jsonpath={.data.client_secret}";
-            let encoded =
-                self.installation.kubectl(&["get", "secret", "kubernetes-client", "-o", path])?;
+            let encoded = self.installation.kubectl(&["get", "secret", name, "-o", path])?;
             ensure!(!encoded.is_empty(), "the Secret has no client_secret yet");
             Ok(BASE64.decode(encoded.as_bytes())?)
         })
