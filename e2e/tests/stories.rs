@@ -16,6 +16,7 @@ mod flow_control;
 mod forged_sessions;
 mod garbage_collection;
 mod idle;
+mod introspection;
 mod kubernetes_api_server;
 mod live_changes;
 mod minio_sts;
@@ -28,6 +29,7 @@ mod sealing_ring;
 mod session_caps;
 mod sign_in;
 mod tenants;
+mod token_revocation;
 
 #[test]
 fn every_story_is_told() {

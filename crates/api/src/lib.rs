@@ -40,8 +40,9 @@ pub use crds::crds;
 pub use grant::Grant;
 pub use local_user::{LocalUser, LocalUserSpec, LocalUserState, LocalUserStatus, PasswordHash};
 pub use oauth2_client::{
-    ClientAuthentication, ClientAuthenticationMethod, ClientConsent, ClientType, GeneratedSecret,
-    IssuerRef, OAuth2Client, OAuth2ClientSpec, OAuth2ClientStatus, Pkce,
+    ClientAuthentication, ClientAuthenticationMethod, ClientConsent, ClientIntrospection,
+    ClientType, GeneratedSecret, IssuerRef, OAuth2Client, OAuth2ClientSpec, OAuth2ClientStatus,
+    Pkce,
 };
 pub use object_ref::LocalObjectRef;
 pub use oidc_issuer::{

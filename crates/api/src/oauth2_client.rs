@@ -63,6 +63,10 @@ use crate::signing_key::SigningAlgorithm;
     validation = Rule::new("self.type != 'Public' || !has(self.pkce) || self.pkce == 'Required'")
         .message("a Public client must use PKCE: set pkce to Required or remove it"),
     validation = Rule::new(
+        "self.type != 'Public' || !has(self.introspection) || self.introspection == 'Forbidden'"
+    )
+    .message("a Public client cannot prove who asks: remove introspection, or set type to Confidential"),
+    validation = Rule::new(
         "!('authorization_code' in self.grants) || (has(self.redirectURIs) && size(self.redirectURIs) > 0)"
     )
     .message("grant authorization_code needs redirectURIs: add at least one"),
@@ -226,6 +230,15 @@ pub struct OAuth2ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ClientConsent")]
     pub consent: Option<ClientConsent>,
+
+    /// Which tokens this client may ask about at `/token/introspect` (RFC 7662): Forbidden,
+    /// OwnTokens (those given to itself) or AllTokens (every access token of the issuer, for a
+    /// resource server; refresh tokens remain each client's own). Whoever may ask learns user,
+    /// scopes and times of any such token it is shown. For type Confidential only; AllTokens in the
+    /// home namespace only. Default: Forbidden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ClientIntrospection")]
+    pub introspection: Option<ClientIntrospection>,
 }
 
 impl OAuth2ClientSpec {
@@ -356,6 +369,17 @@ pub enum ClientConsent {
     Required,
     /// They are not.
     Skip,
+}
+
+/// Which tokens a client may ask about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ClientIntrospection {
+    /// None.
+    Forbidden,
+    /// Those that were given to itself.
+    OwnTokens,
+    /// Every access token of the issuer, and its own refresh tokens.
+    AllTokens,
 }
 
 /// What Claviger says about an OAuth2Client.

@@ -56,12 +56,11 @@ impl Audit for LogAudit {
                 tracing::info!(target: "audit", session, client, "session refreshed");
                 ("SessionRefreshed", "")
             }
-            AuditEvent::SessionRevoked { session, client, reason } => {
-                let reason = reason.as_str();
+            AuditEvent::SessionRevoked { session, client, reason: why } => {
+                let (why, reason) = (*why, why.as_str());
                 tracing::warn!(target: "audit", session, client, reason, "session revoked");
                 let (session, client) = ((*session).to_owned(), (*client).to_owned());
-                // There may be a thousand of these: whoever sweeps publishes one Event about all.
-                if reason != RevocationReason::SessionLimitExceeded.as_str() {
+                if is_an_event_of_its_own(why) {
                     drop(self.revoked.try_send(Revoked { session, client, reason }));
                 }
                 ("SessionRevoked", reason)
@@ -73,6 +72,12 @@ impl Audit for LogAudit {
         };
         self.events.with_label_values(&[name, reason]).inc();
     }
+}
+
+/// Whether somebody should look at it: not when a client ends what is its own, which costs one request
+/// and no second one, nor when there may be a thousand of them: whoever sweeps tells of all in one Event.
+fn is_an_event_of_its_own(reason: RevocationReason) -> bool {
+    !matches!(reason, RevocationReason::SessionLimitExceeded | RevocationReason::TokenRevoked)
 }
 
 /// Publishes an Event for every revocation until no [`LogAudit`] is left. A failure is logged.

@@ -41,6 +41,19 @@ pub struct Client {
     pub lifetimes: Lifetimes,
     /// Whether users are asked before the client learns who they are.
     pub consent_required: bool,
+    /// Which tokens it may ask about (RFC 7662). A public client: none.
+    pub introspection: Introspection,
+}
+
+/// Which tokens a client may ask about at the introspection endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Introspection {
+    /// None.
+    Forbidden,
+    /// Those that were given to itself.
+    OwnTokens,
+    /// Every access token of the issuer, and its own refresh tokens.
+    AllTokens,
 }
 
 /// How a client proves who it is at the token endpoint.

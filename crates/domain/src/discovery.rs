@@ -29,13 +29,18 @@ const CLAIMS: [&str; 16] = [
 
 /// The metadata document of an issuer.
 pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
-    let strings = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+    let strings =
+        |values: &[&str]| -> Vec<String> { values.iter().map(|v| (*v).to_owned()).collect() };
+    let methods = strings(&ClientAuthentication::METHODS);
+    let proofs = methods.iter().filter(|method| *method != "none").cloned().collect();
     ProviderMetadata {
         issuer: issuer.url.as_str().to_owned(),
         authorization_endpoint: issuer.url.join("/auth"),
         token_endpoint: issuer.url.join("/token"),
         jwks_uri: issuer.url.join("/keys"),
         userinfo_endpoint: issuer.userinfo_endpoint(),
+        revocation_endpoint: issuer.url.join("/token/revoke"),
+        introspection_endpoint: issuer.url.join("/token/introspect"),
         scopes_supported: strings(&KNOWN_SCOPES),
         response_types_supported: strings(&["code"]),
         response_modes_supported: strings(&["query"]),
@@ -47,7 +52,9 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
             .keys()
             .map(ToString::to_string)
             .collect(),
-        token_endpoint_auth_methods_supported: strings(&ClientAuthentication::METHODS),
+        token_endpoint_auth_methods_supported: methods.clone(),
+        revocation_endpoint_auth_methods_supported: methods.clone(),
+        introspection_endpoint_auth_methods_supported: proofs,
         token_endpoint_auth_signing_alg_values_supported: strings(
             &Algorithm::ALL.map(Algorithm::as_str),
         ),

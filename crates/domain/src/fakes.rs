@@ -11,7 +11,7 @@ use claviger_protocol::redirect_uri::RedirectUri;
 use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::client::{Client, ClientAuthentication, Grant};
+use crate::client::{Client, ClientAuthentication, Grant, Introspection};
 use crate::connector::{
     Authenticated, Connector, ConnectorData, IdentityPolicy, Login, LoginError, PasswordLogin,
     Recheck, RecheckError, Refresh,
@@ -476,6 +476,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         id_token_algorithm: Algorithm::ES256,
         lifetimes: LIFETIMES,
         consent_required: false,
+        introspection: Introspection::Forbidden,
     }
 }
 

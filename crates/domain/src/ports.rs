@@ -241,6 +241,8 @@ pub enum RevocationReason {
     ConfigurationRemoved,
     /// It was the oldest of more than its issuer's limits admit.
     SessionLimitExceeded,
+    /// Its client revoked one of its tokens (RFC 7009).
+    TokenRevoked,
 }
 
 impl RevocationReason {
@@ -252,6 +254,7 @@ impl RevocationReason {
             Self::UserNoLongerValid => "UserNoLongerValid",
             Self::ConfigurationRemoved => "ConfigurationRemoved",
             Self::SessionLimitExceeded => "SessionLimitExceeded",
+            Self::TokenRevoked => "TokenRevoked",
         }
     }
 }

@@ -110,7 +110,6 @@ pub async fn exchange(
 ///
 /// # Errors
 /// `invalid_client`, or [`TokenError::Unavailable`] for a client that is invalid at the moment.
-#[expect(clippy::unused_async, reason = "keys that a client publishes are asked for here")]
 pub async fn authenticate<'i>(
     provider: &Provider,
     issuer: &'i Issuer,

@@ -45,6 +45,8 @@ pub enum ErrorCode {
     InvalidToken,
     /// The access token does not reach this far.
     InsufficientScope,
+    /// Tokens of this kind cannot be revoked (RFC 7009 2.2.1).
+    UnsupportedTokenType,
 }
 
 impl ErrorCode {
@@ -70,6 +72,7 @@ impl ErrorCode {
             Self::RegistrationNotSupported => "registration_not_supported",
             Self::InvalidToken => "invalid_token",
             Self::InsufficientScope => "insufficient_scope",
+            Self::UnsupportedTokenType => "unsupported_token_type",
         }
     }
 

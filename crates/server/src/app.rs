@@ -98,6 +98,8 @@ fn issuer_routes(app: App) -> Router {
         .route("/callback/{connector}", get(endpoint::callback::not_here))
         .route("/approval", post(endpoint::approval::submit))
         .route("/token", post(endpoint::token::exchange))
+        .route("/token/introspect", post(endpoint::introspect::answer))
+        .route("/token/revoke", post(endpoint::revoke::submit))
         .route("/userinfo", get(endpoint::userinfo::by_header).post(endpoint::userinfo::by_body))
         .route("/static/{name}", get(endpoint::asset::show))
         .route("/robots.txt", get(|| async { "User-agent: *\nDisallow: /\n" }))

@@ -1,5 +1,5 @@
-//! Cross-origin calls from scripts: metadata and keys for everybody, token and userinfo for the
-//! origins the issuer names, everything else for nobody.
+//! Cross-origin calls from scripts: metadata and keys for everybody, token, revocation and userinfo
+//! for the origins the issuer names, everything else for nobody.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -31,7 +31,7 @@ impl Call {
         let origin = self.origin.as_ref()?;
         match self.path.as_str() {
             "/.well-known/openid-configuration" | "/keys" => Some(HeaderValue::from_static("*")),
-            "/token" | "/userinfo" => {
+            "/token" | "/token/revoke" | "/userinfo" => {
                 issuer.cors_allowed_origins.contains(origin.to_str().ok()?).then(|| origin.clone())
             }
             _ => None,

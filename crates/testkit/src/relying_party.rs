@@ -171,16 +171,39 @@ impl RelyingParty {
     /// # Errors
     /// When there is no answer, or none in JSON.
     pub async fn token(&self, form: &[(&str, &str)]) -> Result<Answer> {
+        let response = self.post("token_endpoint", form).await?;
+        let retry_after = response.headers().get("retry-after");
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Answer { status: response.status(), retry_after, body: response.json().await? })
+    }
+
+    /// Revokes a token: the status of the answer, which has no content when it is done.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn revoke(&self, token: &str) -> Result<(StatusCode, String)> {
+        let response = self.post("revocation_endpoint", &[("token", token)]).await?;
+        Ok((response.status(), response.text().await?))
+    }
+
+    /// Asks what a token is good for.
+    ///
+    /// # Errors
+    /// When there is no answer, or none in JSON.
+    pub async fn introspect(&self, token: &str) -> Result<(StatusCode, Value)> {
+        let response = self.post("introspection_endpoint", &[("token", token)]).await?;
+        Ok((response.status(), response.json().await?))
+    }
+
+    /// A form sent to an endpoint, authenticated as this client.
+    async fn post(&self, endpoint: &str, form: &[(&str, &str)]) -> Result<reqwest::Response> {
         let mut form = form.to_vec();
-        let mut request = self.http.post(self.endpoint("token_endpoint")?);
+        let mut request = self.http.post(self.endpoint(endpoint)?);
         match &self.secret {
             Some(secret) => request = request.basic_auth(&self.client_id, Some(secret)),
             None => form.push(("client_id", &self.client_id)),
         }
-        let response = request.form(&form).send().await?;
-        let retry_after = response.headers().get("retry-after");
-        let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        Ok(Answer { status: response.status(), retry_after, body: response.json().await? })
+        Ok(request.form(&form).send().await?)
     }
 
     /// Asks `/userinfo`.

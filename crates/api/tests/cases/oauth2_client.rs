@@ -27,57 +27,7 @@ pub fn table() -> Table {
             "authentication": {"generatedSecret": {"name": "app-oidc"}},
             "redirectURIs": ["https://app.example.com/callback"],
         }),
-        good: vec![
-            good(
-                "a secret of one's own",
-                json!({"authentication": {
-                    "method": "client_secret_post",
-                    "secretRef": {"name": "app", "key": "secret"},
-                    "generatedSecret": null,
-                }}),
-            ),
-            good(
-                "a public client",
-                json!({
-                    "type": "Public",
-                    "authentication": null,
-                    "redirectURIs": [
-                        "http://localhost:8000",
-                        "http://127.0.0.1:18000/callback",
-                        "http://[::1]/callback?a=b",
-                        "com.example.app:/callback",
-                    ],
-                }),
-            ),
-            good(
-                "a public client that says so twice",
-                json!({
-                    "type": "Public", "authentication": {"method": "none", "generatedSecret": null},
-                    "pkce": "Required",
-                }),
-            ),
-            good(
-                "everything",
-                json!({
-                    "issuerRef": {"name": "main", "namespace": "claviger-system"},
-                    "clientID": "kubernetes",
-                    "displayName": "Kubernetes",
-                    "authentication": {"generatedSecret": {"rotation": 3}},
-                    "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
-                    "grants": ["authorization_code", "refresh_token"],
-                    "scopes": ["openid", "federated:id"],
-                    "allowedConnectors": ["ldap"],
-                    "allowedGroups": ["corp:admins"],
-                    "trustedPeers": ["team-a/app", "argo"],
-                    "pkce": "Optional",
-                    "idTokenLifetimeSeconds": 60,
-                    "refreshTokenIdleSeconds": 3600,
-                    "refreshTokenAbsoluteSeconds": 7200,
-                    "idTokenSigningAlgorithm": "ES256",
-                    "consent": "Skip",
-                }),
-            ),
-        ],
+        good: good_specs(),
         bad: redirects().into_iter().chain(authentication()).chain(fields()).collect(),
         bad_updates: vec![bad_update(
             "rotation back",
@@ -86,6 +36,65 @@ pub fn table() -> Table {
             "generatedSecret.rotation can only be raised",
         )],
     }
+}
+
+fn good_specs() -> Vec<super::Good> {
+    vec![
+        good(
+            "a secret of one's own",
+            json!({"authentication": {
+                "method": "client_secret_post",
+                "secretRef": {"name": "app", "key": "secret"},
+                "generatedSecret": null,
+            }}),
+        ),
+        good(
+            "a public client",
+            json!({
+                "type": "Public",
+                "authentication": null,
+                "redirectURIs": [
+                    "http://localhost:8000",
+                    "http://127.0.0.1:18000/callback",
+                    "http://[::1]/callback?a=b",
+                    "com.example.app:/callback",
+                ],
+            }),
+        ),
+        good(
+            "a public client that says so twice",
+            json!({
+                "type": "Public", "authentication": {"method": "none", "generatedSecret": null},
+                "pkce": "Required",
+            }),
+        ),
+        good(
+            "everything",
+            json!({
+                "issuerRef": {"name": "main", "namespace": "claviger-system"},
+                "clientID": "kubernetes",
+                "displayName": "Kubernetes",
+                "authentication": {"generatedSecret": {"rotation": 3}},
+                "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
+                "grants": ["authorization_code", "refresh_token"],
+                "scopes": ["openid", "federated:id"],
+                "allowedConnectors": ["ldap"],
+                "allowedGroups": ["corp:admins"],
+                "trustedPeers": ["team-a/app", "argo"],
+                "pkce": "Optional",
+                "idTokenLifetimeSeconds": 60,
+                "refreshTokenIdleSeconds": 3600,
+                "refreshTokenAbsoluteSeconds": 7200,
+                "idTokenSigningAlgorithm": "ES256",
+                "consent": "Skip",
+                "introspection": "AllTokens",
+            }),
+        ),
+        good(
+            "a public client that may not introspect",
+            json!({"type": "Public", "authentication": null, "introspection": "Forbidden"}),
+        ),
+    ]
 }
 
 fn redirect(uri: &str) -> Value {
@@ -205,6 +214,11 @@ fn fields() -> Vec<super::Bad> {
             json!({"refreshTokenIdleSeconds": 61, "refreshTokenAbsoluteSeconds": 60}),
             "refreshTokenIdleSeconds must not exceed refreshTokenAbsoluteSeconds: lower the one \
              or raise the other",
+        ),
+        bad(
+            "a public client that introspects",
+            json!({"type": "Public", "authentication": null, "introspection": "OwnTokens"}),
+            "a Public client cannot prove who asks: remove introspection, or set type to Confidential",
         ),
         bad("EdDSA", json!({"idTokenSigningAlgorithm": "EdDSA"}), "supported values"),
         bad("a name no object can have", json!({"issuerRef": {"name": "A"}}), "should match"),

@@ -23,6 +23,7 @@ use kube::ResourceExt;
 use crate::assess::age::by_age;
 use crate::assess::client_secret::{self, ClientSecret};
 use crate::assess::findings::Findings;
+use crate::assess::introspection::introspection;
 use crate::assess::issuer::AssessedIssuer;
 use crate::assess::{algorithm, selector};
 use crate::world::{ObjectKey, World};
@@ -148,6 +149,8 @@ impl<'w> Assessor<'w> {
                 format!("OIDCIssuer {} is out of service: see its conditions", issuer.name()),
             ));
         }
+        let spec = &self.object.spec;
+        let introspection = introspection(spec, policy, &mut self.findings);
         if !admitted {
             return self.finish(id, None, None);
         }
@@ -167,6 +170,7 @@ impl<'w> Assessor<'w> {
                 id_token_algorithm,
                 lifetimes: self.lifetimes(&issuer.object, policy),
                 consent_required: self.consent_required(&issuer.object, policy),
+                introspection,
             },
         );
         self.finish(id, client, secret)

@@ -13,6 +13,7 @@ pub mod client;
 pub mod client_secret;
 pub mod connector;
 pub mod findings;
+pub mod introspection;
 pub mod issuer;
 pub mod local_user;
 pub mod orphan;

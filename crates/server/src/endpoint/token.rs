@@ -1,4 +1,4 @@
-//! `/token` (RFC 6749 3.2): form in, JSON out.
+//! `/token` (RFC 6749 3.2): form in, JSON out. The endpoints below it read and refuse the same way.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -27,14 +27,20 @@ pub async fn exchange(
         Ok(parsed) => parsed,
         Err(error) => return refused(&error),
     };
-    let client_id = credentials.client_id().to_owned();
     match token::exchange(app.provider(), &issuer, &credentials, request).await {
         Ok(tokens) => granted(&tokens),
-        Err(TokenError::Refused { code, description }) => {
+        Err(error) => failed(credentials.client_id(), error),
+    }
+}
+
+/// The answer to an authenticated client's request that came to nothing.
+pub fn failed(client_id: &str, error: TokenError) -> Response {
+    match error {
+        TokenError::Refused { code, description } => {
             tracing::debug!(client = client_id, code = code.as_str(), description, "refused");
             refused(&ErrorResponse::new(code, &description))
         }
-        Err(TokenError::Unavailable { reason, retry_after }) => {
+        TokenError::Unavailable { reason, retry_after } => {
             tracing::warn!(client = client_id, reason, "token request must be tried again");
             unavailable(retry_after)
         }
@@ -45,13 +51,26 @@ fn parse(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<(ClientCredentials, TokenRequest), ErrorResponse> {
+    let params = form(headers, body)?;
+    Ok((credentials(headers, &params)?, TokenRequest::parse(&params)?))
+}
+
+/// The form of a request's body.
+pub fn form(headers: &HeaderMap, body: &[u8]) -> Result<Params, ErrorResponse> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     if !media_type.trim().eq_ignore_ascii_case(FORM) {
         let why = "the body must be application/x-www-form-urlencoded";
         return Err(ErrorResponse::new(ErrorCode::InvalidRequest, why));
     }
-    let params = Params::parse(body)?;
+    Params::parse(body)
+}
+
+/// Who a request says it is from, in its header or its form.
+pub fn credentials(
+    headers: &HeaderMap,
+    params: &Params,
+) -> Result<ClientCredentials, ErrorResponse> {
     let authorization = match headers.get(header::AUTHORIZATION).map(HeaderValue::to_str) {
         None => None,
         Some(Ok(text)) => Some(text),
@@ -60,15 +79,15 @@ fn parse(
             return Err(ErrorResponse::new(ErrorCode::InvalidClient, why));
         }
     };
-    let credentials = ClientCredentials::from_parts(authorization, &params)?;
-    Ok((credentials, TokenRequest::parse(&params)?))
+    ClientCredentials::from_parts(authorization, params)
 }
 
 fn granted(tokens: &TokenResponse) -> Response {
     no_store(Json(tokens).into_response())
 }
 
-fn refused(error: &ErrorResponse) -> Response {
+/// An error as RFC 6749 5.2 has it.
+pub fn refused(error: &ErrorResponse) -> Response {
     let status = StatusCode::from_u16(error.error.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = no_store((status, Json(error)).into_response());
     if status == StatusCode::UNAUTHORIZED {
@@ -88,7 +107,7 @@ fn unavailable(retry_after: u32) -> Response {
 }
 
 /// Tokens are never kept by anything in between (RFC 6749 5.1).
-fn no_store(mut response: Response) -> Response {
+pub fn no_store(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));

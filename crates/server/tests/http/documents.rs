@@ -16,6 +16,11 @@ async fn discovery_and_keys_are_public_and_say_how_long_they_hold() {
     let document = metadata.json();
     assert_eq!(document["issuer"], "https://id.example.org");
     assert_eq!(document["jwks_uri"], "https://id.example.org/keys");
+    assert_eq!(document["revocation_endpoint"], "https://id.example.org/token/revoke");
+    assert_eq!(document["introspection_endpoint"], "https://id.example.org/token/introspect");
+    let methods = |of: &str| document[format!("{of}_endpoint_auth_methods_supported")].clone();
+    assert_eq!(methods("revocation"), methods("token"));
+    assert!(!methods("introspection").to_string().contains("none"), "nobody asks without proof");
     assert_eq!(document["code_challenge_methods_supported"], serde_json::json!(["S256"]));
     let keys = rig.get("/keys").await;
     assert_eq!(keys.body, &*rig.world.issuer.keys.jwks);
@@ -68,6 +73,9 @@ async fn scripts_of_other_origins_read_what_the_issuer_allows() {
         ("/.well-known/openid-configuration", Method::GET, evil, "*"),
         ("/token", Method::POST, app, app),
         ("/userinfo", Method::GET, app, app),
+        ("/token/revoke", Method::POST, app, app),
+        ("/token/revoke", Method::POST, evil, ""),
+        ("/token/introspect", Method::POST, app, ""),
         ("/token", Method::POST, evil, ""),
         ("/userinfo", Method::GET, evil, ""),
         ("/auth", Method::GET, app, ""),
@@ -97,6 +105,8 @@ async fn every_answer_tells_browsers_what_it_may_never_do() {
         rig.get("/nothing").await,
         rig.get("/userinfo").await,
         rig.post("/token", &[]).await,
+        rig.post("/token/revoke", &[]).await,
+        rig.post("/token/introspect", &[]).await,
         rig.browser().authorize(&[("client_id", "nobody")]).await,
         rig.browser().authorize(&[]).await,
         form,

@@ -7,9 +7,13 @@ mod code_flow;
 #[cfg(test)]
 mod documents;
 #[cfg(test)]
+mod introspection;
+#[cfg(test)]
 mod login_form;
 #[cfg(test)]
 mod proxy;
+#[cfg(test)]
+mod revocation;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]

@@ -85,8 +85,7 @@ impl Rig {
 
     /// A form of the confidential client at the token endpoint.
     pub async fn token(&self, form: &[(&str, &str)]) -> Answer {
-        let credentials = [("client_id", "kubernetes"), ("client_secret", "s3cret")];
-        self.post("/token", &[&credentials, form].concat()).await
+        self.post("/token", &[&CREDENTIALS[..], form].concat()).await
     }
 
     pub async fn redeem(&self, code: &str) -> Answer {
@@ -101,6 +100,14 @@ impl Rig {
 
     pub async fn refresh(&self, token: &str) -> Answer {
         self.token(&[("grant_type", "refresh_token"), ("refresh_token", token)]).await
+    }
+
+    pub async fn revoke(&self, token: &str) -> Answer {
+        self.post("/token/revoke", &[&CREDENTIALS[..], &[("token", token)]].concat()).await
+    }
+
+    pub async fn introspect(&self, token: &str) -> Answer {
+        self.post("/token/introspect", &[&CREDENTIALS[..], &[("token", token)]].concat()).await
     }
 
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
@@ -125,6 +132,9 @@ impl Rig {
     }
 }
 
+/// The confidential client's.
+pub const CREDENTIALS: [(&str, &str); 2] =
+    [("client_id", "kubernetes"), ("client_secret", "s3cret")];
 pub const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A browser: it keeps cookies and follows nothing by itself.

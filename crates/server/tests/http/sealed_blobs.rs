@@ -1,6 +1,7 @@
 //! Everything sealed opens in one place only: each blob is offered at every other one.
 
 use axum::http::StatusCode;
+use claviger_domain::client::Introspection;
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::rig::{Answer, Browser, Rig};
@@ -54,6 +55,7 @@ fn rig() -> Rig {
     Rig::with(|world| {
         world.issuer.connectors.truncate(1);
         world.change_client("kubernetes", |client| client.consent_required = true);
+        world.change_client("kubernetes", |client| client.introspection = Introspection::AllTokens);
     })
 }
 
@@ -72,6 +74,12 @@ async fn no_blob_is_good_anywhere_but_at_home() {
         if *what != "refresh token" {
             let answer = rig.refresh(blob).await;
             assert_eq!(answer.json()["error"], "invalid_grant", "{what} as refresh token");
+        }
+        if !["access token", "refresh token"].contains(what) {
+            let answer = rig.revoke(blob).await;
+            assert_eq!(answer.status, StatusCode::OK, "{what} revoked");
+            let answer = rig.introspect(blob).await;
+            assert_eq!(answer.body, r#"{"active":false}"#, "{what} introspected");
         }
         if *what != "access token" {
             let answer = rig.userinfo(blob).await;
@@ -122,6 +130,8 @@ async fn no_blob_of_one_issuer_is_good_at_another() {
         assert_eq!(rig.redeem(blob).await.json()["error"], "invalid_grant", "{what}");
         assert_eq!(rig.refresh(blob).await.json()["error"], "invalid_grant", "{what}");
         assert_eq!(rig.userinfo(blob).await.status, StatusCode::UNAUTHORIZED, "{what}");
+        assert_eq!(rig.introspect(blob).await.body, r#"{"active":false}"#, "{what}");
+        assert_eq!(rig.revoke(blob).await.status, StatusCode::OK, "{what}");
     }
     assert!(rig.store_requests().is_empty());
 }

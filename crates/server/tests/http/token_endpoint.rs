@@ -142,7 +142,8 @@ async fn a_client_that_is_invalid_at_the_moment_is_told_to_wait() {
 #[tokio::test]
 async fn a_body_over_64_kib_is_refused_and_one_below_is_read() {
     let rig = Rig::new();
-    for path in ["/token", "/userinfo", "/auth", "/approval"] {
+    for path in ["/token", "/token/revoke", "/token/introspect", "/userinfo", "/auth", "/approval"]
+    {
         let request = |length: usize| {
             let body = format!("a={}", "b".repeat(length - 2));
             rig.request(Method::POST, path).header("content-type", FORM).body(Body::from(body))

@@ -1,7 +1,7 @@
 use super::*;
 use crate::assess::client_secret::ClientSecret;
 use crate::world::Obstacle;
-use claviger_domain::client::{ClientAuthentication, Grant};
+use claviger_domain::client::{ClientAuthentication, Grant, Introspection};
 use secrecy::ExposeSecret;
 
 fn confidential(authentication: Value) -> Value {
@@ -433,4 +433,32 @@ fn all_that_is_wrong_with_a_client_is_said_at_once() {
     for part in ["clientID", "federated:id", "evil.example", "Confidential"] {
         assert!(message.contains(part), "{part} is missing in: {message}");
     }
+}
+
+#[test]
+fn introspection_is_denied_unless_stated_and_never_shows_a_tenant_the_tokens_of_others() {
+    let secret = confidential(json!({"secretRef": {"name": "mine", "key": "secret"}}));
+    let assessed = |namespace: &str, spec: Value| {
+        let mut fixture = Fixture::new();
+        fixture.secret((namespace, "mine"), "client", &[("secret", "0123456789abcdef")]);
+        fixture.client(namespace, "app", spec);
+        fixture.assess()
+    };
+    let confidential = |word: Value| merged(secret.clone(), json!({"introspection": word}));
+    for (namespace, id, word, wanted) in [
+        (HOME, "app", json!(null), Introspection::Forbidden),
+        (HOME, "app", json!("Forbidden"), Introspection::Forbidden),
+        (HOME, "app", json!("OwnTokens"), Introspection::OwnTokens),
+        (HOME, "app", json!("AllTokens"), Introspection::AllTokens),
+        (TENANT, "team-a/app", json!(null), Introspection::Forbidden),
+        (TENANT, "team-a/app", json!("OwnTokens"), Introspection::OwnTokens),
+    ] {
+        let assessment = assessed(namespace, confidential(word.clone()));
+        assert_eq!(assessment.served(id).unwrap().introspection, wanted, "{namespace} {word}");
+    }
+    let greedy = assessed(TENANT, confidential(json!("AllTokens")));
+    assert_eq!(greedy.client_word(TENANT, "app", "Accepted"), "False/TenantPolicyViolation");
+    assert!(greedy.served("team-a/app").is_none());
+    let public = assessed(HOME, json!({"introspection": "OwnTokens"}));
+    assert_eq!(public.client_word(HOME, "app", "Accepted"), "False/InvalidSpec");
 }

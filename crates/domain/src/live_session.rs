@@ -1,0 +1,63 @@
+//! A session that still stands: stored, Active, its client's own, and let in by the configuration of
+//! this moment. What asks about a session without using it up asks here: one quorum read, none for a
+//! session that memory knows to be revoked.
+
+use std::sync::Arc;
+
+use crate::client::Client;
+use crate::connector::Connector;
+use crate::issuer::Issuer;
+use crate::offline;
+use crate::ports::{SessionState, StoredSession};
+use crate::provider::Provider;
+use crate::session::Payload;
+use crate::token::TokenError;
+
+/// A session as a quorum read found it.
+#[derive(Debug)]
+pub struct LiveSession {
+    /// What is stored.
+    pub stored: StoredSession,
+    /// Its sealed part; `absolute_expiry` is never later than the connector lets it be.
+    pub payload: Payload,
+    /// The connector its user signed in with.
+    pub connector: Arc<Connector>,
+}
+
+impl LiveSession {
+    /// Reads the session of this name; `None` when it does not stand.
+    ///
+    /// # Errors
+    /// [`TokenError::Unavailable`] when the store cannot be read, or the connector is out of service.
+    pub async fn read(
+        provider: &Provider,
+        issuer: &Issuer,
+        client: &Client,
+        name: &str,
+    ) -> Result<Option<Self>, TokenError> {
+        if provider.revocations.is_revoked(name) {
+            return Ok(None);
+        }
+        let Some(stored) = provider.sessions.get(name).await? else { return Ok(None) };
+        if stored.state != SessionState::Active || stored.client_uid != client.uid {
+            return Ok(None);
+        }
+        let now = provider.clock.now();
+        let Ok(mut payload) = Payload::open(issuer, &client.uid, &stored, now) else {
+            return Ok(None);
+        };
+        let uid = &payload.upstream.connector_uid;
+        let Some(connector) = issuer.connector_by_uid(uid).cloned() else {
+            if issuer.unavailable_connectors.contains(uid) {
+                return Err(TokenError::unavailable("the connector is out of service"));
+            }
+            return Ok(None);
+        };
+        payload.absolute_expiry =
+            offline::end(&connector, payload.auth_time, payload.absolute_expiry);
+        let admitted = client.allows_connector(&connector.name)
+            && client.allows_groups(&payload.identity.groups)
+            && now < payload.absolute_expiry;
+        Ok(admitted.then_some(Self { stored, payload, connector }))
+    }
+}
