@@ -281,12 +281,13 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, "default", "examples/quickstart/rbac/")?;
     apply(&plane, home, "examples/tenant/issuer.yaml")?;
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
+    apply(&plane, home, "examples/by-hand/client.yaml")?;
     create_namespace(&plane, "team-a")?;
     apply(&plane, "team-a", "examples/tenant/client.yaml")?;
 
     let kinds = "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 10, "{listed}");
+    assert_eq!(listed.lines().count(), 11, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())

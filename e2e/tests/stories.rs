@@ -23,6 +23,7 @@ mod minio_sts;
 mod mod_auth_openidc;
 mod openid_client;
 mod races;
+mod recipes;
 mod replay;
 mod rotation;
 mod sealing_ring;

@@ -376,6 +376,11 @@ impl Manifests {
         self.0.push(object);
     }
 
+    /// Adds all of these.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     /// A `List` for `kubectl apply`.
     pub fn to_json(&self) -> String {
         json!({"apiVersion": "v1", "kind": "List", "items": self.0}).to_string()
