@@ -4,6 +4,7 @@
 
 mod auth_proxy;
 mod authlib;
+mod authorization_endpoint;
 mod chart;
 mod clock_skew;
 mod custom_resources;

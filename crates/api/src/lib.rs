@@ -27,6 +27,7 @@ mod local_user;
 mod oauth2_client;
 mod object_ref;
 mod oidc_issuer;
+mod response_type;
 mod schema;
 mod scope;
 mod secret_ref;
@@ -38,7 +39,9 @@ pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;
 pub use grant::Grant;
-pub use local_user::{LocalUser, LocalUserSpec, LocalUserState, LocalUserStatus, PasswordHash};
+pub use local_user::{
+    Address, LocalUser, LocalUserSpec, LocalUserState, LocalUserStatus, PasswordHash, Profile,
+};
 pub use oauth2_client::{
     ClientAuthentication, ClientAuthenticationMethod, ClientConsent, ClientIntrospection,
     ClientType, GeneratedSecret, IssuerRef, OAuth2Client, OAuth2ClientSpec, OAuth2ClientStatus,
@@ -50,6 +53,7 @@ pub use oidc_issuer::{
     Lifetimes, NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus, SessionLimits,
     Subject, TenantConsent, TenantPolicy,
 };
+pub use response_type::ResponseType;
 pub use scope::Scope;
 pub use secret_ref::SecretKeyRef;
 pub use session::{Session, SessionSpec, SessionState, SessionType};

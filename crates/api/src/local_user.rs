@@ -74,6 +74,19 @@ pub struct LocalUserSpec {
     #[schemars(length(min = 1, max = 256))]
     pub preferred_username: Option<String>,
 
+    /// Further claims of scope `profile` (OIDC Core 5.1). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+
+    /// Telephone number in the form of E.164, such as `+49 30 901820` (scope `phone`). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub phone_number: Option<String>,
+
+    /// Postal address (scope `address`). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Address>,
+
     /// Groups the user is in (up to 256), before the connector's groupPrefix. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 256)))]
@@ -98,6 +111,101 @@ pub struct LocalUserSpec {
     /// the next refresh.
     #[serde(default)]
     pub state: LocalUserState,
+}
+
+/// Claims of scope `profile` beside `name` and `preferred_username`. Each has at most 256 characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Profile {
+    /// Given name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub given_name: Option<String>,
+
+    /// Family name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub family_name: Option<String>,
+
+    /// Middle name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub middle_name: Option<String>,
+
+    /// What friends call the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub nickname: Option<String>,
+
+    /// Address of a page about the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub profile: Option<String>,
+
+    /// Address of a picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub picture: Option<String>,
+
+    /// Address of the user's own page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub website: Option<String>,
+
+    /// Gender, in any words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub gender: Option<String>,
+
+    /// Birthday as YYYY-MM-DD, or YYYY alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub birthdate: Option<String>,
+
+    /// Time zone, such as Europe/Berlin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub zoneinfo: Option<String>,
+
+    /// Language, such as de-DE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub locale: Option<String>,
+}
+
+/// A postal address (OIDC Core 5.1.1). Each part has at most 256 characters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    /// The whole address, ready to print; lines separated by line feeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub formatted: Option<String>,
+
+    /// Street and house number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub street_address: Option<String>,
+
+    /// City.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub locality: Option<String>,
+
+    /// State or province.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub region: Option<String>,
+
+    /// Postal code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub postal_code: Option<String>,
+
+    /// Country.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub country: Option<String>,
 }
 
 impl LocalUserSpec {

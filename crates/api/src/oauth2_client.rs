@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::Grant;
 use crate::object_ref::NAME_PATTERN;
+use crate::response_type::ResponseType;
 use crate::schema;
 use crate::scope::Scope;
 use crate::secret_ref::SecretKeyRef;
@@ -66,6 +67,10 @@ use crate::signing_key::SigningAlgorithm;
         "self.type != 'Public' || !has(self.introspection) || self.introspection == 'Forbidden'"
     )
     .message("a Public client cannot prove who asks: remove introspection, or set type to Confidential"),
+    validation = Rule::new(
+        "self.responseTypes.all(t, t == 'code') || (has(self.redirectURIs) && size(self.redirectURIs) > 0)"
+    )
+    .message("responseTypes other than code need redirectURIs: add at least one"),
     validation = Rule::new(
         "!('authorization_code' in self.grants) || (has(self.redirectURIs) && size(self.redirectURIs) > 0)"
     )
@@ -157,8 +162,41 @@ pub struct OAuth2ClientSpec {
     )]
     pub grants: Vec<Grant>,
 
+    /// Response types this client may ask for, if its issuer offers them. Default: code. With all others
+    /// tokens travel through the browser.
+    #[serde(default = "ResponseType::code")]
+    #[schemars(length(min = 1, max = 6))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub response_types: Vec<ResponseType>,
+
+    /// Resources (RFC 8707, up to 32 absolute URIs) that this client's access tokens may be for, asked for
+    /// by the parameter `resource`. Default: none but `<issuer>/userinfo`. A token for one of these says
+    /// who the user is at that resource and nowhere else. A client ID is never a resource.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(r, r.matches('^[a-z][a-z0-9+.-]*:[!-~]+$') && !r.contains('#'))")
+            .message("allowedResources must be absolute URIs without fragment, such as https://api.example.com"),
+    )]
+    pub allowed_resources: Vec<String>,
+
+    /// Authentication context classes (up to 16): a user's sign-in must have been at a connector whose
+    /// `acr` is one of them. Default: any connector will do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", rename = "requiredACR")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub required_acr: Vec<String>,
+
+    /// Longest ID token this client takes, in bytes: 2048 to 131072. Default: 32768. A user with more
+    /// groups than fit is told so when they sign in, instead of meeting a proxy or a cookie that is too
+    /// small. A browser keeps cookies of about 4096.
+    #[serde(default = "OAuth2ClientSpec::default_max_id_token", rename = "maxIDTokenBytes")]
+    #[schemars(range(min = 2_048, max = 131_072))]
+    pub max_id_token_bytes: i32,
+
     /// Scopes this client may ask for. Default: openid, email, profile, groups, offline_access
-    /// (which gives a refresh token). Also known: federated:id. A scope
+    /// (which gives a refresh token). Also known: address, phone, federated:id. A scope
     /// `audience:server:client_id:<peer>` is decided by that peer's `trustedPeers`.
     #[serde(default = "OAuth2ClientSpec::default_scopes")]
     #[schemars(length(min = 1, max = 16))]
@@ -242,6 +280,10 @@ pub struct OAuth2ClientSpec {
 }
 
 impl OAuth2ClientSpec {
+    fn default_max_id_token() -> i32 {
+        32_768
+    }
+
     fn default_scopes() -> Vec<Scope> {
         vec![Scope::OpenId, Scope::Email, Scope::Profile, Scope::Groups, Scope::OfflineAccess]
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::Grant;
 use crate::object_ref::{LocalObjectRef, NAME_PATTERN};
+use crate::response_type::ResponseType;
 use crate::schema;
 use crate::scope::Scope;
 
@@ -135,6 +136,14 @@ pub struct OIDCIssuerSpec {
     )]
     pub grants: Vec<Grant>,
 
+    /// Response types on offer; a client gets those that are here and in its own list. Default: code. All
+    /// others send tokens through the browser, where histories and scripts see them: for old applications
+    /// alone.
+    #[serde(default = "ResponseType::code")]
+    #[schemars(length(min = 1, max = 6))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub response_types: Vec<ResponseType>,
+
     /// How `sub` is made: Dex (default; base64url of a protobuf of user ID and connector, the same
     /// value dex gave) or Plain (`<connector>:<user ID>`). Changing it makes every user a stranger
     /// to every relying party.
@@ -243,6 +252,19 @@ pub struct TenantPolicy {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_grants: Vec<Grant>,
+
+    /// Response types a tenant client may use. Default: code.
+    #[serde(default = "ResponseType::code")]
+    #[schemars(length(max = 6))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_response_types: Vec<ResponseType>,
+
+    /// Resources (RFC 8707, up to 64) that access tokens of tenant clients may be for, besides
+    /// `/userinfo`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_resources: Vec<String>,
 
     /// Names of the connectors whose users may sign in at tenant clients. Each must be one of the
     /// issuer's `connectors`. Default: none, and nobody can sign in there.

@@ -17,7 +17,7 @@ pub enum Scope {
     /// `email`, `email_verified`.
     #[serde(rename = "email")]
     Email,
-    /// `name`, `preferred_username`.
+    /// `name`, `preferred_username`, `given_name` and the like.
     #[serde(rename = "profile")]
     Profile,
     /// `groups`.
@@ -26,6 +26,12 @@ pub enum Scope {
     /// A refresh token.
     #[serde(rename = "offline_access")]
     OfflineAccess,
+    /// `address`.
+    #[serde(rename = "address")]
+    Address,
+    /// `phone_number`, `phone_number_verified`.
+    #[serde(rename = "phone")]
+    Phone,
     /// `federated_claims`: connector and user ID there, as dex has it.
     #[serde(rename = "federated:id")]
     FederatedId,
@@ -40,17 +46,21 @@ impl Scope {
             Self::Profile => "profile",
             Self::Groups => "groups",
             Self::OfflineAccess => "offline_access",
+            Self::Address => "address",
+            Self::Phone => "phone",
             Self::FederatedId => "federated:id",
         }
     }
 
     /// Every scope there is.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::OpenId,
         Self::Email,
         Self::Profile,
         Self::Groups,
         Self::OfflineAccess,
+        Self::Address,
+        Self::Phone,
         Self::FederatedId,
     ];
 }

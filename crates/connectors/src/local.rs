@@ -5,7 +5,7 @@
 //! table have. A name that two users answer to signs in neither.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use claviger_domain::connector::{
 };
 use claviger_domain::identity::Identity;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::password_hash::{MAX_PASSWORD_BYTES, PasswordHash, PasswordHashError};
@@ -52,6 +53,8 @@ pub struct LocalUser {
     pub preferred_username: Option<String>,
     /// Groups, as declared.
     pub groups: Vec<String>,
+    /// Further claims of OIDC Core 5.1.
+    pub extra: BTreeMap<String, Value>,
     /// argon2id or bcrypt; see [`crate::validate_hash`].
     pub password_hash: SecretString,
     /// Disabled users cannot sign in or refresh.
@@ -230,6 +233,7 @@ impl User {
             name: declared.name.clone(),
             preferred_username: declared.preferred_username.clone(),
             groups,
+            extra: declared.extra.clone(),
         };
         Self { identity, active: declared.active, hash }
     }
@@ -336,6 +340,7 @@ mod tests {
             name: Some(format!("Name of {id}")),
             preferred_username: Some(id.to_owned()),
             groups: vec!["staff".to_owned(), "staff".to_owned(), "ops".to_owned()],
+            extra: BTreeMap::new(),
             password_hash: SecretString::from(HASH.as_str()),
             active: true,
         }

@@ -4,12 +4,16 @@
 //! `typ`; the signature, the type and the sealed part must all be good, and the sealed part belongs to this
 //! `jti`; `/userinfo` needs no request to answer, for the sealed part holds what it answers.
 
+use std::collections::BTreeMap;
+
 use claviger_jose::{Algorithm, SignError, Signer, VerifyError, VerifyOptions, verify};
 use claviger_protocol::claims::{AccessTokenClaims, Audience, FederatedClaims};
 use claviger_seal::{Context, OpenError, Purpose};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 
+use crate::authentication::Authentication;
 use crate::issuer::Issuer;
 
 /// `typ` of an access token (RFC 9068 2.1).
@@ -34,8 +38,8 @@ pub struct AccessToken {
     pub issued_at: i64,
     /// When it dies.
     pub expires_at: i64,
-    /// When the user signed in.
-    pub auth_time: Option<i64>,
+    /// How the user signed in, where one did.
+    pub authentication: Option<Authentication>,
     /// What it reveals at `/userinfo`.
     pub claims: UserClaims,
 }
@@ -63,6 +67,9 @@ pub struct UserClaims {
     /// With scope `federated:id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federated_claims: Option<FederatedClaims>,
+    /// All others, by name.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
 }
 
 /// Why a text is not one of this issuer's live access tokens.
@@ -110,7 +117,9 @@ impl AccessToken {
             iat: self.issued_at,
             jti: self.id.clone(),
             scope: self.scope.clone(),
-            auth_time: self.auth_time,
+            auth_time: self.authentication.as_ref().map(|a| a.time),
+            acr: self.authentication.as_ref().and_then(|a| a.acr.clone()),
+            amr: self.authentication.as_ref().map(|a| a.amr.clone()).unwrap_or_default(),
             sealed: issuer.sealing.seal(Purpose::AccessToken, &context, self.expires_at, &plain),
         };
         signer.sign(Some(TYPE), &claims)
@@ -147,7 +156,11 @@ impl AccessToken {
             scope: claims.scope,
             issued_at: claims.iat,
             expires_at: claims.exp,
-            auth_time: claims.auth_time,
+            authentication: claims.auth_time.map(|time| Authentication {
+                time,
+                acr: claims.acr,
+                amr: claims.amr,
+            }),
             claims: sealed.claims,
         })
     }

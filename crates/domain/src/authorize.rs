@@ -3,16 +3,22 @@
 //! Until client and redirect URI are known good, errors are pages; afterwards they go to the client
 //! by redirect with `state` (RFC 6749 4.1.2.1). Nothing is written either way.
 
+use std::sync::Arc;
+
+use claviger_jose::{Algorithm, VerifyError, VerifyOptions, verify};
 use claviger_protocol::authorize::{
     AuthorizationRequest, AuthorizationResponse, Prompt, UnverifiedRequest,
 };
+use claviger_protocol::claims_request::ClaimsRequest;
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::form::Params;
 use claviger_protocol::redirect_uri::RedirectUri;
-use claviger_protocol::scope::ScopeSet;
+use claviger_protocol::response_type::Delivery;
 use thiserror::Error;
 
+use crate::claim::RequestedClaims;
 use crate::client::{Client, Grant};
+use crate::connector::Connector;
 use crate::flow::{Flow, FlowCookie, MAX_COOKIE_LENGTH};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::provider::Provider;
@@ -47,9 +53,9 @@ pub enum AuthorizeError {
     /// The client exists but is invalid at the moment: a page with status 503.
     #[error("{0}")]
     Unavailable(String),
-    /// Sent to the client by redirect to this URL.
-    #[error("error redirect")]
-    Redirect(String),
+    /// Sent to the client.
+    #[error("an error for the client")]
+    Answer(Delivery),
 }
 
 /// Begins a flow.
@@ -65,22 +71,22 @@ pub fn begin(
         .map_err(|error| AuthorizeError::Page(error.to_string()))?;
     let client = client_of(issuer, &unverified)?;
     let redirect_uri = redirect_uri_of(client, &unverified)?;
-    let state = unverified.state.clone();
-    let refuse = |code: ErrorCode, description: &str| {
-        error_redirect(issuer, &redirect_uri, state.as_deref(), code, description)
+    let refuse = |(code, description): Refusal| {
+        let to = (&redirect_uri, unverified.response_mode);
+        let response = AuthorizationResponse::error(code, &description);
+        let state = unverified.state.as_deref();
+        AuthorizeError::Answer(response.deliver(state, issuer.url.as_str(), to))
     };
-    let request = unverified
-        .validate()
-        .map_err(|error| refuse(error.error, error.error_description.as_deref().unwrap_or("")))?;
-    check_client(issuer, client, &request).map_err(|(code, why)| refuse(code, &why))?;
-    let next = next_step(issuer, client, &request).map_err(|(code, why)| refuse(code, &why))?;
-    let flow = flow_of(provider, client, &redirect_uri, request);
+    let request = unverified.validate().map_err(|error| {
+        refuse((error.error, error.error_description.clone().unwrap_or_default()))
+    })?;
+    let asking = Asking { provider, issuer, client, request: &request };
+    let flow = asking.flow(&redirect_uri).map_err(refuse)?;
+    let next = asking.next(&flow).map_err(refuse)?;
     let cookie = flow.seal(issuer);
     if cookie.value.len() > MAX_COOKIE_LENGTH {
-        return Err(refuse(
-            ErrorCode::InvalidRequest,
-            "the request is too long: shorten redirect_uri, state, nonce or scope",
-        ));
+        let why = "the request is too long: shorten redirect_uri, state, nonce, scope, claims or resource";
+        return Err(refuse((ErrorCode::InvalidRequest, why.into())));
     }
     Ok(Begun { cookie, flow, next })
 }
@@ -118,93 +124,211 @@ fn redirect_uri_of(
     }
 }
 
-fn error_redirect(
-    issuer: &Issuer,
-    redirect_uri: &RedirectUri,
-    state: Option<&str>,
-    code: ErrorCode,
-    description: &str,
-) -> AuthorizeError {
-    let response = AuthorizationResponse::error(code, description, state, issuer.url.as_str());
-    AuthorizeError::Redirect(response.location(redirect_uri))
-}
-
 type Refusal = (ErrorCode, String);
 
-/// What the client may not ask for.
-fn check_client(
-    issuer: &Issuer,
-    client: &Client,
-    request: &AuthorizationRequest,
-) -> Result<(), Refusal> {
-    let grant = Grant::AuthorizationCode;
-    if !issuer.grants.contains(&grant) || !client.grants.contains(&grant) {
-        let why = "authorization_code is not among this client's grants";
-        return Err((ErrorCode::UnauthorizedClient, why.into()));
-    }
-    if request.code_challenge.is_none() && client.pkce_required {
-        let why = "code_challenge with code_challenge_method=S256 is required for this client";
-        return Err((ErrorCode::InvalidRequest, why.into()));
-    }
-    check_scopes(issuer, client, &request.scope)
+/// A request that is in order, from a client that may not be allowed to make it.
+struct Asking<'a> {
+    provider: &'a Provider,
+    issuer: &'a Issuer,
+    client: &'a Client,
+    request: &'a AuthorizationRequest,
 }
 
-fn check_scopes(issuer: &Issuer, client: &Client, requested: &ScopeSet) -> Result<(), Refusal> {
-    for scope in requested.iter() {
-        if scopes::judge(issuer, client, scope) != Judgement::Granted {
-            let why = format!("scope {} is not granted to this client", scope.as_str());
-            return Err((ErrorCode::InvalidScope, why));
+impl Asking<'_> {
+    /// The flow that the request begins, if the client may make it.
+    fn flow(&self, redirect_uri: &RedirectUri) -> Result<Flow, Refusal> {
+        let Self { client, request, .. } = self;
+        self.check_response_type()?;
+        self.check_scopes()?;
+        self.check_resources()?;
+        let prompts = |prompt| request.prompt.contains(&prompt);
+        let mut scopes = request.scope.clone();
+        if !request.response_type.has_code() {
+            scopes.retain(|scope| scope.as_str() != "offline_access"); // OIDC Core 11: ignored
+        }
+        Ok(Flow {
+            id: self.provider.random_id(),
+            client_id: client.id.clone(),
+            client_uid: client.uid.clone(),
+            redirect_uri: redirect_uri.as_str().to_owned(),
+            scopes: scopes.to_string(),
+            state: request.state.clone(),
+            nonce: request.nonce.clone(),
+            challenge: request.code_challenge.clone(),
+            response_type: request.response_type,
+            response_mode: request.response_mode,
+            asked: RequestedClaims::of(&request.claims, client),
+            resources: request.resources.clone(),
+            acr: self.acr()?,
+            subject: self.subject()?,
+            force_consent: prompts(Prompt::Consent) || request.force_approval,
+            must_authenticate: prompts(Prompt::Login) || request.max_age.is_some(),
+            login_hint: request.login_hint.clone(),
+            began_at: self.provider.clock.now(),
+        })
+    }
+
+    fn check_response_type(&self) -> Result<(), Refusal> {
+        let Self { issuer, client, request, .. } = self;
+        let response_type = request.response_type;
+        if !issuer.response_types.contains(&response_type) {
+            let why = format!("response_type={response_type} is not offered by this issuer");
+            return Err((ErrorCode::UnsupportedResponseType, why));
+        }
+        if !client.response_types.contains(&response_type) {
+            let why = format!("response_type={response_type} is not among this client's");
+            return Err((ErrorCode::UnauthorizedClient, why));
+        }
+        if !response_type.has_code() {
+            return Ok(());
+        }
+        let grant = Grant::AuthorizationCode;
+        if !issuer.grants.contains(&grant) || !client.grants.contains(&grant) {
+            let why = "authorization_code is not among this client's grants";
+            return Err((ErrorCode::UnauthorizedClient, why.into()));
+        }
+        if request.code_challenge.is_none() && client.pkce_required {
+            let why = "code_challenge with code_challenge_method=S256 is required for this client";
+            return Err((ErrorCode::InvalidRequest, why.into()));
+        }
+        Ok(())
+    }
+
+    fn check_scopes(&self) -> Result<(), Refusal> {
+        for scope in self.request.scope.iter() {
+            if scopes::judge(self.issuer, self.client, scope) != Judgement::Granted {
+                let why = format!("scope {} is not granted to this client", scope.as_str());
+                return Err((ErrorCode::InvalidScope, why));
+            }
+        }
+        Ok(())
+    }
+
+    /// An access token's audience is never a client: a kube-apiserver looks at nothing else.
+    fn check_resources(&self) -> Result<(), Refusal> {
+        let Self { issuer, client, request, .. } = self;
+        let userinfo = issuer.userinfo_endpoint();
+        let allowed = |resource: &String| {
+            (client.allowed_resources.contains(resource) && issuer.client(resource).is_none())
+                || *resource == userinfo
+        };
+        match request.resources.iter().find(|resource| !allowed(resource)) {
+            None => Ok(()),
+            Some(refused) => {
+                let why = format!("resource {refused} is not among this client's allowedResources");
+                Err((ErrorCode::InvalidTarget, why))
+            }
         }
     }
-    Ok(())
-}
 
-fn next_step(
-    issuer: &Issuer,
-    client: &Client,
-    request: &AuthorizationRequest,
-) -> Result<Next, Refusal> {
-    if request.prompt.contains(&Prompt::None) {
-        return Err((ErrorCode::LoginRequired, "the user is not signed in".into()));
-    }
-    if let Some(wanted) = &request.connector_id {
-        return match issuer.connectors_for(client).find(|c| c.name == *wanted) {
-            Some(connector) => Ok(Next::Connector(connector.name.clone())),
-            None => Err((
-                ErrorCode::InvalidRequest,
-                "connector_id names no connector that this client may use".into(),
-            )),
+    /// The classes of authentication that are enough: those the request insists on (OIDC Core 5.5.1.1), or
+    /// those it would like best and some connector reaches.
+    fn acr(&self) -> Result<Vec<String>, Refusal> {
+        let Self { issuer, client, request, .. } = self;
+        let reached = |wanted: &[String]| {
+            let has = |acr: &String| wanted.contains(acr);
+            issuer.connectors_for(client).any(|c| c.acr.as_ref().is_some_and(has))
         };
+        let demanded = request.claims.id_token.get("acr");
+        let owned = |texts: &mut dyn Iterator<Item = &str>| texts.map(str::to_owned).collect();
+        if let Some(demanded) = demanded.filter(|acr| acr.essential && acr.texts().next().is_some())
+        {
+            let wanted: Vec<String> = owned(&mut demanded.texts());
+            if !reached(&wanted) {
+                let why = "no way to sign in here reaches an acr that claims insists on";
+                return Err((ErrorCode::UnmetAuthenticationRequirements, why.into()));
+            }
+            return Ok(wanted);
+        }
+        let voluntary = demanded.into_iter().flat_map(|acr| acr.texts());
+        let wanted: Vec<String> =
+            owned(&mut request.acr_values.iter().map(String::as_str).chain(voluntary));
+        Ok(if reached(&wanted) { wanted } else { Vec::new() })
     }
-    let mut offered = issuer.connectors_for(client);
-    match (offered.next(), offered.next()) {
-        (None, _) => Err((
-            ErrorCode::TemporarilyUnavailable,
-            "no connector is in service for this client".into(),
-        )),
-        (Some(only), None) => Ok(Next::Connector(only.name.clone())),
-        _ => Ok(Next::Choose),
+
+    /// The user it must be, by `id_token_hint` or `claims`.
+    fn subject(&self) -> Result<Option<String>, Refusal> {
+        let Self { issuer, request, .. } = self;
+        let hinted = match &request.id_token_hint {
+            Some(hint) => hinted_subject(issuer, hint, self.provider.clock.now())
+                .map_err(|why| (ErrorCode::InvalidRequest, format!("id_token_hint: {why}")))?,
+            None => None,
+        };
+        let ClaimsRequest { id_token, userinfo } = &request.claims;
+        let claimed = id_token.get("sub").into_iter().chain(userinfo.get("sub"));
+        let claimed = claimed.flat_map(|sub| sub.texts()).next().map(str::to_owned);
+        match (hinted, claimed) {
+            (Some(hinted), Some(claimed)) if hinted != claimed => {
+                let why = "id_token_hint and claims name different users";
+                Err((ErrorCode::InvalidRequest, why.into()))
+            }
+            (hinted, claimed) => Ok(hinted.or(claimed)),
+        }
+    }
+
+    fn next(&self, flow: &Flow) -> Result<Next, Refusal> {
+        let Self { issuer, client, request, .. } = self;
+        if request.prompt.contains(&Prompt::None) {
+            return Err((ErrorCode::LoginRequired, "the user is not signed in".into()));
+        }
+        if let Some(wanted) = &request.connector_id {
+            return match flow.connectors(issuer, client).find(|c| c.name == *wanted) {
+                Some(connector) => Ok(Next::Connector(connector.name.clone())),
+                None => Err((
+                    ErrorCode::InvalidRequest,
+                    "connector_id names no connector that this client may use".into(),
+                )),
+            };
+        }
+        let offered: Vec<_> = flow.connectors(issuer, client).collect();
+        match offered.as_slice() {
+            [] => Err((
+                ErrorCode::TemporarilyUnavailable,
+                "no connector is in service for this client".into(),
+            )),
+            [only] => Ok(Next::Connector(only.name.clone())),
+            several => Ok(match hinted_connector(several, flow.login_hint.as_deref()) {
+                Some(connector) => Next::Connector(connector.name.clone()),
+                None => Next::Choose,
+            }),
+        }
     }
 }
 
-fn flow_of(
-    provider: &Provider,
-    client: &Client,
-    redirect_uri: &RedirectUri,
-    request: AuthorizationRequest,
-) -> Flow {
-    Flow {
-        id: provider.random_id(),
-        client_id: client.id.clone(),
-        client_uid: client.uid.clone(),
-        redirect_uri: redirect_uri.as_str().to_owned(),
-        scopes: request.scope.to_string(),
-        state: request.state,
-        nonce: request.nonce,
-        challenge: request.code_challenge,
-        force_consent: request.prompt.contains(&Prompt::Consent) || request.force_approval,
-        must_authenticate: request.prompt.contains(&Prompt::Login) || request.max_age.is_some(),
-        login_hint: request.login_hint,
-        began_at: provider.clock.now(),
+/// The one connector whose `emailDomains` holds the domain of a hint.
+fn hinted_connector<'c>(
+    offered: &[&'c Arc<Connector>],
+    hint: Option<&str>,
+) -> Option<&'c Connector> {
+    let domain = hint?.rsplit_once('@')?.1.to_lowercase();
+    let mut fitting = offered.iter().filter(|c| c.policy.email_domains.contains(&domain));
+    let first: &'c Arc<Connector> = fitting.next()?;
+    fitting.next().is_none().then_some(first)
+}
+
+/// The user that an ID token of ours names, however long ago it expired (OIDC Core 3.1.2.1). `None` where
+/// its key is gone: it cannot be told any more.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn hinted_subject(
+    issuer: &Issuer,
+    id_token: &str,
+    now: i64,
+) -> Result<Option<String>, VerifyError> {
+    let expected = VerifyOptions {
+        algorithms: &Algorithm::ALL,
+        issuer: issuer.url.as_str(),
+        audience: None,
+        typ: None,
+        leeway_seconds: i64::MAX,
+    };
+    match verify(&issuer.keys.key_set, id_token, now, &expected) {
+        Ok(claims) => {
+            let subject = claims.get("sub").and_then(|sub| sub.as_str());
+            subject.map(|sub| Some(sub.to_owned())).ok_or(VerifyError::Claim("sub"))
+        }
+        Err(VerifyError::UnknownKey) => Ok(None),
+        Err(error) => Err(error),
     }
 }

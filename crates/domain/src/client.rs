@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use claviger_jose::{Algorithm, KeySet};
 pub use claviger_protocol::redirect_uri::RedirectUri;
+pub use claviger_protocol::response_type::ResponseType;
 use secrecy::SecretString;
 
+use crate::connector::Connector;
 use crate::issuer::Lifetimes;
 
 /// One OAuth 2.0 client in service at an issuer.
@@ -24,6 +26,12 @@ pub struct Client {
     pub redirect_uris: Vec<RedirectUri>,
     /// Grants this client may use.
     pub grants: BTreeSet<Grant>,
+    /// Response types this client may ask for.
+    pub response_types: BTreeSet<ResponseType>,
+    /// Resources, besides `/userinfo`, that its access tokens may be for.
+    pub allowed_resources: BTreeSet<String>,
+    /// Authentication context classes of which its users' sign-in must have one. Empty admits all.
+    pub required_acr: BTreeSet<String>,
     /// Scopes this client may ask for; `audience:server:client_id:` scopes are governed by the
     /// peer's `trusted_peers` instead.
     pub scopes: BTreeSet<String>,
@@ -37,6 +45,8 @@ pub struct Client {
     pub pkce_required: bool,
     /// Algorithm of its ID tokens. The issuer has an active key for it.
     pub id_token_algorithm: Algorithm,
+    /// Longest ID token it takes, in bytes.
+    pub max_id_token: usize,
     /// Lifetimes with every bound applied.
     pub lifetimes: Lifetimes,
     /// Whether users are asked before the client learns who they are.
@@ -107,6 +117,16 @@ impl Client {
     /// Whether its users may sign in with the connector of this name.
     pub fn allows_connector(&self, name: &str) -> bool {
         self.allowed_connectors.as_ref().is_none_or(|allowed| allowed.contains(name))
+    }
+
+    /// Whether an authentication of this class is enough.
+    pub fn allows_acr(&self, acr: Option<&str>) -> bool {
+        self.required_acr.is_empty() || acr.is_some_and(|acr| self.required_acr.contains(acr))
+    }
+
+    /// Whether its users may sign in with this connector.
+    pub fn admits(&self, connector: &Connector) -> bool {
+        self.allows_connector(&connector.name) && self.allows_acr(connector.acr.as_deref())
     }
 
     /// Whether a user in these groups may sign in.

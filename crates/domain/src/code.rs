@@ -10,6 +10,8 @@ use claviger_seal::{Context, OpenError, Purpose};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
+use crate::authentication::Authentication;
+use crate::claim::RequestedClaims;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
 use crate::session::UpstreamState;
@@ -54,9 +56,15 @@ pub struct LoginGrant {
     /// `nonce` of the authorization request.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
-    /// When the user signed in.
+    /// When and how the user signed in.
     #[serde(rename = "t")]
-    pub auth_time: i64,
+    pub authentication: Authentication,
+    /// Claims asked for by name.
+    #[serde(rename = "q", default, skip_serializing_if = "RequestedClaims::is_empty")]
+    pub asked: RequestedClaims,
+    /// Resources the access tokens are for; none means `/userinfo`.
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
 }
 
 impl Code {

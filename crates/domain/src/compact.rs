@@ -7,13 +7,15 @@
 pub mod scopes {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    const LETTERS: [(&str, &str); 6] = [
+    const LETTERS: [(&str, &str); 8] = [
+        ("a", "address"),
         ("e", "email"),
         ("f", "federated:id"),
         ("g", "groups"),
         ("o", "openid"),
         ("p", "profile"),
         ("r", "offline_access"),
+        ("t", "phone"),
     ];
 
     fn shorten(scope: &str) -> String {
@@ -43,6 +45,46 @@ pub mod scopes {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
         let words = String::deserialize(from)?;
         Ok(words.split(' ').map(lengthen).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// A response type as its words.
+pub mod response_type {
+    use claviger_protocol::response_type::ResponseType;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(of: &ResponseType, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(of.as_str())
+    }
+
+    /// # Errors
+    /// The deserializer's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ResponseType, D::Error> {
+        let text = String::deserialize(from)?;
+        ResponseType::parse(&text).ok_or_else(|| D::Error::custom("unknown response type"))
+    }
+}
+
+/// A response mode as its word.
+pub mod response_mode {
+    use claviger_protocol::response_type::ResponseMode;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(of: &ResponseMode, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(of.as_str())
+    }
+
+    /// # Errors
+    /// The deserializer's.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ResponseMode, D::Error> {
+        let text = String::deserialize(from)?;
+        ResponseMode::parse(&text).ok_or_else(|| D::Error::custom("unknown response mode"))
     }
 }
 

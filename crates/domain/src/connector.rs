@@ -24,6 +24,8 @@ pub struct Connector {
     pub name: String,
     /// What users see.
     pub display_name: String,
+    /// The authentication context class its users reach (`acr`), as its administrator says.
+    pub acr: Option<String>,
     /// What of the upstream's answer is let through.
     pub policy: IdentityPolicy,
     /// How a user signs in.

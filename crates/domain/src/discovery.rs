@@ -1,36 +1,38 @@
 //! Discovery metadata (OpenID Connect Discovery 1.0, RFC 8414): what this issuer offers, and only that.
 
+use std::collections::BTreeSet;
+
 use claviger_jose::Algorithm;
 use claviger_protocol::discovery::ProviderMetadata;
+use claviger_protocol::response_type::{ResponseMode, ResponseType};
 
+use crate::claim::CLAIMS;
 use crate::client::ClientAuthentication;
 use crate::issuer::Issuer;
 use crate::scopes::KNOWN_SCOPES;
 
-/// Claims a token of ours may carry.
-const CLAIMS: [&str; 16] = [
+/// Claims of ours that are not about the user.
+const CLAIMS_OF_TOKENS: [&str; 13] = [
     "iss",
-    "sub",
     "aud",
     "azp",
     "exp",
     "iat",
     "jti",
     "auth_time",
+    "acr",
+    "amr",
     "nonce",
     "at_hash",
-    "email",
-    "email_verified",
-    "groups",
-    "name",
-    "preferred_username",
-    "federated_claims",
+    "c_hash",
+    "s_hash",
 ];
 
 /// The metadata document of an issuer.
 pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
-    let strings =
-        |values: &[&str]| -> Vec<String> { values.iter().map(|v| (*v).to_owned()).collect() };
+    let strings = |values: &[&str]| owned(values.iter().copied());
+    let acr: BTreeSet<&str> = issuer.connectors.iter().filter_map(|c| c.acr.as_deref()).collect();
+    let claims_about_users = CLAIMS.into_iter().map(|(claim, _)| claim);
     let methods = strings(&ClientAuthentication::METHODS);
     let proofs = methods.iter().filter(|method| *method != "none").cloned().collect();
     ProviderMetadata {
@@ -42,9 +44,10 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         revocation_endpoint: issuer.url.join("/token/revoke"),
         introspection_endpoint: issuer.url.join("/token/introspect"),
         scopes_supported: strings(&KNOWN_SCOPES),
-        response_types_supported: strings(&["code"]),
-        response_modes_supported: strings(&["query"]),
-        grant_types_supported: issuer.grants.iter().map(|g| g.as_str().to_owned()).collect(),
+        response_types_supported: owned(issuer.response_types.iter().map(|t| t.as_str())),
+        response_modes_supported: owned(ResponseMode::ALL.iter().map(|mode| mode.as_str())),
+        grant_types_supported: owned(grant_types(issuer)),
+        acr_values_supported: owned(acr.into_iter()),
         subject_types_supported: strings(&["public"]),
         id_token_signing_alg_values_supported: issuer
             .keys
@@ -58,12 +61,25 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         token_endpoint_auth_signing_alg_values_supported: strings(
             &Algorithm::ALL.map(Algorithm::as_str),
         ),
-        claims_supported: strings(&CLAIMS),
+        claims_supported: owned(CLAIMS_OF_TOKENS.into_iter().chain(claims_about_users)),
+        claim_types_supported: strings(&["normal"]),
+        display_values_supported: strings(&["page"]),
+        ui_locales_supported: strings(&["en"]),
         code_challenge_methods_supported: strings(&["S256"]),
         prompt_values_supported: strings(&["none", "login", "consent", "select_account"]),
         authorization_response_iss_parameter_supported: true,
-        claims_parameter_supported: false,
+        claims_parameter_supported: true,
         request_parameter_supported: false,
         request_uri_parameter_supported: false,
     }
+}
+
+/// The grants on offer, and what OAuth calls one: tokens from the authorization endpoint.
+fn grant_types(issuer: &Issuer) -> impl Iterator<Item = &'static str> {
+    let implicit = issuer.response_types.iter().any(|t| *t != ResponseType::Code);
+    issuer.grants.iter().map(|grant| grant.as_str()).chain(implicit.then_some("implicit"))
+}
+
+fn owned<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {
+    texts.map(str::to_owned).collect()
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use aws_lc_rs::rand;
 use claviger_jose::{Algorithm, KeySet, PrivateKey, Signer};
 use claviger_protocol::redirect_uri::RedirectUri;
+use claviger_protocol::response_type::ResponseType;
 use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -342,6 +343,7 @@ pub fn alice() -> Identity {
         name: Some("Alice Liddell".into()),
         preferred_username: Some("alice".into()),
         groups: vec!["developers".into(), "oncall".into()],
+        extra: BTreeMap::new(),
     }
 }
 
@@ -413,6 +415,7 @@ fn issuer(upstream: &Arc<TableUpstream>, now: i64) -> Issuer {
             uid: format!("uid-of-{name}"),
             name: name.to_owned(),
             display_name: name.to_owned(),
+            acr: None,
             policy: IdentityPolicy::default(),
             login: Login::Password(upstream.clone()),
             refresh,
@@ -444,6 +447,7 @@ fn issuer(upstream: &Arc<TableUpstream>, now: i64) -> Issuer {
         lifetimes: LIFETIMES,
         session_limits: SessionLimits { per_user: 100, per_client: 50_000, total: 150_000 },
         grants: BTreeSet::from([Grant::AuthorizationCode, Grant::RefreshToken]),
+        response_types: BTreeSet::from([ResponseType::Code]),
         subject: SubjectFormat::Dex,
         allowed_system_values: BTreeSet::new(),
         cors_allowed_origins: BTreeSet::new(),
@@ -468,12 +472,16 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         authentication,
         redirect_uris: vec![redirect_uri()],
         grants: BTreeSet::from([Grant::AuthorizationCode, Grant::RefreshToken]),
+        response_types: BTreeSet::from([ResponseType::Code]),
+        allowed_resources: BTreeSet::new(),
+        required_acr: BTreeSet::new(),
         scopes: crate::scopes::KNOWN_SCOPES.into_iter().map(str::to_owned).collect(),
         allowed_connectors: None,
         allowed_groups: BTreeSet::new(),
         trusted_peers: BTreeSet::new(),
         pkce_required: public,
         id_token_algorithm: Algorithm::ES256,
+        max_id_token: 32_768,
         lifetimes: LIFETIMES,
         consent_required: false,
         introspection: Introspection::Forbidden,

@@ -3,12 +3,21 @@
 //! Nothing is stored: the cookie is the flow, and only the browser that holds it can go on. The
 //! flow's ID travels in URLs as `state` and names the cookie.
 
+use std::sync::Arc;
+
+use claviger_protocol::authorize::AuthorizationResponse;
 use claviger_protocol::pkce::CodeChallenge;
+use claviger_protocol::redirect_uri::RedirectUri;
+use claviger_protocol::response_type::{Delivery, ResponseMode, ResponseType};
 use claviger_seal::{Context, Purpose};
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::claim::RequestedClaims;
+use crate::client::Client;
+use crate::compact;
+use crate::connector::Connector;
 use crate::issuer::Issuer;
 use crate::session;
 
@@ -46,6 +55,34 @@ pub struct Flow {
     /// `code_challenge` (S256).
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<CodeChallenge>,
+    /// `response_type`.
+    #[serde(
+        rename = "y",
+        with = "compact::response_type",
+        default,
+        skip_serializing_if = "is_code"
+    )]
+    pub response_type: ResponseType,
+    /// `response_mode`.
+    #[serde(
+        rename = "w",
+        with = "compact::response_mode",
+        default,
+        skip_serializing_if = "is_query"
+    )]
+    pub response_mode: ResponseMode,
+    /// Claims asked for by name.
+    #[serde(rename = "q", default, skip_serializing_if = "RequestedClaims::is_empty")]
+    pub asked: RequestedClaims,
+    /// Resources the access tokens are for; none means `/userinfo`.
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    /// The classes of authentication that are enough; empty if any is.
+    #[serde(rename = "k", default, skip_serializing_if = "Vec::is_empty")]
+    pub acr: Vec<String>,
+    /// The user that it must be (`id_token_hint`, or a value of `sub` among the claims).
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// Whether the request insists on consent (`prompt=consent`, `approval_prompt=force`).
     #[serde(rename = "p", default)]
     pub force_consent: bool,
@@ -142,6 +179,35 @@ impl Flow {
         })
     }
 
+    /// The connectors its user may choose from.
+    pub fn connectors<'a>(
+        &'a self,
+        issuer: &'a Issuer,
+        client: &'a Client,
+    ) -> impl Iterator<Item = &'a Arc<Connector>> {
+        issuer.connectors_for(client).filter(|c| self.is_enough(c.acr.as_deref()))
+    }
+
+    /// Whether an authentication of this class is what the request wants.
+    pub fn is_enough(&self, acr: Option<&str>) -> bool {
+        self.acr.is_empty() || acr.is_some_and(|acr| self.acr.iter().any(|wanted| wanted == acr))
+    }
+
+    /// An answer on its way back to the client.
+    ///
+    /// # Errors
+    /// [`FlowError::Expired`] when the redirect URI cannot be read.
+    pub fn answer(
+        &self,
+        issuer: &Issuer,
+        response: AuthorizationResponse,
+    ) -> Result<Delivery, FlowError> {
+        let redirect_uri =
+            RedirectUri::parse(&self.redirect_uri).map_err(|_| FlowError::Expired)?;
+        let to = (&redirect_uri, self.response_mode);
+        Ok(response.deliver(self.state.as_deref(), issuer.url.as_str(), to))
+    }
+
     /// Whether this flow still belongs to the client it was begun for.
     pub fn belongs_to(&self, client_uid: &str) -> bool {
         self.client_uid == client_uid
@@ -173,6 +239,16 @@ pub fn surplus_cookies<'c>(
     let excess = live.len().saturating_sub(room);
     surplus.extend(live.into_iter().take(excess).map(|(_, name)| name));
     surplus
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_code(response_type: &ResponseType) -> bool {
+    *response_type == ResponseType::Code
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_query(mode: &ResponseMode) -> bool {
+    *mode == ResponseMode::Query
 }
 
 fn context<'a>(issuer: &'a Issuer, flow_id: &'a str) -> Context<'a> {

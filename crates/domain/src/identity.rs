@@ -1,6 +1,9 @@
 //! Who signed in, as the upstream said and as policy let through.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::compact;
 
@@ -27,6 +30,9 @@ pub struct Identity {
     /// Groups, in the upstream's order, without duplicates.
     #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+    /// Further claims of OIDC Core 5.1 (`given_name`, `address`, `phone_number` …) for users who have them.
+    #[serde(rename = "x", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, Value>,
 }
 
 /// Longest label, in bytes.

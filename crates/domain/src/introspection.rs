@@ -16,6 +16,7 @@ use claviger_protocol::scope::ScopeSet;
 use secrecy::ExposeSecret;
 
 use crate::access_token::{AccessToken, UserClaims};
+use crate::claim::{RequestedClaims, Reveal};
 use crate::client::{Client, Introspection};
 use crate::issue::{self, Subject};
 use crate::issuer::{ClientEntry, Issuer};
@@ -87,7 +88,7 @@ impl Asked<'_> {
             exp: token.expires_at,
             iat: token.issued_at,
             jti: Some(token.id.clone()),
-            auth_time: token.auth_time,
+            auth_time: token.authentication.as_ref().map(|a| a.time),
         }))
     }
 
@@ -117,7 +118,7 @@ impl Asked<'_> {
             exp,
             iat: session.stored.rotated_at,
             jti: None,
-            auth_time: Some(session.payload.auth_time),
+            auth_time: Some(session.payload.authentication.time),
         }))
     }
 
@@ -136,8 +137,10 @@ impl Asked<'_> {
             connector: &session.connector,
             client: owner,
             scopes: &scopes,
+            asked: &RequestedClaims::default(),
         };
-        let claims = issue::user_claims(self.issuer, about).ok()?;
+        let reveal = Reveal { scopes: &scopes, asked: &[] };
+        let claims = issue::user_claims(self.issuer, about, reveal).ok()?;
         Some((session, claims))
     }
 }

@@ -8,9 +8,12 @@ use claviger_jose::{SignError, Signer, left_half_hash};
 use claviger_protocol::claims::{Audience, FederatedClaims, IdTokenClaims};
 use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::subject;
+use serde_json::Value;
 use thiserror::Error;
 
 use crate::access_token::{AccessToken, UserClaims};
+use crate::authentication::Authentication;
+use crate::claim::{RequestedClaims, Reveal};
 use crate::client::Client;
 use crate::connector::Connector;
 use crate::identity::Identity;
@@ -19,6 +22,8 @@ use crate::provider::Provider;
 
 /// The prefix Kubernetes keeps for itself.
 const RESERVED_PREFIX: &str = "system:";
+/// What an ID token has besides the claims about its user, in bytes: the other claims, header and signature.
+const REST_OF_ID_TOKEN: usize = 1_536;
 
 /// What a token is about: one user, at one connector, for one client.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +36,8 @@ pub struct Subject<'a> {
     pub client: &'a Client,
     /// Granted scopes.
     pub scopes: &'a ScopeSet,
+    /// Claims asked for by name.
+    pub asked: &'a RequestedClaims,
 }
 
 /// The moment and circumstances of a login that tokens repeat.
@@ -40,8 +47,30 @@ pub struct Circumstances<'a> {
     pub session: &'a str,
     /// `nonce` of the authorization request.
     pub nonce: Option<&'a str>,
-    /// When the user signed in.
-    pub auth_time: i64,
+    /// When and how the user signed in.
+    pub authentication: &'a Authentication,
+    /// Resources the access token is for; none means `/userinfo`.
+    pub resources: &'a [String],
+}
+
+/// What an ID token comes with, and vouches for by a hash (OIDC Core 3.3.2.11).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Companions<'a> {
+    /// The code beside it.
+    pub code: Option<&'a str>,
+    /// The access token beside it.
+    pub access_token: Option<&'a str>,
+    /// The `state` it travels with, where the browser carries it.
+    pub state: Option<&'a str>,
+}
+
+/// How much an ID token says of its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// All that scopes and request reveal.
+    Full,
+    /// What the request asked for by name: the rest is had elsewhere, and this one is in the browser's history.
+    Asked,
 }
 
 /// Freshly made tokens. No `Debug`: they are not for logs.
@@ -63,9 +92,19 @@ pub enum IssueError {
     )]
     ReservedValue {
         /// Name of the claim.
-        claim: &'static str,
+        claim: String,
         /// The value.
         value: String,
+    },
+    /// The ID token would be longer than its client takes.
+    #[error(
+        "the ID token would have {length} bytes and the client's maxIDTokenBytes is {limit}: raise that, narrow the groups the connector reports, or do without scope groups"
+    )]
+    TooLarge {
+        /// Its length in bytes, about.
+        length: usize,
+        /// The client's limit.
+        limit: usize,
     },
     /// The issuer has no active key of the client's algorithm.
     #[error("no active signing key for the client's ID-token algorithm")]
@@ -75,35 +114,46 @@ pub enum IssueError {
     Sign(#[from] SignError),
 }
 
-/// The claims about the user that these scopes reveal.
+/// The claims about the user that scopes and request reveal, at `/userinfo` or in an ID token.
 ///
 /// # Errors
 /// [`IssueError::ReservedValue`].
-pub fn user_claims(issuer: &Issuer, about: Subject<'_>) -> Result<UserClaims, IssueError> {
-    let Subject { identity, connector, scopes, .. } = about;
-    let sub = match issuer.subject {
-        SubjectFormat::Dex => subject::encode(&identity.user_id, &connector.name),
-        SubjectFormat::Plain => format!("{}:{}", connector.name, identity.user_id),
-    };
-    let email = identity.email.clone().filter(|_| scopes.contains("email"));
-    let profile = scopes.contains("profile");
+pub fn user_claims(
+    issuer: &Issuer,
+    about: Subject<'_>,
+    reveal: Reveal<'_>,
+) -> Result<UserClaims, IssueError> {
+    let Subject { identity, connector, .. } = about;
+    let email = identity.email.clone().filter(|_| reveal.shows("email"));
+    let show = |claim: &str, value: &Option<String>| value.clone().filter(|_| reveal.shows(claim));
+    let extra = identity.extra.iter().filter(|(claim, _)| reveal.shows(claim));
     let claims = UserClaims {
-        sub,
-        email_verified: email.is_some().then_some(identity.email_verified),
+        sub: subject(issuer, connector, identity),
+        email_verified: (identity.email.is_some() && reveal.shows("email_verified"))
+            .then_some(identity.email_verified),
         email,
-        groups: if scopes.contains("groups") { identity.groups.clone() } else { Vec::new() },
-        name: identity.name.clone().filter(|_| profile),
-        preferred_username: identity.preferred_username.clone().filter(|_| profile),
-        federated_claims: scopes.contains("federated:id").then(|| FederatedClaims {
+        groups: if reveal.shows("groups") { identity.groups.clone() } else { Vec::new() },
+        name: show("name", &identity.name),
+        preferred_username: show("preferred_username", &identity.preferred_username),
+        federated_claims: reveal.shows("federated_claims").then(|| FederatedClaims {
             connector_id: connector.name.clone(),
             user_id: identity.user_id.clone(),
         }),
+        extra: extra.map(|(claim, value)| (claim.clone(), value.clone())).collect(),
     };
     refuse_reserved(issuer, &claims)?;
     Ok(claims)
 }
 
-/// Whether [`tokens`] would make tokens, asked before anything is consumed.
+/// `sub`: a user's identifier at this issuer, whoever asks.
+pub fn subject(issuer: &Issuer, connector: &Connector, identity: &Identity) -> String {
+    match issuer.subject {
+        SubjectFormat::Dex => subject::encode(&identity.user_id, &connector.name),
+        SubjectFormat::Plain => format!("{}:{}", connector.name, identity.user_id),
+    }
+}
+
+/// Whether tokens could be made, asked before anything is consumed.
 ///
 /// # Errors
 /// [`IssueError`].
@@ -111,10 +161,15 @@ pub fn check(issuer: &Issuer, about: Subject<'_>) -> Result<(), IssueError> {
     if !issuer.can_sign_for(about.client) {
         return Err(IssueError::NoSigner);
     }
-    user_claims(issuer, about).map(drop)
+    let Subject { scopes, asked, .. } = about;
+    user_claims(issuer, about, Reveal { scopes, asked: &asked.userinfo })?;
+    let claims = user_claims(issuer, about, Reveal { scopes, asked: &asked.id_token })?;
+    let json = serde_json::to_vec(&claims).map_or(0, |json| json.len());
+    let (length, limit) = (json.div_ceil(3) * 4 + REST_OF_ID_TOKEN, about.client.max_id_token);
+    if length > limit { Err(IssueError::TooLarge { length, limit }) } else { Ok(()) }
 }
 
-/// Makes an access token and an ID token.
+/// Makes an access token and an ID token: the answer of the token endpoint.
 ///
 /// # Errors
 /// [`IssueError`]; nothing was made.
@@ -125,44 +180,61 @@ pub fn tokens(
     when: Circumstances<'_>,
 ) -> Result<Tokens, IssueError> {
     let access_token = access_token(provider, issuer, about, when)?;
-    let id_token = id_token(provider, issuer, about, when, &access_token)?;
+    let with = Companions { access_token: Some(&access_token), ..Companions::default() };
+    let id_token = id_token(provider, issuer, about, when, (Detail::Full, with))?;
     Ok(Tokens { access_token, expires_in: about.client.lifetimes.access_token, id_token })
 }
 
-fn access_token(
+/// Makes an access token.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn access_token(
     provider: &Provider,
     issuer: &Issuer,
     about: Subject<'_>,
     when: Circumstances<'_>,
 ) -> Result<String, IssueError> {
-    let client = about.client;
+    let Subject { client, scopes, asked, .. } = about;
     let now = provider.clock.now();
+    let audience = match when.resources {
+        [] => Audience::One(issuer.userinfo_endpoint()),
+        resources => Audience::from(resources.to_vec()),
+    };
     let token = AccessToken {
         id: provider.random_id(),
         session: when.session.to_owned(),
         client_id: client.id.clone(),
         client_uid: client.uid.clone(),
-        audience: Audience::One(issuer.userinfo_endpoint()),
-        scope: about.scopes.to_string(),
+        audience,
+        scope: scopes.to_string(),
         issued_at: now,
         expires_at: now + client.lifetimes.access_token,
-        auth_time: Some(when.auth_time),
-        claims: user_claims(issuer, about)?,
+        authentication: Some(when.authentication.clone()),
+        claims: user_claims(issuer, about, Reveal { scopes, asked: &asked.userinfo })?,
     };
     Ok(token.sign(issuer, signer(issuer, client)?)?)
 }
 
-fn id_token(
+/// Makes an ID token.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn id_token(
     provider: &Provider,
     issuer: &Issuer,
     about: Subject<'_>,
     when: Circumstances<'_>,
-    access_token: &str,
+    (detail, with): (Detail, Companions<'_>),
 ) -> Result<String, IssueError> {
-    let client = about.client;
+    let Subject { client, scopes, asked, .. } = about;
     let now = provider.clock.now();
-    let claims = user_claims(issuer, about)?;
-    let (audience, azp) = audience(client, about.scopes);
+    let only_asked = ScopeSet::default();
+    let scopes_shown = if detail == Detail::Full { scopes } else { &only_asked };
+    let reveal = Reveal { scopes: scopes_shown, asked: &asked.id_token };
+    let claims = user_claims(issuer, about, reveal)?;
+    let (audience, azp) = audience(client, scopes);
+    let hash = |text: &str| left_half_hash(client.id_token_algorithm, text.as_bytes());
     let signed = signer(issuer, client)?.sign(
         None,
         &IdTokenClaims {
@@ -173,18 +245,24 @@ fn id_token(
             exp: now + client.lifetimes.id_token,
             iat: now,
             jti: provider.random_id(),
-            auth_time: Some(when.auth_time),
+            auth_time: Some(when.authentication.time),
+            acr: when.authentication.acr.clone(),
+            amr: when.authentication.amr.clone(),
             nonce: when.nonce.map(str::to_owned),
-            at_hash: Some(left_half_hash(client.id_token_algorithm, access_token.as_bytes())),
+            sid: None,
+            at_hash: with.access_token.map(hash),
+            c_hash: with.code.map(hash),
+            s_hash: with.state.map(hash),
             email: claims.email,
             email_verified: claims.email_verified,
             groups: claims.groups,
             name: claims.name,
             preferred_username: claims.preferred_username,
             federated_claims: claims.federated_claims,
+            extra: claims.extra,
         },
-    );
-    Ok(signed?)
+    )?;
+    Ok(signed)
 }
 
 fn signer<'i>(issuer: &'i Issuer, client: &Client) -> Result<&'i Signer, IssueError> {
@@ -206,18 +284,34 @@ fn audience(client: &Client, scopes: &ScopeSet) -> (Audience, Option<String>) {
 
 fn refuse_reserved(issuer: &Issuer, claims: &UserClaims) -> Result<(), IssueError> {
     let single = [
-        ("sub", Some(&claims.sub)),
-        ("email", claims.email.as_ref()),
-        ("name", claims.name.as_ref()),
-        ("preferred_username", claims.preferred_username.as_ref()),
-        ("federated_claims.user_id", claims.federated_claims.as_ref().map(|f| &f.user_id)),
+        ("sub", Some(claims.sub.as_str())),
+        ("email", claims.email.as_deref()),
+        ("name", claims.name.as_deref()),
+        ("preferred_username", claims.preferred_username.as_deref()),
+        ("federated_claims.user_id", claims.federated_claims.as_ref().map(|f| f.user_id.as_str())),
     ];
     let singles = single.into_iter().filter_map(|(claim, value)| Some((claim, value?)));
-    let groups = claims.groups.iter().map(|group| ("groups", group));
-    for (claim, value) in singles.chain(groups) {
+    let groups = claims.groups.iter().map(|group| ("groups", group.as_str()));
+    let extra = claims.extra.iter().flat_map(|(claim, value)| {
+        texts(value).into_iter().map(move |text| (claim.as_str(), text))
+    });
+    for (claim, value) in singles.chain(groups).chain(extra) {
         if value.starts_with(RESERVED_PREFIX) && !issuer.allowed_system_values.contains(value) {
-            return Err(IssueError::ReservedValue { claim, value: value.clone() });
+            return Err(IssueError::ReservedValue {
+                claim: claim.to_owned(),
+                value: value.to_owned(),
+            });
         }
     }
     Ok(())
+}
+
+/// Every text in a value, however deep.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(items) => items.iter().flat_map(texts).collect(),
+        Value::Object(members) => members.values().flat_map(texts).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use claviger_protocol::response_type::ResponseType;
 use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -42,6 +43,8 @@ pub struct Issuer {
     pub session_limits: SessionLimits,
     /// Grants on offer.
     pub grants: BTreeSet<Grant>,
+    /// Response types on offer.
+    pub response_types: BTreeSet<ResponseType>,
     /// How `sub` is made.
     pub subject: SubjectFormat,
     /// Values beginning with `system:` that tokens may carry; all others are refused.
@@ -199,6 +202,6 @@ impl Issuer {
         &'a self,
         client: &'a Client,
     ) -> impl Iterator<Item = &'a Arc<Connector>> {
-        self.connectors.iter().filter(|c| client.allows_connector(&c.name))
+        self.connectors.iter().filter(|c| client.admits(c))
     }
 }

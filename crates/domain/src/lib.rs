@@ -13,7 +13,10 @@
 #![deny(missing_docs)]
 
 pub mod access_token;
+mod answer;
+pub mod authentication;
 pub mod authorize;
+pub mod claim;
 pub mod client;
 pub mod client_assertion;
 pub mod code;

@@ -1,4 +1,4 @@
-//! A session that still stands: stored, Active, its client's own, and let in by the configuration of
+//! A session that still stands: stored, Active (or Pending, until its time is up), its client's own, and let in by the configuration of
 //! this moment. What asks about a session without using it up asks here: one quorum read, none for a
 //! session that memory knows to be revoked.
 
@@ -39,10 +39,16 @@ impl LiveSession {
             return Ok(None);
         }
         let Some(stored) = provider.sessions.get(name).await? else { return Ok(None) };
-        if stored.state != SessionState::Active || stored.client_uid != client.uid {
+        let now = provider.clock.now();
+        let is_live = match stored.state {
+            SessionState::Active => true,
+            // Its code waits to be redeemed; the access token that came with it is good meanwhile.
+            SessionState::Pending => now < stored.expires_at,
+            SessionState::Revoked => false,
+        };
+        if !is_live || stored.client_uid != client.uid {
             return Ok(None);
         }
-        let now = provider.clock.now();
         let Ok(mut payload) = Payload::open(issuer, &client.uid, &stored, now) else {
             return Ok(None);
         };
@@ -54,8 +60,9 @@ impl LiveSession {
             return Ok(None);
         };
         payload.absolute_expiry =
-            offline::end(&connector, payload.auth_time, payload.absolute_expiry);
-        let admitted = client.allows_connector(&connector.name)
+            offline::end(&connector, payload.authentication.time, payload.absolute_expiry);
+        let admitted = client.admits(&connector)
+            && client.allows_acr(payload.authentication.acr.as_deref())
             && client.allows_groups(&payload.identity.groups)
             && now < payload.absolute_expiry;
         Ok(admitted.then_some(Self { stored, payload, connector }))

@@ -5,33 +5,33 @@
 
 use std::sync::Arc;
 
-use claviger_protocol::authorize::AuthorizationResponse;
 use claviger_protocol::error::ErrorCode;
-use claviger_protocol::redirect_uri::RedirectUri;
+use claviger_protocol::response_type::Delivery;
 use claviger_protocol::scope::ScopeSet;
 use claviger_seal::{Context, Purpose};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
+use crate::answer;
+use crate::authentication::Authentication;
 use crate::client::Client;
-use crate::code::{CODE_SECONDS, Code, LoginGrant, MAX_CODE_LENGTH, digest_of};
+use crate::code::LoginGrant;
 use crate::connector::{Authenticated, Connector, Login, LoginError, Refresh};
 use crate::flow::{FLOW_SECONDS, Flow};
-use crate::grants::authorization_code::{new_session, payload_of};
 use crate::issue::{self, IssueError, Subject};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::offline;
-use crate::ports::{AuditEvent, NewSession, SessionState, StoreError};
+use crate::ports::{AuditEvent, StoreError};
 use crate::provider::Provider;
 use crate::proxy::{ProxyError, ProxyRequest};
-use crate::session::{self, Payload, UpstreamState};
+use crate::session::UpstreamState;
 use crate::token;
 
 /// What comes of a sign-in.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Back to the client by this URL, with a code or an error.
-    Redirect(String),
+    /// Back to the client, with what it asked for or an error.
+    Answer(Delivery),
     /// The user is asked whether the client may know them.
     Consent(Consent),
 }
@@ -103,11 +103,11 @@ pub fn client_of<'i>(issuer: &'i Issuer, flow: &Flow) -> Result<&'i Client, Step
 /// [`StepError::NoClient`] or [`StepError::NoConnector`].
 pub fn connector_of<'i>(
     issuer: &'i Issuer,
-    flow: &Flow,
+    flow: &'i Flow,
     name: &str,
 ) -> Result<&'i Arc<Connector>, StepError> {
     let client = client_of(issuer, flow)?;
-    issuer.connectors_for(client).find(|c| c.name == name).ok_or(StepError::NoConnector)
+    flow.connectors(issuer, client).find(|c| c.name == name).ok_or(StepError::NoConnector)
 }
 
 /// A sign-in by name and password at the connector of this name.
@@ -164,7 +164,7 @@ pub async fn with_proxy(
     if flow.must_authenticate {
         // When the user last proved themselves is the proxy's affair, and unknown here.
         let why = "users of this connector cannot be asked to sign in again: its proxy does that";
-        return error_redirect(issuer, flow, ErrorCode::LoginRequired, why);
+        return answer::refuse(issuer, flow, ErrorCode::LoginRequired, why);
     }
     match upstream.authenticate(request, provider.clock.now()) {
         Ok(authenticated) => {
@@ -198,7 +198,7 @@ async fn authenticated_at(
             connector: &connector.name,
             reason,
         });
-        error_redirect(issuer, flow, ErrorCode::AccessDenied, description)
+        answer::refuse(issuer, flow, ErrorCode::AccessDenied, description)
     };
     let identity = match connector.policy.admit(authenticated.identity) {
         Ok(identity) => identity,
@@ -208,11 +208,20 @@ async fn authenticated_at(
         return deny("ClientPolicy", "user is in none of the client's allowedGroups");
     }
     let scopes = ScopeSet::parse(&flow.scopes).map_err(|_| StepError::Expired)?;
-    let about = Subject { identity: &identity, connector, client, scopes: &scopes };
+    if flow.subject.as_ref().is_some_and(|s| *s != issue::subject(issuer, connector, &identity)) {
+        // OIDC Core 3.1.2.1 (id_token_hint) and 5.5.1 (sub)
+        let why = "the user who signed in is not the one the request names";
+        return answer::refuse(issuer, flow, ErrorCode::LoginRequired, why);
+    }
+    let about =
+        Subject { identity: &identity, connector, client, scopes: &scopes, asked: &flow.asked };
     match issue::check(issuer, about) {
         Ok(()) => {}
         Err(error @ IssueError::ReservedValue { .. }) => {
             return deny("ReservedValue", &error.to_string());
+        }
+        Err(error @ IssueError::TooLarge { .. }) => {
+            return deny("TokenTooLarge", &error.to_string());
         }
         Err(error) => return Err(StepError::Unavailable(error.to_string())),
     }
@@ -228,7 +237,9 @@ async fn authenticated_at(
         },
         scopes: flow.scopes.clone(),
         nonce: flow.nonce.clone(),
-        auth_time: now,
+        authentication: Authentication::at(connector, now),
+        asked: flow.asked.clone(),
+        resources: flow.resources.clone(),
     };
     if client.consent_required || flow.force_consent {
         return Ok(Outcome::Consent(Consent {
@@ -238,7 +249,7 @@ async fn authenticated_at(
             grant: seal_consent(issuer, flow, &grant),
         }));
     }
-    grant_code(provider, issuer, flow, grant).await
+    answer::grant(provider, issuer, flow, grant).await
 }
 
 /// The user's answer on the consent page.
@@ -259,9 +270,9 @@ pub async fn answer_consent(
         .map_err(|_| StepError::Expired)?;
     let grant: LoginGrant = serde_json::from_slice(&plain).map_err(|_| StepError::Expired)?;
     if !approved {
-        return error_redirect(issuer, flow, ErrorCode::AccessDenied, "the user refused");
+        return answer::refuse(issuer, flow, ErrorCode::AccessDenied, "the user refused");
     }
-    grant_code(provider, issuer, flow, grant).await
+    answer::grant(provider, issuer, flow, grant).await
 }
 
 fn seal_consent(issuer: &Issuer, flow: &Flow, grant: &LoginGrant) -> String {
@@ -272,93 +283,4 @@ fn seal_consent(issuer: &Issuer, flow: &Flow, grant: &LoginGrant) -> String {
 
 fn consent_context<'a>(issuer: &'a Issuer, flow: &'a Flow) -> Context<'a> {
     Context { issuer_uid: &issuer.uid, object_name: Some(&flow.id), client_uid: None }
-}
-
-async fn grant_code(
-    provider: &Provider,
-    issuer: &Issuer,
-    flow: &Flow,
-    grant: LoginGrant,
-) -> Result<Outcome, StepError> {
-    if let Some(doubt) = provider.clock.doubt() {
-        return Err(StepError::Unavailable(doubt));
-    }
-    let client = client_of(issuer, flow)?;
-    let connector =
-        issuer.connector_by_uid(&grant.upstream.connector_uid).ok_or(StepError::NoConnector)?;
-    let now = provider.clock.now();
-    let mut code = Code {
-        flow_id: flow.id.clone(),
-        client_uid: client.uid.clone(),
-        redirect_uri: flow.redirect_uri.clone(),
-        challenge: flow.challenge.clone(),
-        grant: Some(grant),
-    };
-    let mut text = code.seal(issuer, now);
-    if text.len() > MAX_CODE_LENGTH
-        && let Some(grant) = code.grant.take()
-    {
-        text = code.seal(issuer, now);
-        let session = pending(issuer, client, connector, &grant, (flow, &text, now));
-        if session.payload.len() > session::MAX_PAYLOAD {
-            return error_redirect(
-                issuer,
-                flow,
-                ErrorCode::AccessDenied,
-                "the user is in more groups than a session can hold: narrow the connector's search",
-            );
-        }
-        match provider.sessions.create(&session).await {
-            Ok(()) => {}
-            Err(StoreError::AlreadyExists) => {
-                // A double click: the first click's code is the one that counts.
-                return error_redirect(
-                    issuer,
-                    flow,
-                    ErrorCode::AccessDenied,
-                    "this sign-in was already finished in another window",
-                );
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let response =
-        AuthorizationResponse::success(&text, flow.state.as_deref(), issuer.url.as_str());
-    Ok(Outcome::Redirect(response.location(&redirect_uri(flow)?)))
-}
-
-/// The session in which a large grant waits for its code to be redeemed.
-fn pending(
-    issuer: &Issuer,
-    client: &Client,
-    connector: &Connector,
-    grant: &LoginGrant,
-    (flow, code, now): (&Flow, &str, i64),
-) -> NewSession {
-    let name = session::name_for_flow(&issuer.uid, &flow.id);
-    let payload = Payload {
-        nonce: grant.nonce.clone(), // there is no other place until the code is redeemed
-        ..payload_of(issuer, client, connector, grant, (digest_of(code), now))
-    };
-    NewSession {
-        state: SessionState::Pending,
-        rotated_at: now,
-        expires_at: now + CODE_SECONDS,
-        ..new_session(issuer, client, connector, &payload, &name)
-    }
-}
-
-fn error_redirect(
-    issuer: &Issuer,
-    flow: &Flow,
-    code: ErrorCode,
-    description: &str,
-) -> Result<Outcome, StepError> {
-    let response =
-        AuthorizationResponse::error(code, description, flow.state.as_deref(), issuer.url.as_str());
-    Ok(Outcome::Redirect(response.location(&redirect_uri(flow)?)))
-}
-
-fn redirect_uri(flow: &Flow) -> Result<RedirectUri, StepError> {
-    RedirectUri::parse(&flow.redirect_uri).map_err(|_| StepError::Expired)
 }

@@ -9,8 +9,8 @@ use crate::issuer::{ClientEntry, Issuer};
 use crate::token::TokenError;
 
 /// Scopes every issuer knows; `audience:server:client_id:<peer>` is the only other form.
-pub const KNOWN_SCOPES: [&str; 6] =
-    ["openid", "email", "profile", "groups", "offline_access", "federated:id"];
+pub const KNOWN_SCOPES: [&str; 8] =
+    ["openid", "email", "profile", "groups", "offline_access", "address", "phone", "federated:id"];
 
 /// What the configuration says of one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

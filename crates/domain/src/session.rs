@@ -5,6 +5,8 @@ use claviger_seal::{Context, OpenError, Purpose};
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
 
+use crate::authentication::Authentication;
+use crate::claim::RequestedClaims;
 use crate::compact;
 use crate::connector::ConnectorData;
 use crate::identity::Identity;
@@ -33,9 +35,15 @@ pub struct Payload {
     /// token of a refresh has none (OIDC Core 12.2).
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
-    /// When the user signed in.
+    /// When and how the user signed in.
     #[serde(rename = "a")]
-    pub auth_time: i64,
+    pub authentication: Authentication,
+    /// Claims asked for by name.
+    #[serde(rename = "q", default, skip_serializing_if = "RequestedClaims::is_empty")]
+    pub asked: RequestedClaims,
+    /// Resources the access tokens are for; none means `/userinfo`.
+    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
     /// When the session ends, whatever happens.
     #[serde(rename = "x")]
     pub absolute_expiry: i64,
@@ -211,7 +219,9 @@ mod tests {
             },
             scopes: "openid offline_access".into(),
             nonce: Some("n".into()),
-            auth_time: 1,
+            authentication: Authentication { time: 1, acr: None, amr: vec!["pwd".into()] },
+            asked: RequestedClaims::default(),
+            resources: Vec::new(),
             absolute_expiry: 2_000,
             code_digest: "d".into(),
         }

@@ -69,7 +69,9 @@ impl From<StoreError> for TokenError {
 impl From<IssueError> for TokenError {
     fn from(error: IssueError) -> Self {
         match error {
-            IssueError::ReservedValue { .. } => Self::invalid_grant(error.to_string()),
+            IssueError::ReservedValue { .. } | IssueError::TooLarge { .. } => {
+                Self::invalid_grant(error.to_string())
+            }
             IssueError::NoSigner | IssueError::Sign(_) => Self::unavailable(error.to_string()),
         }
     }

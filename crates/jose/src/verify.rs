@@ -27,7 +27,7 @@ pub struct VerifyOptions<'a> {
     /// Must be `aud` or in it. `None` takes any: the caller looks at it.
     pub audience: Option<&'a str>,
     /// The `typ` it must have (RFC 8725 3.11), in any case, with `application/` before it or without.
-    /// `None` takes any, and none.
+    /// `None` is for tokens whose type is not said, or is `JWT`: one of another type is for somebody else.
     pub typ: Option<&'a str>,
     /// Seconds by which the issuer's clock may differ from ours.
     pub leeway_seconds: i64,
@@ -137,7 +137,11 @@ pub fn verify(
     options: &VerifyOptions<'_>,
 ) -> Result<Claims, VerifyError> {
     let signed = verify_signature(keys, token, options.algorithms)?;
-    if options.typ.is_some_and(|wanted| !signed.is_of_type(wanted)) {
+    let fits = match (options.typ, &signed.typ) {
+        (None, None) => true,
+        (wanted, _) => signed.is_of_type(wanted.unwrap_or("JWT")),
+    };
+    if !fits {
         return Err(VerifyError::Type);
     }
     check_claims(&signed.claims, now, options)?;
@@ -477,7 +481,10 @@ mod tests {
         {
             assert_eq!(typed(typ, Some("at+jwt")), Err(VerifyError::Type), "{typ:?}");
         }
-        assert_eq!(typed(Some("anything"), None), Ok(()));
+        for typ in [None, Some("JWT"), Some("jwt"), Some("application/jwt")] {
+            assert_eq!(typed(typ, None), Ok(()), "{typ:?}");
+        }
+        assert_eq!(typed(Some("at+jwt"), None), Err(VerifyError::Type));
     }
 
     #[test]

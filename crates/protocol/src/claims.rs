@@ -1,6 +1,9 @@
 //! Claims of an ID token (OIDC Core 2 and 5.1), as JSON carries them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// `aud`: a string if there is one, else a list (RFC 7519 4.1.3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,12 +68,27 @@ pub struct IdTokenClaims {
     /// When the user signed in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
+    /// How strongly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    /// By which methods (RFC 8176).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
     /// `nonce` of the authorization request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
+    /// The sign-in this belongs to (OIDC Front-Channel Logout 3): the same in every ID token of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
     /// Left half of the access token's hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_hash: Option<String>,
+    /// Left half of the code's hash, in an ID token that comes with one (OIDC Core 3.3.2.11).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub c_hash: Option<String>,
+    /// Left half of the hash of `state`, in an ID token that the browser carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s_hash: Option<String>,
     /// Mail address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
@@ -89,6 +107,9 @@ pub struct IdTokenClaims {
     /// Where the user came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub federated_claims: Option<FederatedClaims>,
+    /// All others, by name.
+    #[serde(flatten)]
+    pub extra: BTreeMap<String, Value>,
 }
 
 /// Claims of an access token (RFC 9068 2.2), in the order they are written. Times are seconds since the
@@ -114,6 +135,12 @@ pub struct AccessTokenClaims {
     /// When the user signed in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
+    /// How strongly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<String>,
+    /// By which methods (RFC 8176).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
     /// What the provider answers its bearer, sealed for the provider alone.
     #[serde(rename = "clv")]
     pub sealed: String,

@@ -24,7 +24,12 @@ pub struct ProviderMetadata {
     pub token_endpoint_auth_signing_alg_values_supported: Vec<String>,
     pub revocation_endpoint_auth_methods_supported: Vec<String>,
     pub introspection_endpoint_auth_methods_supported: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub acr_values_supported: Vec<String>,
     pub claims_supported: Vec<String>,
+    pub claim_types_supported: Vec<String>,
+    pub display_values_supported: Vec<String>,
+    pub ui_locales_supported: Vec<String>,
     pub code_challenge_methods_supported: Vec<String>,
     pub prompt_values_supported: Vec<String>,
     pub authorization_response_iss_parameter_supported: bool,

@@ -41,6 +41,11 @@ pub enum ErrorCode {
     RequestUriNotSupported,
     /// The `registration` parameter is not supported.
     RegistrationNotSupported,
+    /// The user cannot be authenticated the way the request insists on (OpenID Connect Core Error Code
+    /// `unmet_authentication_requirements`).
+    UnmetAuthenticationRequirements,
+    /// A resource or audience is unknown, malformed or not the client's to ask for (RFC 8707 2).
+    InvalidTarget,
     /// The access token is invalid, expired or revoked.
     InvalidToken,
     /// The access token does not reach this far.
@@ -70,6 +75,8 @@ impl ErrorCode {
             Self::RequestNotSupported => "request_not_supported",
             Self::RequestUriNotSupported => "request_uri_not_supported",
             Self::RegistrationNotSupported => "registration_not_supported",
+            Self::UnmetAuthenticationRequirements => "unmet_authentication_requirements",
+            Self::InvalidTarget => "invalid_target",
             Self::InvalidToken => "invalid_token",
             Self::InsufficientScope => "insufficient_scope",
             Self::UnsupportedTokenType => "unsupported_token_type",

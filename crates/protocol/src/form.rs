@@ -1,5 +1,5 @@
-//! Parameters of a query or a form body: no name twice, nothing but UTF-8, empty means absent
-//! (RFC 6749 3.1 and 3.2).
+//! Parameters of a query or a form body: no name twice but where a specification says so, nothing but
+//! UTF-8, empty means absent (RFC 6749 3.1 and 3.2).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +10,12 @@ use crate::error::ErrorResponse;
 
 /// Most parameters of one request.
 const MAX_PARAMS: usize = 64;
+/// What may be sent more than once (RFC 8707 2, RFC 8693 2.1).
+const REPEATABLE: [&str; 2] = ["resource", "audience"];
 
 /// The parameters of one request. Prints their names alone: values may be secrets.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Params(BTreeMap<String, String>);
+pub struct Params(BTreeMap<String, Vec<String>>);
 
 impl fmt::Debug for Params {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,9 +27,9 @@ impl Params {
     /// Reads `application/x-www-form-urlencoded` bytes, of a query string or a body.
     ///
     /// # Errors
-    /// `invalid_request` for a repeated name, bytes that are not UTF-8, or more than 64 parameters.
+    /// `invalid_request` for a repeated name (`resource` and `audience` aside), bytes that are not UTF-8, or more than 64 parameters.
     pub fn parse(bytes: &[u8]) -> Result<Self, ErrorResponse> {
-        let mut params = BTreeMap::new();
+        let mut params: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (count, pair) in bytes.split(|&b| b == b'&').filter(|p| !p.is_empty()).enumerate() {
             if count >= MAX_PARAMS {
                 return Err(ErrorResponse::invalid_request("more than 64 parameters"));
@@ -35,23 +37,33 @@ impl Params {
             let at = pair.iter().position(|&b| b == b'=').unwrap_or(pair.len());
             let name = decode(&pair[..at])?;
             let value = decode(pair.get(at + 1..).unwrap_or_default())?;
-            if params.insert(name.clone(), value).is_some() {
+            let values = params.entry(name.clone()).or_default();
+            if !values.is_empty() && !REPEATABLE.contains(&name.as_str()) {
                 return Err(ErrorResponse::invalid_request(&format!("{name} is repeated")));
             }
+            values.push(value);
         }
-        params.retain(|_, value| !value.is_empty());
+        for values in params.values_mut() {
+            values.retain(|value| !value.is_empty());
+        }
+        params.retain(|_, values| !values.is_empty());
         Ok(Self(params))
     }
 
     /// The value of a parameter, if it is there and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.all(name).next()
+    }
+
+    /// Every value of a parameter that may be repeated, in order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.get(name).into_iter().flatten().map(String::as_str)
     }
 
     /// The same parameters with one set.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.0.insert(name.to_owned(), value.to_owned());
+        self.0.insert(name.to_owned(), vec![value.to_owned()]);
         self
     }
 
@@ -94,6 +106,9 @@ mod tests {
         assert_eq!((params.get("c"), params.get("d")), (None, None));
         assert!(Params::parse(b"a=1&a=1").is_err());
         assert!(Params::parse(b"a=&a=1").is_err());
+        let several = Params::parse(b"resource=a&resource=&resource=b").unwrap();
+        assert_eq!(several.all("resource").collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(several.all("b").count(), 0);
         assert!(Params::parse(b"a=%ff").is_err());
         assert!(Params::parse("a=1&".repeat(2).as_bytes()).is_err());
         let many: Vec<String> = (0..65).map(|n| format!("p{n}=1")).collect();

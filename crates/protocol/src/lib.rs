@@ -8,6 +8,7 @@
 
 pub mod authorize;
 pub mod claims;
+pub mod claims_request;
 pub mod client_auth;
 pub mod discovery;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod form;
 pub mod introspect;
 pub mod pkce;
 pub mod redirect_uri;
+pub mod response_type;
 pub mod revoke;
 pub mod scope;
 pub mod subject;

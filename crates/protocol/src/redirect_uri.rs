@@ -3,7 +3,7 @@
 use std::fmt;
 
 use thiserror::Error;
-use url::{Host, Url};
+use url::{Host, Url, form_urlencoded};
 
 /// Longest redirect URI, in bytes; it must fit a cookie.
 const MAX_LENGTH: usize = 512;
@@ -93,6 +93,18 @@ impl RedirectUri {
     pub fn with_params<'a>(&self, params: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut url = self.url.clone();
         url.query_pairs_mut().extend_pairs(params);
+        url.into()
+    }
+
+    /// The URI with parameters as its fragment.
+    pub fn with_fragment<'a>(
+        &self,
+        params: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> String {
+        let mut encoded = form_urlencoded::Serializer::new(String::new());
+        let encoded = encoded.extend_pairs(params).finish();
+        let mut url = self.url.clone();
+        url.set_fragment(Some(&encoded));
         url.into()
     }
 

@@ -3,6 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
+use crate::authorize::resources;
 use crate::error::{ErrorCode, ErrorResponse};
 use crate::form::Params;
 use crate::pkce::CodeVerifier;
@@ -28,6 +29,8 @@ pub struct AuthorizationCodeRequest {
     pub redirect_uri: Option<String>,
     /// PKCE verifier.
     pub code_verifier: Option<CodeVerifier>,
+    /// Resources to narrow the access token to (RFC 8707 2.2).
+    pub resources: Vec<String>,
 }
 
 /// `grant_type=refresh_token` (RFC 6749 6).
@@ -37,6 +40,8 @@ pub struct RefreshTokenRequest {
     pub refresh_token: SecretString,
     /// Scopes to narrow the answer to.
     pub scope: Option<ScopeSet>,
+    /// Resources to narrow the access token to (RFC 8707 2.2).
+    pub resources: Vec<String>,
 }
 
 impl TokenRequest {
@@ -52,6 +57,7 @@ impl TokenRequest {
                     code: SecretString::from(params.required("code", usize::MAX)?),
                     redirect_uri: params.bounded("redirect_uri", MAX_REDIRECT_URI)?,
                     code_verifier: verifier,
+                    resources: resources(params)?,
                 }))
             }
             "refresh_token" => {
@@ -63,6 +69,7 @@ impl TokenRequest {
                 Ok(Self::RefreshToken(RefreshTokenRequest {
                     refresh_token: SecretString::from(refresh_token),
                     scope,
+                    resources: resources(params)?,
                 }))
             }
             _ => Err(ErrorResponse::new(

@@ -1,4 +1,4 @@
-//! The pages: templates compiled in, escaped by askama, without scripts.
+//! The pages: templates compiled in, escaped by askama. All work without scripts, and but one has none.
 
 use askama::Template;
 use axum::http::StatusCode;
@@ -81,6 +81,21 @@ pub struct ConsentPage<'a> {
     pub csrf: String,
     /// Sealed grant.
     pub grant: &'a str,
+}
+
+/// The answer to an authorization request, on its way to the client by POST. Sent by a script, or by the
+/// user where scripts are off.
+#[derive(Debug, Template)]
+#[template(path = "form_post.html")]
+pub struct FormPostPage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Where the form goes: the redirect URI.
+    pub action: &'a str,
+    /// Names and values.
+    pub fields: &'a [(&'static str, String)],
+    /// Path of the script that sends the form.
+    pub script: String,
 }
 
 /// The issuer's front page.

@@ -164,7 +164,11 @@ impl Page {
             .collect()
     }
 
-    fn form_target(&self) -> Result<Url> {
+    /// Where its form goes.
+    ///
+    /// # Errors
+    /// When it has none, or its address is none.
+    pub fn form_target(&self) -> Result<Url> {
         let form = tags(&self.html, "form").next().context("no form on the page")?;
         match attribute(form, "action") {
             Some(action) if !action.is_empty() => Ok(self.url.join(&action)?),

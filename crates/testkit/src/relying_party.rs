@@ -120,6 +120,14 @@ impl RelyingParty {
         Ok(Attempt { url, state, nonce, verifier })
     }
 
+    /// A fresh browser, for steps of a test's own.
+    ///
+    /// # Errors
+    /// When the peer's PEM is none.
+    pub fn browser(&self) -> Result<Browser> {
+        Browser::new(&self.peer)
+    }
+
     /// A whole login in a fresh browser, up to the code.
     ///
     /// # Errors

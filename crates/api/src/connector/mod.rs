@@ -69,6 +69,17 @@ pub struct ConnectorSpec {
     /// The upstream: exactly one of local (LocalUser objects), ldap and authProxy.
     pub upstream: Upstream,
 
+    /// The authentication context class (`acr`, OIDC Core 2) of a sign-in here, such as
+    /// `urn:example:mfa` or a level of assurance, in 1 to 255 characters: you vouch for it. Tokens say it,
+    /// and applications may insist on it (`acr_values`, `claims`, `requiredACR`). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[!-~]+$')")
+            .message("acr must be printable ASCII without spaces"),
+    )]
+    pub acr: Option<String>,
+
     /// Groups (up to 256, as the upstream names them, without `groupPrefix`) of which a user must
     /// be in at least one, at sign-in and at every refresh, whatever scopes the client asks for.
     /// Default: everybody is admitted. An authProxy needs it, and no other group of its users gets

@@ -68,6 +68,7 @@ pub fn table() -> Table {
                 json!({
                     "allowedGroups": ["admins"],
                     "groupPrefix": "corp:",
+                    "acr": "urn:example:password",
                     "emailDomains": ["example.com", "eu.example.com"],
                     "recheckIntervalSeconds": 300,
                     "upstream": {"ldap": {
@@ -275,6 +276,11 @@ fn policies() -> Vec<super::Bad> {
             "a prefix of power",
             json!({"groupPrefix": "system:"}),
             "groupPrefix must not begin with 'system:': Kubernetes gives such groups power",
+        ),
+        bad(
+            "a class with a space",
+            json!({"acr": "very safe"}),
+            "acr must be printable ASCII without spaces",
         ),
         bad("a domain with @", json!({"emailDomains": ["@example.com"]}), DOMAINS),
         bad("a domain in capitals", json!({"emailDomains": ["Example.com"]}), DOMAINS),

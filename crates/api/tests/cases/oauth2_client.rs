@@ -78,6 +78,10 @@ fn good_specs() -> Vec<super::Good> {
                 "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
                 "grants": ["authorization_code", "refresh_token"],
                 "scopes": ["openid", "federated:id"],
+                "responseTypes": ["code", "code id_token"],
+                "allowedResources": ["https://api.example.com", "urn:example:api"],
+                "requiredACR": ["urn:example:password"],
+                "maxIDTokenBytes": 4096,
                 "allowedConnectors": ["ldap"],
                 "allowedGroups": ["corp:admins"],
                 "trustedPeers": ["team-a/app", "argo"],
@@ -203,6 +207,17 @@ fn fields() -> Vec<super::Bad> {
         ),
         bad("a misspelt scope", json!({"scopes": ["openid", "gruops"]}), "supported values"),
         bad("the same scope twice", json!({"scopes": ["openid", "openid"]}), "Duplicate value"),
+        bad(
+            "tokens through the browser to nowhere",
+            json!({"responseTypes": ["code", "id_token"], "redirectURIs": []}),
+            "responseTypes other than code need redirectURIs: add at least one",
+        ),
+        bad("a lone token", json!({"responseTypes": ["token"]}), "supported values"),
+        bad(
+            "a relative resource",
+            json!({"allowedResources": ["/api"]}),
+            "allowedResources must be absolute URIs without fragment, such as https://api.example.com",
+        ),
         bad(
             "a peer with a space",
             json!({"trustedPeers": ["my app"]}),

@@ -4,6 +4,8 @@
 //! spelling that some server on the way could take for it (`X_Remote_User`, `X.Remote.User`); an empty or
 //! unprintable value is refused, not skipped; errors name headers and never hold values.
 
+use std::collections::BTreeMap;
+
 use claviger_api::connector::auth_proxy::AuthProxyHeaders;
 use claviger_domain::identity::Identity;
 use claviger_domain::proxy::ProxyError;
@@ -62,6 +64,7 @@ impl Headers {
             name: optional(names.name.as_ref(), fields)?.map(str::to_owned),
             preferred_username: Some(preferred.unwrap_or(user).to_owned()),
             groups: self.groups(fields)?,
+            extra: BTreeMap::new(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! From a user's entry to an identity.
 
+use std::collections::BTreeMap;
+
 use claviger_domain::identity::Identity;
 
 use super::config::{Groups, GroupsFromAttribute, Place, Users};
@@ -57,6 +59,7 @@ impl Users {
             name: text(&self.name),
             preferred_username: text(&self.preferred_username),
             groups: Vec::new(),
+            extra: BTreeMap::new(),
         })
     }
 

@@ -21,6 +21,7 @@ use claviger_jose::Algorithm;
 use kube::ResourceExt;
 
 use crate::assess::age::by_age;
+use crate::assess::client_requests;
 use crate::assess::client_secret::{self, ClientSecret};
 use crate::assess::findings::Findings;
 use crate::assess::introspection::introspection;
@@ -132,6 +133,10 @@ impl<'w> Assessor<'w> {
         let scopes = self.scopes(policy);
         let connectors = self.connectors(issuer, policy);
         let redirect_uris = self.redirect_uris(policy);
+        let spec = &self.object.spec;
+        let response_types =
+            client_requests::response_types(spec, &issuer.object, policy, &mut self.findings);
+        let allowed_resources = client_requests::resources(spec, policy, &mut self.findings);
         let id_token_algorithm = self.algorithm(issuer);
         self.check_authentication_fits_type();
         let (authentication, secret) = match &id {
@@ -162,12 +167,16 @@ impl<'w> Assessor<'w> {
                 authentication,
                 redirect_uris,
                 grants,
+                response_types,
+                allowed_resources,
+                required_acr: self.object.spec.required_acr.iter().cloned().collect(),
                 scopes,
                 allowed_connectors: connectors,
                 allowed_groups: self.object.spec.allowed_groups.iter().cloned().collect(),
                 trusted_peers: self.object.spec.trusted_peers.iter().cloned().collect(),
                 pkce_required: self.object.spec.pkce_required(),
                 id_token_algorithm,
+                max_id_token: self.object.spec.max_id_token_bytes.unsigned_abs() as usize,
                 lifetimes: self.lifetimes(&issuer.object, policy),
                 consent_required: self.consent_required(&issuer.object, policy),
                 introspection,

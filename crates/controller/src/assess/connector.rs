@@ -114,6 +114,7 @@ fn assess_one(
             uid: connector.uid().unwrap_or_default(),
             name: connector.name_any(),
             display_name: spec.display_name.clone(),
+            acr: spec.acr.clone(),
             policy: IdentityPolicy {
                 allowed_groups: spec.allowed_groups.iter().cloned().collect(),
                 only_allowed_groups: matches!(spec.upstream, Upstream::AuthProxy(_)),

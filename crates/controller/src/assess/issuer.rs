@@ -19,6 +19,7 @@ use secrecy::SecretString;
 
 use crate::assess::age::by_age;
 use crate::assess::client::domain_grant;
+use crate::assess::client_requests::domain_response_type;
 use crate::assess::connector::AssessedConnector;
 use crate::assess::findings::Findings;
 use crate::assess::sealing::Sealing;
@@ -288,6 +289,7 @@ impl AssessedIssuer {
             lifetimes: lifetimes(&spec.lifetimes),
             session_limits: session_limits(spec.session_limits),
             grants: spec.grants.iter().copied().map(domain_grant).collect(),
+            response_types: spec.response_types.iter().copied().map(domain_response_type).collect(),
             subject: match spec.subject {
                 Subject::Dex => SubjectFormat::Dex,
                 Subject::Plain => SubjectFormat::Plain,

@@ -14,6 +14,7 @@ use secrecy::SecretString;
 
 use crate::assess::age::by_age;
 use crate::assess::findings::Findings;
+use crate::assess::local_claims;
 use crate::secret::{self, Unresolved, Use};
 use crate::world::World;
 
@@ -70,6 +71,7 @@ fn assess_one(
         name: spec.name.clone(),
         preferred_username: spec.preferred_username.clone(),
         groups: spec.groups.clone(),
+        extra: local_claims::of(spec),
         password_hash,
         active: spec.state == LocalUserState::Active,
     });

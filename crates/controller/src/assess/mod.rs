@@ -10,11 +10,13 @@
 
 pub mod age;
 pub mod client;
+pub mod client_requests;
 pub mod client_secret;
 pub mod connector;
 pub mod findings;
 pub mod introspection;
 pub mod issuer;
+pub mod local_claims;
 pub mod local_user;
 pub mod orphan;
 pub mod ring_memory;

@@ -13,10 +13,12 @@ use claviger_protocol::token::{AuthorizationCodeRequest, TokenResponse};
 use claviger_seal::OpenError;
 use secrecy::ExposeSecret;
 
-use super::{Proven, may_refresh, refresh_expiry, respond};
+use super::{Proven, may_refresh, narrowed_resources, refresh_expiry, respond};
+use crate::claim::RequestedClaims;
 use crate::client::Client;
 use crate::code::{Code, LoginGrant, digest_of};
 use crate::connector::Connector;
+use crate::identity::Identity;
 use crate::issue::{self, Subject};
 use crate::issuer::Issuer;
 use crate::offline;
@@ -62,6 +64,7 @@ pub async fn redeem(
         provider,
         issuer,
         client,
+        resources: &request.resources,
         name,
         digest: digest_of(text),
         id: provider.random_id(),
@@ -104,7 +107,7 @@ pub(crate) fn payload_of(
     let scopes = ScopeSet::parse(&grant.scopes).unwrap_or_default();
     let absolute_expiry = if may_refresh(issuer, client, connector, &scopes) {
         let end = now.saturating_add(lifetimes.refresh_absolute);
-        offline::end(connector, grant.auth_time, end)
+        offline::end(connector, grant.authentication.time, end)
     } else {
         now.saturating_add(lifetimes.access_token.max(lifetimes.id_token))
     };
@@ -113,7 +116,9 @@ pub(crate) fn payload_of(
         upstream: grant.upstream.clone(),
         scopes: grant.scopes.clone(),
         nonce: None,
-        auth_time: grant.auth_time,
+        authentication: grant.authentication.clone(),
+        asked: grant.asked.clone(),
+        resources: grant.resources.clone(),
         absolute_expiry,
         code_digest,
     }
@@ -146,6 +151,8 @@ struct Redemption<'a> {
     provider: &'a Provider,
     issuer: &'a Issuer,
     client: &'a Client,
+    /// Resources to narrow the answer to.
+    resources: &'a [String],
     name: String,
     digest: String,
     id: String,
@@ -157,7 +164,8 @@ impl Redemption<'_> {
     async fn create(&self, grant: &LoginGrant) -> Result<TokenResponse, TokenError> {
         let connector = self.connector(&grant.upstream.connector_uid)?;
         let scopes = self.scopes(&grant.scopes)?;
-        self.check_claims(&grant.identity, &connector, &scopes)?;
+        self.check_claims((&grant.identity, &grant.asked), &connector, &scopes)?;
+        self.resources(&grant.resources)?;
         let payload = payload_of(
             self.issuer,
             self.client,
@@ -205,7 +213,7 @@ impl Redemption<'_> {
         }
         let connector = self.connector(&payload.upstream.connector_uid)?;
         let scopes = self.scopes(&payload.scopes)?;
-        self.check_claims(&payload.identity, &connector, &scopes)?;
+        self.check_claims((&payload.identity, &payload.asked), &connector, &scopes)?;
         self.respond(&payload, (&connector, &scopes), payload.nonce.as_deref(), session.expires_at)
     }
 
@@ -252,7 +260,7 @@ impl Redemption<'_> {
 
     fn connector(&self, uid: &str) -> Result<Arc<Connector>, TokenError> {
         match self.issuer.connector_by_uid(uid) {
-            Some(connector) if self.client.allows_connector(&connector.name) => {
+            Some(connector) if self.client.admits(connector) => {
                 return Ok(Arc::clone(connector));
             }
             Some(_) => return Err(invalid()),
@@ -274,12 +282,16 @@ impl Redemption<'_> {
 
     fn check_claims(
         &self,
-        identity: &crate::identity::Identity,
+        (identity, asked): (&Identity, &RequestedClaims),
         connector: &Connector,
         scopes: &ScopeSet,
     ) -> Result<(), TokenError> {
-        let about = Subject { identity, connector, client: self.client, scopes };
+        let about = Subject { identity, connector, client: self.client, scopes, asked };
         Ok(issue::check(self.issuer, about)?)
+    }
+
+    fn resources(&self, granted: &[String]) -> Result<Vec<String>, TokenError> {
+        narrowed_resources(self.issuer, granted, self.resources)
     }
 
     fn expires_at(&self, connector: &Connector, payload: &Payload, scopes: &ScopeSet) -> i64 {
@@ -299,7 +311,16 @@ impl Redemption<'_> {
     ) -> Result<TokenResponse, TokenError> {
         let refresh = may_refresh(self.issuer, self.client, connector, scopes)
             .then(|| (0, expires_at.min(payload.absolute_expiry)));
-        let proven = Proven { name: &self.name, payload, connector, scopes, nonce, refresh };
+        let resources = self.resources(&payload.resources)?;
+        let proven = Proven {
+            name: &self.name,
+            payload,
+            connector,
+            scopes,
+            resources: &resources,
+            nonce,
+            refresh,
+        };
         let response = respond(self.provider, self.issuer, self.client, &proven)?;
         self.provider.audit.record(&AuditEvent::SessionStarted {
             session: &self.name,

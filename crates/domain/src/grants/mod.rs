@@ -1,5 +1,6 @@
 //! One file per grant (RFC 6749 1.3): what it takes, in which order it is checked, what it gives.
 
+use claviger_protocol::error::ErrorCode;
 use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::token::TokenResponse;
 
@@ -10,6 +11,7 @@ use crate::issuer::Issuer;
 use crate::provider::Provider;
 use crate::refresh_token::{Binding, RefreshToken, connector_tag};
 use crate::session::Payload;
+use crate::token::TokenError;
 
 pub mod authorization_code;
 pub mod refresh_token;
@@ -21,6 +23,8 @@ struct Proven<'a> {
     connector: &'a Connector,
     /// Granted scopes, perhaps narrowed for this answer.
     scopes: &'a ScopeSet,
+    /// Resources the access token is for; none means `/userinfo`.
+    resources: &'a [String],
     /// `nonce` of the authorization request, in the answer to its code.
     nonce: Option<&'a str>,
     /// Generation and expiry of the refresh token to hand out.
@@ -40,15 +44,43 @@ fn refresh_expiry(client: &Client, now: i64, absolute_expiry: i64) -> i64 {
     now.saturating_add(client.lifetimes.refresh_idle).min(absolute_expiry)
 }
 
+/// The resources of one answer: what was asked for, never more than was granted (RFC 8707 2.2).
+fn narrowed_resources(
+    issuer: &Issuer,
+    granted: &[String],
+    requested: &[String],
+) -> Result<Vec<String>, TokenError> {
+    if requested.is_empty() {
+        return Ok(granted.to_vec());
+    }
+    let userinfo = issuer.userinfo_endpoint();
+    let within = |resource: &String| {
+        granted.contains(resource) || (granted.is_empty() && *resource == userinfo)
+    };
+    match requested.iter().find(|resource| !within(resource)) {
+        None => Ok(requested.to_vec()),
+        Some(refused) => Err(TokenError::refused(
+            ErrorCode::InvalidTarget,
+            format!("resource {refused} was not granted at login"),
+        )),
+    }
+}
+
 fn respond(
     provider: &Provider,
     issuer: &Issuer,
     client: &Client,
     proven: &Proven<'_>,
 ) -> Result<TokenResponse, IssueError> {
-    let Proven { name, payload, connector, scopes, nonce, refresh } = proven;
-    let about = Subject { identity: &payload.identity, connector, client, scopes };
-    let when = Circumstances { session: name, nonce: *nonce, auth_time: payload.auth_time };
+    let Proven { name, payload, connector, scopes, resources, nonce, refresh } = proven;
+    let identity = &payload.identity;
+    let about = Subject { identity, connector, client, scopes, asked: &payload.asked };
+    let when = Circumstances {
+        session: name,
+        nonce: *nonce,
+        authentication: &payload.authentication,
+        resources,
+    };
     let tokens = issue::tokens(provider, issuer, about, when)?;
     let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
     let refresh_token = refresh.map(|(generation, not_after)| {

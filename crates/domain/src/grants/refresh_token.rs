@@ -16,7 +16,7 @@ use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::token::{RefreshTokenRequest, TokenResponse};
 use secrecy::ExposeSecret;
 
-use super::{Proven, refresh_expiry, respond};
+use super::{Proven, narrowed_resources, refresh_expiry, respond};
 use crate::client::Client;
 use crate::connector::{Authenticated, Connector, ConnectorData, Recheck, RecheckError, Refresh};
 use crate::identity::Identity;
@@ -51,19 +51,28 @@ pub async fn refresh(
         return Err(invalid());
     }
     let connector = connector_of(issuer, &token)?;
-    if !client.allows_connector(&connector.name) {
+    if !client.admits(&connector) {
         return Err(invalid());
     }
     let requested = request.scope.as_ref();
-    let refreshing = Refreshing { provider, issuer, client, connector, requested, token, now };
+    let requested_resources = &request.resources;
+    let refreshing = Refreshing {
+        provider,
+        issuer,
+        client,
+        connector,
+        requested,
+        requested_resources,
+        token,
+        now,
+    };
+    let takes_all = requested.is_none() && requested_resources.is_empty();
     match &refreshing.connector.refresh {
         Refresh::Unsupported => Err(invalid()),
-        // A scope that exceeds the grant must not cost the token: look first.
-        Refresh::Offline { .. } if requested.is_none() => {
-            refreshing.rotate_then_ask(Authority::SignIn).await
-        }
+        // A scope or resource that exceeds the grant must not cost the token: look first.
+        Refresh::Offline { .. } if takes_all => refreshing.rotate_then_ask(Authority::SignIn).await,
         Refresh::Offline { .. } => refreshing.ask_then_rotate(Authority::SignIn, 0).await,
-        Refresh::Memory(recheck) if recheck.is_certain() && requested.is_none() => {
+        Refresh::Memory(recheck) if recheck.is_certain() && takes_all => {
             refreshing.rotate_then_ask(Authority::Upstream(recheck.as_ref())).await
         }
         Refresh::Memory(recheck) => {
@@ -103,6 +112,7 @@ struct Refreshing<'a> {
     client: &'a Client,
     connector: Arc<Connector>,
     requested: Option<&'a ScopeSet>,
+    requested_resources: &'a [String],
     token: RefreshToken,
     now: i64,
 }
@@ -251,8 +261,9 @@ impl Refreshing<'_> {
             .map_err(|_| invalid())?;
         payload.nonce = None; // of a session that waited for its code: answered, and over
         payload.absolute_expiry =
-            offline::end(&self.connector, payload.auth_time, payload.absolute_expiry);
+            offline::end(&self.connector, payload.authentication.time, payload.absolute_expiry);
         let ours = payload.upstream.connector_uid == self.connector.uid
+            && self.client.allows_acr(payload.authentication.acr.as_deref())
             && self.now < payload.absolute_expiry;
         if ours { Ok(payload) } else { Err(invalid()) }
     }
@@ -326,9 +337,16 @@ impl Refreshing<'_> {
             connector: &self.connector,
             client: self.client,
             scopes: &scopes,
+            asked: &payload.asked,
         };
         issue::check(self.issuer, about)?;
+        self.resources(payload)?;
         Ok(scopes)
+    }
+
+    /// The resources of this answer's access token.
+    fn resources(&self, payload: &Payload) -> Result<Vec<String>, TokenError> {
+        narrowed_resources(self.issuer, &payload.resources, self.requested_resources)
     }
 
     fn respond(
@@ -344,6 +362,7 @@ impl Refreshing<'_> {
             connector: &self.connector,
             scopes,
             nonce: None,
+            resources: &self.resources(payload)?,
             refresh: Some((session.generation, not_after)),
         };
         let response = respond(self.provider, self.issuer, self.client, &proven)?;

@@ -48,7 +48,7 @@ async fn it_says_what_rfc_9068_demands_and_nothing_about_the_user() {
         json!({
             "iss": "https://id.example.org", "sub": "CggwOGE4Njg0YhIFbG9jYWw",
             "aud": "https://id.example.org/userinfo", "client_id": "kubernetes",
-            "exp": 1_767_226_200, "iat": 1_767_225_600, "auth_time": 1_767_225_600,
+            "exp": 1_767_226_200, "iat": 1_767_225_600, "auth_time": 1_767_225_600, "amr": ["pwd"],
             "scope": "openid email profile groups offline_access", "jti": null, "clv": null,
         })
     );
@@ -64,7 +64,7 @@ async fn neither_is_an_id_token_one_nor_is_it_an_id_token() {
         algorithms: &[Algorithm::ES256],
         issuer: "https://id.example.org",
         audience: Some("kubernetes"),
-        typ: None,
+        typ: Some("at+jwt"), // which no API server looks at
         leeway_seconds: 0,
     };
     let token = response.access_token.expose_secret();

@@ -5,6 +5,7 @@ use claviger_domain::identity::Identity;
 use claviger_domain::login::Outcome;
 use claviger_domain::ports::SessionState;
 use claviger_domain::userinfo;
+use claviger_protocol::response_type::Delivery;
 use claviger_protocol::token::TokenResponse;
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::ExposeSecret;
@@ -90,8 +91,10 @@ async fn double_clicked_callback_makes_one_session_and_revokes_nobody() {
     let mut codes = Vec::new();
     for _ in 0..2 {
         match sign_in(&world, &flow, "local", "wonderland").await.unwrap() {
-            Outcome::Redirect(location) => codes.push(query(&location, "code").unwrap()),
-            Outcome::Consent(consent) => panic!("{consent:?}"),
+            Outcome::Answer(Delivery::Redirect(location)) => {
+                codes.push(query(&location, "code").unwrap())
+            }
+            other => panic!("{other:?}"),
         }
     }
     let first = redeem(&world, &codes[0]).await.unwrap();
@@ -131,7 +134,8 @@ async fn nothing_is_consumed_before_every_check_has_passed() {
 async fn verifier_without_challenge_is_refused() {
     let world = World::new();
     let flow = begin(&world, &[("code_challenge", ""), ("code_challenge_method", "")]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    let Ok(Outcome::Answer(Delivery::Redirect(location))) =
+        sign_in(&world, &flow, "local", "wonderland").await
     else {
         panic!("no code");
     };
@@ -238,7 +242,8 @@ async fn a_peers_audience_needs_the_peers_trust() {
         client.trusted_peers = ["kubernetes".to_owned()].into();
     });
     let flow = begin(&world, &[("scope", &scope)]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    let Ok(Outcome::Answer(Delivery::Redirect(location))) =
+        sign_in(&world, &flow, "local", "wonderland").await
     else {
         panic!("no code");
     };
@@ -254,7 +259,8 @@ async fn a_peers_audience_needs_the_peers_trust() {
 async fn without_offline_access_there_is_no_refresh_token() {
     let world = World::new();
     let flow = begin(&world, &[("scope", "openid email")]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    let Ok(Outcome::Answer(Delivery::Redirect(location))) =
+        sign_in(&world, &flow, "local", "wonderland").await
     else {
         panic!("no code");
     };

@@ -8,6 +8,7 @@ use claviger_domain::fakes::{World, alice};
 use claviger_domain::flow::{Flow, FlowError};
 use claviger_domain::identity::Identity;
 use claviger_domain::login::{self, Outcome, StepError};
+use claviger_protocol::response_type::Delivery;
 
 use crate::rig::{begin, query, redeem, request, sign_in};
 
@@ -17,7 +18,7 @@ async fn reserved_names_and_groups_never_get_a_token() {
     let masters = Identity { groups: vec!["system:masters".into()], ..alice() };
     world.upstream.put("alice", "wonderland", masters);
     let denied = |outcome| match outcome {
-        Ok(Outcome::Redirect(location)) => query(&location, "error"),
+        Ok(Outcome::Answer(Delivery::Redirect(location))) => query(&location, "error"),
         other => panic!("{other:?}"),
     };
     let flow = begin(&world, &[]).flow;
@@ -39,7 +40,8 @@ async fn a_prefix_that_completes_a_reserved_name_is_refused_too() {
     connector.policy =
         IdentityPolicy { group_prefix: "system:".into(), ..IdentityPolicy::default() };
     let flow = begin(&world, &[]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    let Ok(Outcome::Answer(Delivery::Redirect(location))) =
+        sign_in(&world, &flow, "local", "wonderland").await
     else {
         panic!("no redirect");
     };
@@ -57,11 +59,15 @@ async fn consent_is_asked_for_and_a_refusal_goes_to_the_client() {
     let answer = async |flow: &Flow, approved| {
         login::answer_consent(&world.provider, &world.issuer, flow, &consent.grant, approved).await
     };
-    let Ok(Outcome::Redirect(refused)) = answer(&flow, false).await else { panic!() };
+    let Ok(Outcome::Answer(Delivery::Redirect(refused))) = answer(&flow, false).await else {
+        panic!()
+    };
     assert_eq!(query(&refused, "error").as_deref(), Some("access_denied"));
     let other = begin(&world, &[]).flow;
     assert_eq!(answer(&other, true).await.unwrap_err(), StepError::Expired, "bound to its flow");
-    let Ok(Outcome::Redirect(granted)) = answer(&flow, true).await else { panic!() };
+    let Ok(Outcome::Answer(Delivery::Redirect(granted))) = answer(&flow, true).await else {
+        panic!()
+    };
     redeem(&world, &query(&granted, "code").unwrap()).await.unwrap();
 }
 
@@ -109,7 +115,7 @@ async fn errors_are_pages_until_the_redirect_uri_is_known_good() {
         assert!(matches!(refusal(&change), AuthorizeError::Page(_)), "{change:?}");
     }
     for (change, error) in [
-        ([("response_type", "token")], "unsupported_response_type"),
+        ([("response_type", "nonsense")], "unsupported_response_type"),
         ([("scope", "email")], "invalid_scope"),
         ([("scope", "openid unknown")], "invalid_scope"),
         ([("scope", "openid audience:server:client_id:cli")], "invalid_scope"),
@@ -119,7 +125,7 @@ async fn errors_are_pages_until_the_redirect_uri_is_known_good() {
         ([("request", "eyJ")], "request_not_supported"),
     ] {
         match refusal(&change) {
-            AuthorizeError::Redirect(location) => {
+            AuthorizeError::Answer(Delivery::Redirect(location)) => {
                 assert_eq!(query(&location, "error").as_deref(), Some(error), "{change:?}");
                 assert_eq!(query(&location, "state").as_deref(), Some("st&te"));
                 assert_eq!(query(&location, "iss").as_deref(), Some("https://id.example.org"));
@@ -134,7 +140,9 @@ async fn public_clients_must_use_pkce() {
     let world = World::new();
     let change = [("client_id", "cli"), ("code_challenge", ""), ("code_challenge_method", "")];
     let refused = authorize::begin(&world.provider, &world.issuer, &request(&change)).unwrap_err();
-    let AuthorizeError::Redirect(location) = refused else { panic!("{refused:?}") };
+    let AuthorizeError::Answer(Delivery::Redirect(location)) = refused else {
+        panic!("{refused:?}")
+    };
     assert_eq!(query(&location, "error").as_deref(), Some("invalid_request"));
 }
 

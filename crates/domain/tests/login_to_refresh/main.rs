@@ -9,4 +9,6 @@ mod client_authentication;
 mod login;
 mod offline;
 mod refresh_token;
+mod requested_claims;
+mod response_types;
 mod rig;

@@ -8,6 +8,7 @@ use claviger_domain::ports::SessionState;
 use claviger_domain::token::TokenError;
 use claviger_domain::userinfo;
 use claviger_protocol::error::ErrorCode;
+use claviger_protocol::response_type::Delivery;
 use secrecy::ExposeSecret;
 
 use crate::rig::{
@@ -132,7 +133,8 @@ async fn policy_is_applied_at_refresh_as_at_login() {
     world.upstream.put("alice", "wonderland", moved);
     assert_invalid_grant(&refresh(&world, &token).await);
     let flow = begin(&world, &[]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    let Ok(Outcome::Answer(Delivery::Redirect(location))) =
+        sign_in(&world, &flow, "local", "wonderland").await
     else {
         panic!("no redirect");
     };
@@ -312,7 +314,8 @@ async fn trust_withdrawn_is_withdrawn_at_the_next_refresh() {
         client.trusted_peers = ["kubernetes".to_owned()].into();
     });
     let flow = begin(&world, &[("scope", &scope)]).flow;
-    let Ok(Outcome::Redirect(location)) = sign_in(&world, &flow, "local", "wonderland").await
+    let Ok(Outcome::Answer(Delivery::Redirect(location))) =
+        sign_in(&world, &flow, "local", "wonderland").await
     else {
         panic!("no code");
     };

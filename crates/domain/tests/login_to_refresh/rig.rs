@@ -8,6 +8,7 @@ use claviger_domain::token::{self, TokenError};
 use claviger_protocol::client_auth::ClientCredentials;
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::form::Params;
+use claviger_protocol::response_type::Delivery;
 use claviger_protocol::token::{TokenRequest, TokenResponse};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -64,8 +65,8 @@ pub fn query(location: &str, name: &str) -> Option<String> {
 pub async fn code(world: &World, connector: &str) -> String {
     let flow = begin(world, &[]).flow;
     match sign_in(world, &flow, connector, "wonderland").await.unwrap() {
-        Outcome::Redirect(location) => query(&location, "code").unwrap(),
-        Outcome::Consent(consent) => panic!("{consent:?}"),
+        Outcome::Answer(Delivery::Redirect(location)) => query(&location, "code").unwrap(),
+        other => panic!("{other:?}"),
     }
 }
 

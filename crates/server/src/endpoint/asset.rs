@@ -1,4 +1,5 @@
-//! `/static/…`: the style sheet, under a name made of its content, so that it may be kept for ever.
+//! `/static/…`: the style sheet and the one script, under names made of their content, so that they may be
+//! kept for ever.
 
 use std::sync::LazyLock;
 
@@ -8,26 +9,50 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use data_encoding::HEXLOWER;
 
-const STYLE: &str = include_str!("../../static/style.css");
+/// A file that never changes under its name.
+struct Asset {
+    name: String,
+    content_type: &'static str,
+    content: &'static str,
+}
 
-static STYLE_NAME: LazyLock<String> = LazyLock::new(|| {
-    let hash = digest::digest(&digest::SHA256, STYLE.as_bytes());
-    format!("style-{}.css", HEXLOWER.encode(&hash.as_ref()[..4]))
+impl Asset {
+    fn new(stem: &str, extension: &str, content_type: &'static str, content: &'static str) -> Self {
+        let hash = digest::digest(&digest::SHA256, content.as_bytes());
+        let hash = HEXLOWER.encode(&hash.as_ref()[..4]);
+        Self { name: format!("{stem}-{hash}.{extension}"), content_type, content }
+    }
+}
+
+static STYLE: LazyLock<Asset> = LazyLock::new(|| {
+    let css = include_str!("../../static/style.css");
+    Asset::new("style", "css", "text/css; charset=utf-8", css)
+});
+
+/// Sends the form of a page.
+static SUBMIT: LazyLock<Asset> = LazyLock::new(|| {
+    let script = include_str!("../../static/submit.js");
+    Asset::new("submit", "js", "text/javascript; charset=utf-8", script)
 });
 
 /// The style sheet's name.
 pub fn style_name() -> &'static str {
-    &STYLE_NAME
+    &STYLE.name
 }
 
-/// Serves it.
+/// The name of the script that sends a page's form.
+pub fn submit_name() -> &'static str {
+    &SUBMIT.name
+}
+
+/// Serves them.
 pub async fn show(Path(name): Path<String>) -> Response {
-    if name != *STYLE_NAME {
+    let Some(asset) = [&*STYLE, &*SUBMIT].into_iter().find(|asset| asset.name == name) else {
         return StatusCode::NOT_FOUND.into_response();
-    }
+    };
     let headers = [
-        (header::CONTENT_TYPE, "text/css; charset=utf-8"),
+        (header::CONTENT_TYPE, asset.content_type),
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
     ];
-    (headers, STYLE).into_response()
+    (headers, asset.content).into_response()
 }

@@ -11,7 +11,7 @@ use claviger_domain::issuer::Issuer;
 use claviger_protocol::form::Params;
 
 use super::AtIssuer;
-use super::step::FlowQuery;
+use super::step::{FlowQuery, deliver};
 use crate::app::App;
 use crate::cookies;
 use crate::page::{ErrorPage, issuer_error};
@@ -62,7 +62,7 @@ fn refuse(issuer: &Issuer, status: StatusCode, message: &str) -> Response {
 fn begin_with(app: &App, issuer: &Issuer, headers: &HeaderMap, params: &Params) -> Response {
     match authorize::begin(app.provider(), issuer, params) {
         Ok(begun) => go_on(app, issuer, headers, &begun),
-        Err(AuthorizeError::Redirect(location)) => Redirect::to(&location).into_response(),
+        Err(AuthorizeError::Answer(delivery)) => deliver(issuer, &delivery),
         Err(AuthorizeError::Page(message)) => refuse(issuer, StatusCode::BAD_REQUEST, &message),
         Err(AuthorizeError::Unavailable(message)) => {
             let mut response = refuse(issuer, StatusCode::SERVICE_UNAVAILABLE, &message);

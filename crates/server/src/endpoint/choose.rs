@@ -30,8 +30,8 @@ pub async fn show(
     let page = ChoosePage {
         frame: Frame::of(&issuer),
         client: &client.display_name,
-        connectors: issuer
-            .connectors_for(client)
+        connectors: flow
+            .connectors(&issuer, client)
             .map(|connector| (link(&connector.name), connector.display_name.as_str()))
             .collect(),
     };

@@ -163,7 +163,7 @@ fn form(
     let Login::Password(password) = &connector.login else {
         return refusal(issuer, &StepError::NoConnector);
     };
-    let has_choice = issuer.connectors_for(client).nth(1).is_some();
+    let has_choice = flow.connectors(issuer, client).nth(1).is_some();
     let page = LoginPage {
         frame: Frame::of(issuer),
         connector: &connector.display_name,

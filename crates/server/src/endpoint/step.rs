@@ -7,11 +7,13 @@ use axum::response::{IntoResponse, Redirect, Response};
 use claviger_domain::flow::{Flow, FlowError};
 use claviger_domain::issuer::Issuer;
 use claviger_domain::login::{Consent, Outcome, StepError};
+use claviger_protocol::response_type::Delivery;
 use serde::Deserialize;
 
+use super::asset;
 use crate::app::App;
 use crate::cookies;
-use crate::page::{ConsentPage, ErrorPage, Frame, issuer_error, render};
+use crate::page::{ConsentPage, ErrorPage, FormPostPage, Frame, issuer_error, render};
 
 /// Seconds a user is told to wait when something behind us is away.
 const RETRY_AFTER: u32 = 5;
@@ -72,9 +74,26 @@ pub fn expired_form(issuer: &Issuer) -> Response {
 /// Where an outcome leads.
 pub fn lead_on(issuer: &Arc<Issuer>, flow: &Flow, outcome: &Outcome) -> Response {
     match outcome {
-        Outcome::Redirect(location) => Redirect::to(location).into_response(),
+        Outcome::Answer(delivery) => deliver(issuer, delivery),
         Outcome::Consent(consent) => ask_consent(issuer, flow, consent),
     }
+}
+
+/// Sends the browser back to the client.
+pub fn deliver(issuer: &Issuer, delivery: &Delivery) -> Response {
+    /// As every page's, but for the one script.
+    const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+                          img-src 'self' https: data:; base-uri 'none'; frame-ancestors 'none'";
+    let (action, fields) = match delivery {
+        Delivery::Redirect(location) => return Redirect::to(location).into_response(),
+        Delivery::Post { action, fields } => (action, fields),
+    };
+    let script = format!("{}/static/{}", issuer.url.path(), asset::submit_name());
+    let page = FormPostPage { frame: Frame::of(issuer), action, fields, script };
+    let mut response = render(StatusCode::OK, &page);
+    let policy = HeaderValue::from_static(POLICY);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
 fn ask_consent(issuer: &Issuer, flow: &Flow, consent: &Consent) -> Response {
@@ -96,7 +115,9 @@ fn in_words(scope: &str) -> &str {
     match scope {
         "openid" => "That you signed in, and your identifier",
         "email" => "Your mail address",
-        "profile" => "Your name",
+        "profile" => "Your name and profile",
+        "address" => "Your postal address",
+        "phone" => "Your telephone number",
         "groups" => "The groups you are in",
         "offline_access" => "All this also later, while you are away",
         "federated:id" => "Your identifier at the directory you sign in with",

@@ -58,6 +58,7 @@ impl ProxyLogin for HeaderLogin {
             name: None,
             preferred_username: None,
             groups: vec!["staff".into(), "root".into()],
+            extra: std::collections::BTreeMap::new(),
         };
         Ok(Authenticated { identity, data: None })
     }

@@ -1,0 +1,86 @@
+//! The claims about a user: which there are, which scope reveals each, and which a request asked for by
+//! name (OIDC Core 5.1, 5.4, 5.5).
+
+use claviger_protocol::claims_request::ClaimsRequest;
+use claviger_protocol::scope::ScopeSet;
+use serde::{Deserialize, Serialize};
+
+use crate::client::Client;
+
+/// Every claim about a user, with the scope that reveals it. What is not here is no claim about a user.
+pub const CLAIMS: [(&str, &str); 22] = [
+    ("email", "email"),
+    ("email_verified", "email"),
+    ("groups", "groups"),
+    ("name", "profile"),
+    ("preferred_username", "profile"),
+    ("given_name", "profile"),
+    ("family_name", "profile"),
+    ("middle_name", "profile"),
+    ("nickname", "profile"),
+    ("profile", "profile"),
+    ("picture", "profile"),
+    ("website", "profile"),
+    ("gender", "profile"),
+    ("birthdate", "profile"),
+    ("zoneinfo", "profile"),
+    ("locale", "profile"),
+    ("updated_at", "profile"),
+    ("address", "address"),
+    ("phone_number", "phone"),
+    ("phone_number_verified", "phone"),
+    ("federated_claims", "federated:id"),
+    ("sub", "openid"),
+];
+
+/// The scope that reveals a claim.
+pub fn scope_of(claim: &str) -> Option<&'static str> {
+    CLAIMS.iter().find(|(name, _)| *name == claim).map(|(_, scope)| *scope)
+}
+
+/// Claims that a request asked for by name, by the place they are wanted in: those its client may have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestedClaims {
+    /// In the ID token.
+    #[serde(rename = "i", default, skip_serializing_if = "Vec::is_empty")]
+    pub id_token: Vec<String>,
+    /// At `/userinfo`.
+    #[serde(rename = "u", default, skip_serializing_if = "Vec::is_empty")]
+    pub userinfo: Vec<String>,
+}
+
+impl RequestedClaims {
+    /// What of a request concerns the user and is this client's to know: the claims of the scopes it may ask
+    /// for. All others are left out, as OIDC Core 5.5.1 wants it, essential or not.
+    pub fn of(request: &ClaimsRequest, client: &Client) -> Self {
+        let known = |claim: &&String| {
+            scope_of(claim).is_some_and(|scope| client.scopes.contains(scope) && *claim != "sub")
+        };
+        Self {
+            id_token: request.id_token.keys().filter(known).cloned().collect(),
+            userinfo: request.userinfo.keys().filter(known).cloned().collect(),
+        }
+    }
+
+    /// Whether nothing was asked for by name.
+    pub fn is_empty(&self) -> bool {
+        self.id_token.is_empty() && self.userinfo.is_empty()
+    }
+}
+
+/// What one place reveals.
+#[derive(Debug, Clone, Copy)]
+pub struct Reveal<'a> {
+    /// Granted scopes.
+    pub scopes: &'a ScopeSet,
+    /// Claims asked for by name.
+    pub asked: &'a [String],
+}
+
+impl Reveal<'_> {
+    /// Whether it reveals this claim.
+    pub fn shows(self, claim: &str) -> bool {
+        scope_of(claim).is_some_and(|scope| self.scopes.contains(scope))
+            || self.asked.iter().any(|asked| asked == claim)
+    }
+}
