@@ -1,5 +1,5 @@
-//! A session that still stands: stored, Active (or Pending, until its time is up), its client's own, and let in by the configuration of
-//! this moment. What asks about a session without using it up asks here: one quorum read, none for a
+//! A session that still stands: stored, Active (or Pending, until its time is up), its client's own, and let
+//! in by the configuration of this moment. What asks about a session without using it up asks here: one quorum read, none for a
 //! session that memory knows to be revoked.
 
 use std::sync::Arc;
