@@ -81,7 +81,7 @@ struct Answering<'a> {
 impl Answering<'_> {
     async fn answer(&self) -> Result<Outcome, StepError> {
         let (code, stored) = self.code();
-        let response = self.response(code.as_deref()).map_err(unavailable)?;
+        let response = self.response(code.as_deref())?;
         if let Some(session) = stored {
             if session.payload.len() > session::MAX_PAYLOAD {
                 let why = "the user is in more groups than a session can hold: narrow the connector's search";
@@ -175,13 +175,11 @@ impl Answering<'_> {
             nonce: self.grant.nonce.clone(), // there is no other place until the code is redeemed
             ..self.payload(digest_of(code))
         };
-        let life = match self.flow.response_type.has_token() {
-            true => CODE_SECONDS.max(self.client.lifetimes.access_token),
-            false => CODE_SECONDS,
-        };
+        let has_token = self.flow.response_type.has_token();
+        let life = if has_token { self.client.lifetimes.access_token } else { 0 };
         NewSession {
             state: SessionState::Pending,
-            expires_at: self.now + life,
+            expires_at: self.now + life.max(CODE_SECONDS),
             ..self.new_session(&payload)
         }
     }
@@ -214,9 +212,4 @@ impl Answering<'_> {
             });
         }
     }
-}
-
-/// Whether tokens can be made was asked before: what fails now is ours.
-fn unavailable(error: IssueError) -> StepError {
-    StepError::Unavailable(error.to_string())
 }

@@ -9,7 +9,7 @@ use claviger_jose::{Algorithm, VerifyError, VerifyOptions, verify};
 use claviger_protocol::authorize::{
     AuthorizationRequest, AuthorizationResponse, Prompt, UnverifiedRequest,
 };
-use claviger_protocol::claims_request::ClaimsRequest;
+use claviger_protocol::claims_request::{ClaimRequest, ClaimsRequest};
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::form::Params;
 use claviger_protocol::redirect_uri::RedirectUri;
@@ -240,7 +240,7 @@ impl Asking<'_> {
             }
             return Ok(wanted);
         }
-        let voluntary = demanded.into_iter().flat_map(|acr| acr.texts());
+        let voluntary = demanded.into_iter().flat_map(ClaimRequest::texts);
         let wanted: Vec<String> =
             owned(&mut request.acr_values.iter().map(String::as_str).chain(voluntary));
         Ok(if reached(&wanted) { wanted } else { Vec::new() })
@@ -256,7 +256,7 @@ impl Asking<'_> {
         };
         let ClaimsRequest { id_token, userinfo } = &request.claims;
         let claimed = id_token.get("sub").into_iter().chain(userinfo.get("sub"));
-        let claimed = claimed.flat_map(|sub| sub.texts()).next().map(str::to_owned);
+        let claimed = claimed.flat_map(ClaimRequest::texts).next().map(str::to_owned);
         match (hinted, claimed) {
             (Some(hinted), Some(claimed)) if hinted != claimed => {
                 let why = "id_token_hint and claims name different users";

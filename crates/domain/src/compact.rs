@@ -48,46 +48,6 @@ pub mod scopes {
     }
 }
 
-/// A response type as its words.
-pub mod response_type {
-    use claviger_protocol::response_type::ResponseType;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    /// # Errors
-    /// The serializer's.
-    pub fn serialize<S: Serializer>(of: &ResponseType, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(of.as_str())
-    }
-
-    /// # Errors
-    /// The deserializer's.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ResponseType, D::Error> {
-        let text = String::deserialize(from)?;
-        ResponseType::parse(&text).ok_or_else(|| D::Error::custom("unknown response type"))
-    }
-}
-
-/// A response mode as its word.
-pub mod response_mode {
-    use claviger_protocol::response_type::ResponseMode;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    /// # Errors
-    /// The serializer's.
-    pub fn serialize<S: Serializer>(of: &ResponseMode, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(of.as_str())
-    }
-
-    /// # Errors
-    /// The deserializer's.
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<ResponseMode, D::Error> {
-        let text = String::deserialize(from)?;
-        ResponseMode::parse(&text).ok_or_else(|| D::Error::custom("unknown response mode"))
-    }
-}
-
 /// A text; if it is a UUID as Kubernetes writes its UIDs (RFC 9562 4, lower case), and the format is a binary
 /// one, as its sixteen bytes.
 pub mod uid {

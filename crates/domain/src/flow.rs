@@ -16,7 +16,6 @@ use thiserror::Error;
 
 use crate::claim::RequestedClaims;
 use crate::client::Client;
-use crate::compact;
 use crate::connector::Connector;
 use crate::issuer::Issuer;
 use crate::session;
@@ -56,20 +55,10 @@ pub struct Flow {
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<CodeChallenge>,
     /// `response_type`.
-    #[serde(
-        rename = "y",
-        with = "compact::response_type",
-        default,
-        skip_serializing_if = "is_code"
-    )]
+    #[serde(rename = "y", default, skip_serializing_if = "is_code")]
     pub response_type: ResponseType,
     /// `response_mode`.
-    #[serde(
-        rename = "w",
-        with = "compact::response_mode",
-        default,
-        skip_serializing_if = "is_query"
-    )]
+    #[serde(rename = "w", default, skip_serializing_if = "is_query")]
     pub response_mode: ResponseMode,
     /// Claims asked for by name.
     #[serde(rename = "q", default, skip_serializing_if = "RequestedClaims::is_empty")]

@@ -80,6 +80,13 @@ pub enum StepError {
     Expired,
 }
 
+/// Whether tokens can be made is asked before anything else: what fails then is ours.
+impl From<IssueError> for StepError {
+    fn from(error: IssueError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
 impl From<StoreError> for StepError {
     fn from(error: StoreError) -> Self {
         Self::Busy { reason: error.to_string(), retry_after: token::retry_after(&error) }
@@ -223,7 +230,7 @@ async fn authenticated_at(
         Err(error @ IssueError::TooLarge { .. }) => {
             return deny("TokenTooLarge", &error.to_string());
         }
-        Err(error) => return Err(StepError::Unavailable(error.to_string())),
+        Err(error) => return Err(error.into()),
     }
     let grant = LoginGrant {
         identity,

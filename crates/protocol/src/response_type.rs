@@ -3,23 +3,33 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::redirect_uri::RedirectUri;
 
 /// A `response_type`: which of code, ID token and access token the authorization endpoint itself gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub enum ResponseType {
     /// `code`.
+    #[serde(rename = "code")]
     #[default]
     Code,
     /// `id_token`.
+    #[serde(rename = "id_token")]
     IdToken,
     /// `id_token token`.
+    #[serde(rename = "id_token token")]
     IdTokenToken,
     /// `code id_token`.
+    #[serde(rename = "code id_token")]
     CodeIdToken,
     /// `code token`.
+    #[serde(rename = "code token")]
     CodeToken,
     /// `code id_token token`.
+    #[serde(rename = "code id_token token")]
     CodeIdTokenToken,
 }
 
@@ -85,7 +95,8 @@ impl fmt::Display for ResponseType {
 }
 
 /// A `response_mode`: how the response travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ResponseMode {
     /// In the query of the redirect URI; never with a token.
     #[default]
@@ -160,6 +171,7 @@ mod tests {
     fn the_order_of_words_does_not_matter_and_a_lone_token_is_nothing() {
         for known in ResponseType::ALL {
             assert_eq!(ResponseType::parse(known.as_str()), Some(known));
+            assert_eq!(serde_json::to_value(known).unwrap(), known.as_str());
         }
         assert_eq!(ResponseType::parse("token id_token"), Some(ResponseType::IdTokenToken));
         assert_eq!(

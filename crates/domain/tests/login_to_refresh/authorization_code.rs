@@ -92,7 +92,7 @@ async fn double_clicked_callback_makes_one_session_and_revokes_nobody() {
     for _ in 0..2 {
         match sign_in(&world, &flow, "local", "wonderland").await.unwrap() {
             Outcome::Answer(Delivery::Redirect(location)) => {
-                codes.push(query(&location, "code").unwrap())
+                codes.push(query(&location, "code").unwrap());
             }
             other => panic!("{other:?}"),
         }
