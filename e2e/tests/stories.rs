@@ -6,6 +6,7 @@ mod auth_proxy;
 mod authlib;
 mod authorization_endpoint;
 mod chart;
+mod client_authentication;
 mod clock_skew;
 mod custom_resources;
 mod faults_answers;

@@ -18,6 +18,7 @@
 )]
 #![expect(clippy::duplicated_attributes, reason = "every printer column has a type_")]
 
+mod client_authentication;
 pub mod condition;
 pub mod connector;
 mod crds;
@@ -35,6 +36,10 @@ mod session;
 mod signing_key;
 pub mod time;
 
+pub use client_authentication::{
+    ClientAuthentication, ClientAuthenticationMethod, GeneratedSecret, JsonWebKey, JsonWebKeyCurve,
+    JsonWebKeySet, JsonWebKeyType, JsonWebKeyUse, ServiceAccountRef,
+};
 pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;
@@ -43,9 +48,8 @@ pub use local_user::{
     Address, LocalUser, LocalUserSpec, LocalUserState, LocalUserStatus, PasswordHash, Profile,
 };
 pub use oauth2_client::{
-    ClientAuthentication, ClientAuthenticationMethod, ClientConsent, ClientIntrospection,
-    ClientType, GeneratedSecret, IssuerRef, OAuth2Client, OAuth2ClientSpec, OAuth2ClientStatus,
-    Pkce,
+    ClientConsent, ClientIntrospection, ClientType, IssuerRef, OAuth2Client, OAuth2ClientSpec,
+    OAuth2ClientStatus, Pkce,
 };
 pub use object_ref::LocalObjectRef;
 pub use oidc_issuer::{

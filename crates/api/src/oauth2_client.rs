@@ -9,12 +9,12 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::client_authentication::ClientAuthentication;
 use crate::grant::Grant;
 use crate::object_ref::NAME_PATTERN;
 use crate::response_type::ResponseType;
 use crate::schema;
 use crate::scope::Scope;
-use crate::secret_ref::SecretKeyRef;
 use crate::signing_key::SigningAlgorithm;
 
 /// One relying party of an OIDCIssuer.
@@ -60,7 +60,7 @@ use crate::signing_key::SigningAlgorithm;
     validation = Rule::new(
         "self.type != 'Confidential' || (has(self.authentication) && self.authentication.method != 'none')"
     )
-    .message("a Confidential client needs authentication: add secretRef or generatedSecret, or set type to Public"),
+    .message("a Confidential client needs authentication: add secretRef, generatedSecret, jwks, jwksURI or serviceAccount, or set type to Public"),
     validation = Rule::new("self.type != 'Public' || !has(self.pkce) || self.pkce == 'Required'")
         .message("a Public client must use PKCE: set pkce to Required or remove it"),
     validation = Rule::new(
@@ -319,80 +319,6 @@ pub enum ClientType {
     Confidential,
     /// On the user's device; it has none.
     Public,
-}
-
-/// How a client proves who it is.
-// Later, additively: method private_key_jwt with jwksURI, and serviceAccount {namespace, name}
-// (RFC 7523 assertion by a Kubernetes token, no secret at all).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(
-    crates(kube_core = "::kube_core"),
-    validation = Rule::new("self.method == 'none' || has(self.secretRef) != has(self.generatedSecret)")
-        .message("authentication needs exactly one of secretRef (a Secret you keep) and generatedSecret (one Claviger makes)"),
-    validation = Rule::new("self.method != 'none' || (!has(self.secretRef) && !has(self.generatedSecret))")
-        .message("authentication.method none has no secret: remove secretRef and generatedSecret"),
-)]
-#[serde(rename_all = "camelCase")]
-pub struct ClientAuthentication {
-    /// client_secret_basic (default), client_secret_post, or none. A client with a secret may send
-    /// it either way (RFC 6749 section 2.3.1); the method is what it is told to use.
-    #[serde(default)]
-    pub method: ClientAuthenticationMethod,
-
-    /// The client's secret: one key of a Secret in the same namespace, labelled
-    /// `claviger.dev/secret: client`. At least 16 characters; changes are live within a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<SecretKeyRef>,
-
-    /// Let Claviger make the secret and keep it in a Secret in the same namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generated_secret: Option<GeneratedSecret>,
-}
-
-/// How the secret travels (OpenID Connect Core 1.0 section 9).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientAuthenticationMethod {
-    /// HTTP Basic.
-    #[default]
-    ClientSecretBasic,
-    /// In the request body.
-    ClientSecretPost,
-    /// No secret.
-    None,
-}
-
-impl ClientAuthenticationMethod {
-    /// `token_endpoint_auth_method` on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClientSecretBasic => "client_secret_basic",
-            Self::ClientSecretPost => "client_secret_post",
-            Self::None => "none",
-        }
-    }
-}
-
-/// A Secret that Claviger makes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(crates(kube_core = "::kube_core"))]
-#[serde(rename_all = "camelCase")]
-pub struct GeneratedSecret {
-    /// Name of the Secret. It holds client_id, client_secret and issuer, ready for envFrom, is
-    /// owned by this client and deleted with it. A Secret of this name that belongs to somebody
-    /// else is never touched: the client is then `ResolvedRefs=False`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = NAME_PATTERN))]
-    pub name: String,
-
-    /// Raise it to make a new secret; the one before stays valid until the next rotation, so that
-    /// the application can be rolled. Raise it twice to retire a leaked one. Default: 0.
-    #[serde(default)]
-    #[schemars(range(min = 0, max = 2_147_483_647))]
-    #[x_kube(
-        validation = Rule::new("self >= oldSelf")
-            .message("generatedSecret.rotation can only be raised"),
-    )]
-    pub rotation: i32,
 }
 
 /// Whether a code challenge must be sent.

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 /// OpenID Connect for Kubernetes: everything said in custom resources, everything remembered in the cluster.
 #[derive(Debug, Parser)]
@@ -88,6 +89,8 @@ pub struct RunArgs {
     pub shares: ShareArgs,
     #[command(flatten)]
     pub bounds: BoundsArgs,
+    #[command(flatten)]
+    pub outbound: OutboundArgs,
     /// Form of the log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Json, env = "CLAVIGER_LOG_FORMAT")]
     pub log_format: LogFormat,
@@ -129,6 +132,22 @@ pub struct BoundsArgs {
     #[arg(long = "staleness-seconds", default_value = "150", env = "CLAVIGER_STALENESS_SECONDS",
         value_parser = clap::value_parser!(u32).range(10..=600))]
     pub staleness: u32,
+}
+
+/// Where clients may publish their keys.
+#[derive(Debug, ClapArgs)]
+pub struct OutboundArgs {
+    /// Networks (CIDR, comma-separated) from which clients' keys may be fetched though they are not
+    /// public, such as that of the cluster's Services. Without it only public addresses are asked.
+    #[arg(
+        long = "outbound-allowed-networks",
+        value_delimiter = ',',
+        env = "CLAVIGER_OUTBOUND_ALLOWED_NETWORKS"
+    )]
+    pub allowed_networks: Vec<IpNet>,
+    /// PEM file with certificate authorities that are trusted there, beside the system's.
+    #[arg(long = "outbound-ca-file", env = "CLAVIGER_OUTBOUND_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -74,13 +74,34 @@ pub enum ClientAuthentication {
     /// `client_secret_basic` or `client_secret_post` with one of the live secrets, newest first.
     Secret(Vec<SecretString>),
     /// `private_key_jwt`: an assertion that one of these keys signed.
-    Keys(Arc<KeySet>),
+    Keys(ClientKeys),
+    /// The token of a Kubernetes ServiceAccount.
+    ServiceAccount(ServiceAccount),
 }
 
 impl ClientAuthentication {
-    /// Every `token_endpoint_auth_method` there is (RFC 7591 2).
+    /// Every `token_endpoint_auth_method` there is (RFC 7591 2). A ServiceAccount's token travels as
+    /// `private_key_jwt` does.
     pub const METHODS: [&'static str; 4] =
         ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+}
+
+/// The public keys of a client.
+#[derive(Debug, Clone)]
+pub enum ClientKeys {
+    /// They stand in its object.
+    Inline(Arc<KeySet>),
+    /// It publishes them at this https URL.
+    At(String),
+}
+
+/// A Kubernetes ServiceAccount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// `system:serviceaccount:<namespace>:<name>`.
+    pub subject: String,
+    /// The UID it must have, if that was said.
+    pub uid: Option<String>,
 }
 
 /// A grant type this provider implements.

@@ -1,22 +1,31 @@
-//! Clients that prove themselves by signing (`private_key_jwt`: OIDC Core 9, RFC 7521 4.2, RFC 7523 3).
+//! Clients that prove themselves by signing (`private_key_jwt`: OIDC Core 9, RFC 7521 4.2, RFC 7523 3),
+//! or by a token that the cluster signed for their ServiceAccount.
 //!
 //! What always holds: what an assertion says is held against the client and the clock before any key is
 //! looked for; it is good once, for a minute, and here alone; only then is anything remembered of it.
 
+use std::sync::Arc;
+
 use claviger_jose::verify::{audiences, numeric_date};
 use claviger_jose::{
-    Algorithm, Claims, KeySet, Signed, VerifyError, unverified_claims, verify_signature,
+    Algorithm, Claims, KeySet, Signed, VerifyError, unverified_claims, unverified_header,
+    verify_signature,
 };
 use claviger_protocol::error::ErrorCode;
 
 use crate::SKEW_SECONDS;
-use crate::client::Client;
+use crate::client::{Client, ClientKeys, ServiceAccount};
+use crate::cluster_token::{ClusterTokenError, ClusterTokens, ProvenAccount};
 use crate::issuer::Issuer;
+use crate::key_cache::{KeyCache, Patience};
+use crate::ports::{Clock, Cluster, FetchError, PublishedKeys};
 use crate::replay::{Claimed, Replays};
 use crate::token::TokenError;
 
 /// Longest an assertion may still live, in seconds, clocks aside.
 const LONGEST_LIFE: i64 = 60;
+/// A key that is withdrawn is believed for five minutes; one that is new, at once.
+const PATIENCE: Patience = Patience { fresh: 300, stale: 3_600, pause: 10 };
 /// Longest `jti` read, in bytes.
 const MAX_JTI: usize = 256;
 /// What an assertion may call itself, if it says so.
@@ -31,37 +40,99 @@ pub(crate) struct Presented<'a> {
     pub jwt: &'a str,
     /// Path of the endpoint below the issuer.
     pub endpoint: &'a str,
-    /// Now.
-    pub now: i64,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
 }
 
-/// What assertions were used, as far as this replica knows.
-#[derive(Debug, Default)]
+/// Whoever believes assertions: what was used up, and the keys of those who sign.
+#[derive(Debug)]
 pub struct Assertions {
     used: Replays,
+    publishers: Arc<dyn PublishedKeys>,
+    published: KeyCache<KeySet>,
+    cluster: ClusterTokens,
 }
 
 impl Assertions {
+    /// Nothing was used, and nobody is asked for keys yet.
+    pub fn new(publishers: Arc<dyn PublishedKeys>, cluster: Arc<dyn Cluster>) -> Self {
+        Self {
+            used: Replays::default(),
+            publishers,
+            published: KeyCache::new(PATIENCE),
+            cluster: ClusterTokens::new(cluster),
+        }
+    }
+
+    /// Who believes the tokens of this cluster's `ServiceAccounts`.
+    pub fn cluster(&self) -> &ClusterTokens {
+        &self.cluster
+    }
+
     /// Believes an assertion that one of the client's keys signed.
-    pub(crate) fn verify(
+    pub(crate) async fn verify(
         &self,
         issuer: &Issuer,
         client: &Client,
-        keys: &KeySet,
+        keys: &ClientKeys,
         presented: Presented<'_>,
     ) -> Result<(), TokenError> {
         let unproven = unverified_claims(presented.jwt).map_err(refused)?;
         check(&unproven, issuer, client, presented)?;
-        let signed = verify_signature(keys, presented.jwt, &Algorithm::ALL).map_err(refused)?;
+        let signed = self.signed(keys, presented).await?;
         if !is_for_authentication(&signed) {
             return Err(invalid("typ must be JWT or client-authentication+jwt, or absent"));
         }
         let (jti, expires) = check(&signed.claims, issuer, client, presented)?;
-        match self.used.claim(&client.uid, jti, expires + SKEW_SECONDS, presented.now) {
+        let now = presented.clock.now();
+        match self.used.claim(&client.uid, jti, expires + SKEW_SECONDS, now) {
             Claimed::First => Ok(()),
             Claimed::Again => Err(invalid("jti was used before: sign a new one for each request")),
             Claimed::NoRoom => Err(TokenError::unavailable("too many client assertions at once")),
         }
+    }
+
+    /// Believes the token of a ServiceAccount. It may be used until it expires.
+    pub(crate) async fn verify_service_account(
+        &self,
+        issuer: &Issuer,
+        account: &ServiceAccount,
+        presented: Presented<'_>,
+    ) -> Result<(), TokenError> {
+        let is_wanted = |found: &ProvenAccount| {
+            found.subject == account.subject && (account.uid.is_none() || found.uid == account.uid)
+        };
+        let url = issuer.url.as_str();
+        let found = self.cluster.verify(presented.jwt, url, presented.clock, is_wanted).await;
+        found.map(drop).map_err(|error| match error {
+            ClusterTokenError::Refused(why) => invalid(&why),
+            ClusterTokenError::Unavailable(_) => TokenError::unavailable(error.to_string()),
+        })
+    }
+
+    /// What one of the keys signed.
+    async fn signed(
+        &self,
+        keys: &ClientKeys,
+        presented: Presented<'_>,
+    ) -> Result<Signed, TokenError> {
+        let uri = match keys {
+            ClientKeys::Inline(keys) => {
+                return verify_signature(keys, presented.jwt, &Algorithm::ALL).map_err(refused);
+            }
+            ClientKeys::At(uri) => uri,
+        };
+        let header = unverified_header(presented.jwt).map_err(refused)?;
+        let will_do = |keys: &KeySet| keys.has(header.kid.as_deref(), header.algorithm);
+        let ask = async {
+            let document = self.publishers.fetch(uri).await?;
+            KeySet::parse(&document).map_err(|error| FetchError::unavailable(error.to_string()))
+        };
+        let asked = self.published.get(uri, presented.clock.elapsed(), will_do, ask).await;
+        let keys = asked.map_err(|error| {
+            TokenError::unavailable(format!("the keys at {uri} cannot be had: {error}"))
+        })?;
+        verify_signature(&keys, presented.jwt, &Algorithm::ALL).map_err(refused)
     }
 }
 
@@ -86,7 +157,7 @@ fn check<'c>(
     }
     let expires =
         numeric_date(claims, "exp").map_err(refused)?.ok_or_else(|| invalid("exp is missing"))?;
-    let now = presented.now;
+    let now = presented.clock.now();
     if now >= expires.saturating_add(SKEW_SECONDS) {
         return Err(invalid("it has expired (exp)"));
     }

@@ -13,6 +13,7 @@ use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::client::{Client, ClientAuthentication, Grant, Introspection};
+use crate::client_assertion::Assertions;
 use crate::connector::{
     Authenticated, Connector, ConnectorData, IdentityPolicy, Login, LoginError, PasswordLogin,
     Recheck, RecheckError, Refresh,
@@ -22,8 +23,9 @@ use crate::issuer::{ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, Su
 use crate::keys::SigningKeys;
 use crate::outage::Attentive;
 use crate::ports::{
-    Activation, Audit, AuditEvent, Clock, Entropy, NewSession, RevocationReason, Revocations,
-    Rotation, SessionState, Sessions, StoreError, StoredSession,
+    Activation, Audit, AuditEvent, Clock, Cluster, ClusterIssuer, Entropy, FetchError, NewSession,
+    PublishedKeys, RevocationReason, Revocations, Rotation, SessionState, Sessions, StoreError,
+    StoredSession,
 };
 use crate::provider::Provider;
 
@@ -360,9 +362,53 @@ pub struct World {
     pub audit: Arc<RecordingAudit>,
     /// The upstream of both connectors; knows `alice` by the password `wonderland`.
     pub upstream: Arc<TableUpstream>,
+    /// Those whose keys are asked for.
+    pub publishers: Arc<TablePublishers>,
     /// `https://id.example.org` with the connectors `local` (memory) and `directory` (remote), the
     /// confidential client `kubernetes` (secret `s3cret`) and the public client `cli`.
     pub issuer: Issuer,
+}
+
+/// Everybody who publishes keys: clients by URL, and the cluster, whose document is `cluster`'s.
+#[derive(Debug, Default)]
+pub struct TablePublishers {
+    documents: Mutex<HashMap<String, String>>,
+    asked: Mutex<Vec<String>>,
+}
+
+/// `iss` of the cluster of [`TablePublishers`].
+pub const CLUSTER_ISSUER: &str = "https://kubernetes.default.svc";
+
+impl TablePublishers {
+    /// Publishes a document in place of the one before.
+    pub fn publish(&self, place: &str, document: String) {
+        lock(&self.documents).insert(place.to_owned(), document);
+    }
+
+    /// The places asked so far, taken out.
+    pub fn take_asked(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.asked))
+    }
+
+    fn ask(&self, place: &str) -> Result<Vec<u8>, FetchError> {
+        lock(&self.asked).push(place.to_owned());
+        let found = lock(&self.documents).get(place).cloned();
+        found.map(String::into_bytes).ok_or_else(|| FetchError::unavailable("nobody is there"))
+    }
+}
+
+#[async_trait]
+impl PublishedKeys for TablePublishers {
+    async fn fetch(&self, uri: &str) -> Result<Vec<u8>, FetchError> {
+        self.ask(uri)
+    }
+}
+
+#[async_trait]
+impl Cluster for TablePublishers {
+    async fn discover(&self) -> Result<ClusterIssuer, FetchError> {
+        Ok(ClusterIssuer { issuer: CLUSTER_ISSUER.into(), jwks: self.ask("cluster")? })
+    }
 }
 
 /// The redirect URI of both clients of [`World`].
@@ -379,16 +425,17 @@ impl World {
         let audit = Arc::new(RecordingAudit::default());
         let upstream = Arc::new(TableUpstream::default());
         upstream.put("alice", "wonderland", alice());
+        let publishers = Arc::new(TablePublishers::default());
         let provider = Provider {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             sessions: Arc::new(Attentive::new(sessions.clone(), clock.clone())),
             revocations: sessions.clone(),
             audit: audit.clone(),
-            assertions: Arc::default(),
+            assertions: Arc::new(Assertions::new(publishers.clone(), publishers.clone())),
         };
         let issuer = issuer(&upstream, clock.now());
-        Self { provider, clock, sessions, audit, upstream, issuer }
+        Self { provider, clock, sessions, audit, upstream, publishers, issuer }
     }
 
     /// Changes a client of the issuer.

@@ -228,6 +228,50 @@ pub trait Revocations: Send + Sync + fmt::Debug {
     fn is_revoked(&self, name: &str) -> bool;
 }
 
+/// Why a document could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
+pub struct FetchError {
+    message: String,
+}
+
+impl FetchError {
+    /// It could not be asked for, or the answer was none.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+/// Key sets that clients publish.
+#[async_trait]
+pub trait PublishedKeys: Send + Sync + fmt::Debug {
+    /// The JWKS document at an https URL: one request to an address that policy admits, bounded in
+    /// time and size, no redirect followed.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    async fn fetch(&self, uri: &str) -> Result<Vec<u8>, FetchError>;
+}
+
+/// The issuer of this cluster's ServiceAccount tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterIssuer {
+    /// `iss` of its tokens.
+    pub issuer: String,
+    /// Its JWKS document.
+    pub jwks: Vec<u8>,
+}
+
+/// Who signs the tokens of Kubernetes `ServiceAccounts`.
+#[async_trait]
+pub trait Cluster: Send + Sync + fmt::Debug {
+    /// Asks the API server itself (two reads).
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    async fn discover(&self) -> Result<ClusterIssuer, FetchError>;
+}
+
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationReason {

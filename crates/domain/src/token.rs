@@ -126,6 +126,7 @@ pub async fn authenticate<'i>(
         }
         None => return Err(failed()),
     };
+    let clock = provider.clock.as_ref();
     match (&client.authentication, credentials.proof()) {
         (ClientAuthentication::Public, ClientProof::None) => Ok(client),
         (ClientAuthentication::Secret(live), ClientProof::Secret(given))
@@ -134,9 +135,13 @@ pub async fn authenticate<'i>(
             Ok(client)
         }
         (ClientAuthentication::Keys(keys), ClientProof::Assertion(jwt)) => {
-            let now = provider.clock.now();
-            let presented = Presented { jwt: jwt.expose_secret(), endpoint: path, now };
-            provider.assertions.verify(issuer, client, keys, presented)?;
+            let presented = Presented { jwt: jwt.expose_secret(), endpoint: path, clock };
+            provider.assertions.verify(issuer, client, keys, presented).await?;
+            Ok(client)
+        }
+        (ClientAuthentication::ServiceAccount(account), ClientProof::Assertion(jwt)) => {
+            let presented = Presented { jwt: jwt.expose_secret(), endpoint: path, clock };
+            provider.assertions.verify_service_account(issuer, account, presented).await?;
             Ok(client)
         }
         _ => Err(failed()),

@@ -69,6 +69,11 @@ impl KeySet {
         self.keys.iter().find(|key| key.kid() == kid)
     }
 
+    /// Whether a token of this header could be verified.
+    pub fn has(&self, kid: Option<&str>, algorithm: Algorithm) -> bool {
+        !self.candidates(kid, algorithm).is_empty()
+    }
+
     /// The keys a token of this header may be signed with: those of its `kid`, or, without one, the
     /// only key that fits its algorithm (OIDC Core 10.1).
     pub(crate) fn candidates<'s>(

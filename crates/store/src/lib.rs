@@ -7,6 +7,7 @@
 
 pub mod api_time;
 pub mod client;
+pub mod cluster;
 pub mod collection;
 pub mod garbage;
 pub mod pace;
@@ -19,6 +20,7 @@ pub mod write_gate;
 
 pub use api_time::ApiTime;
 pub use client::{request_path_client, watching_client};
+pub use cluster::KubeCluster;
 pub use collection::PageError;
 pub use garbage::GarbageCollector;
 pub use pace::Pace;

@@ -30,6 +30,7 @@ pub mod control_plane;
 mod eventually;
 pub mod identity;
 pub mod installation;
+pub mod key_server;
 pub mod load;
 pub mod minio;
 pub mod operator;
@@ -56,6 +57,7 @@ pub use control_plane::{
 pub use eventually::eventually;
 pub use identity::TestNamespace;
 pub use installation::Installation;
+pub use key_server::KeyServer;
 pub use load::{Held, Load};
 pub use minio::Minio;
 pub use operator::{Operator, Serving};

@@ -80,6 +80,11 @@ impl RelyingParty {
         Ok(Self { http: peer.client()?.build()?, peer, ..self.clone() })
     }
 
+    /// Its client ID.
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// The issuer's metadata.
     pub fn metadata(&self) -> &Value {
         &self.metadata

@@ -165,9 +165,10 @@ impl Site {
     }
 }
 
-struct TlsListener {
-    tcp: TcpListener,
-    tls: TlsAcceptor,
+/// Accepts TLS for `axum::serve`.
+pub(crate) struct TlsListener {
+    pub(crate) tcp: TcpListener,
+    pub(crate) tls: TlsAcceptor,
 }
 
 impl Listener for TlsListener {
@@ -189,7 +190,7 @@ impl Listener for TlsListener {
     }
 }
 
-fn acceptor(identity: &CertifiedKey) -> Result<TlsAcceptor> {
+pub(crate) fn acceptor(identity: &CertifiedKey) -> Result<TlsAcceptor> {
     let chain = CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())?;

@@ -13,8 +13,21 @@ const PRINTABLE: &str = "redirectURIs must be printable ASCII without spaces and
                          percent-encode them";
 const CLIENT_ID: &str =
     "clientID must be printable ASCII without spaces and without '/': remove them";
-const CONFIDENTIAL: &str = "a Confidential client needs authentication: add secretRef or \
-                            generatedSecret, or set type to Public";
+const CONFIDENTIAL: &str = "a Confidential client needs authentication: add secretRef, \
+                            generatedSecret, jwks, jwksURI or serviceAccount, or set type to Public";
+const NO_SECRET: &str = "authentication.method none, private_key_jwt and kubernetes_service_account \
+                         have no secret: remove secretRef, previousSecretRef and generatedSecret, \
+                         or change method";
+const KEYS: &str = "authentication.method private_key_jwt, and no other, needs exactly one of jwks \
+                    (the client's public keys) and jwksURI (where it publishes them)";
+const JWKS_URI: &str = "jwksURI must be https://, in printable ASCII without user, fragment, spaces \
+                        and backslashes";
+const PRIVATE: &str = "jwks holds a private or symmetric key, which is a secret no more: make \
+                       another, and put only its public members here (n and e, or crv, x and y)";
+const MEMBERS: &str = "a key in jwks needs n and e for kty RSA, or crv, x and y for kty EC: add what \
+                       is missing";
+const ACCOUNT: &str = "authentication.method kubernetes_service_account, and no other, needs \
+                       serviceAccount: set both or neither";
 const ONE_SECRET: &str = "authentication needs exactly one of secretRef (a Secret you keep) and \
                           generatedSecret (one Claviger makes)";
 
@@ -27,8 +40,13 @@ pub fn table() -> Table {
             "authentication": {"generatedSecret": {"name": "app-oidc"}},
             "redirectURIs": ["https://app.example.com/callback"],
         }),
-        good: good_specs(),
-        bad: redirects().into_iter().chain(authentication()).chain(fields()).collect(),
+        good: good_ones(),
+        bad: redirects()
+            .into_iter()
+            .chain(authentication())
+            .chain(signing())
+            .chain(fields())
+            .collect(),
         bad_updates: vec![bad_update(
             "rotation back",
             json!({"authentication": {"generatedSecret": {"rotation": 2}}}),
@@ -38,7 +56,8 @@ pub fn table() -> Table {
     }
 }
 
-fn good_specs() -> Vec<super::Good> {
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn good_ones() -> Vec<super::Good> {
     vec![
         good(
             "a secret of one's own",
@@ -46,6 +65,29 @@ fn good_specs() -> Vec<super::Good> {
                 "method": "client_secret_post",
                 "secretRef": {"name": "app", "key": "secret"},
                 "generatedSecret": null,
+            }}),
+        ),
+        good(
+            "a secret of one's own and the one before",
+            json!({"authentication": {
+                "secretRef": {"name": "app", "key": "secret"},
+                "previousSecretRef": {"name": "app", "key": "before"},
+                "generatedSecret": null,
+            }}),
+        ),
+        good(
+            "public keys",
+            keys(&json!([
+                {"kty": "EC", "crv": "P-256", "x": "MKB", "y": "4Et", "alg": "ES256", "kid": "1"},
+                {"kty": "RSA", "n": "0vx7", "e": "AQAB", "use": "sig"},
+            ])),
+        ),
+        good("published keys", keys_at("https://app.example.com:8443/keys?a=b")),
+        good(
+            "a ServiceAccount",
+            json!({"authentication": {
+                "method": "kubernetes_service_account", "generatedSecret": null,
+                "serviceAccount": {"namespace": "team-a", "name": "app", "uid": "3c5e"},
             }}),
         ),
         good(
@@ -99,6 +141,18 @@ fn good_specs() -> Vec<super::Good> {
             json!({"type": "Public", "authentication": null, "introspection": "Forbidden"}),
         ),
     ]
+}
+
+fn keys(keys: &Value) -> Value {
+    json!({"authentication": {
+        "method": "private_key_jwt", "generatedSecret": null, "jwks": {"keys": keys},
+    }})
+}
+
+fn keys_at(uri: &str) -> Value {
+    json!({"authentication": {
+        "method": "private_key_jwt", "generatedSecret": null, "jwksURI": uri,
+    }})
 }
 
 fn redirect(uri: &str) -> Value {
@@ -169,7 +223,7 @@ fn authentication() -> Vec<super::Bad> {
         bad(
             "none with a secret",
             json!({"type": "Public", "authentication": {"method": "none"}}),
-            "authentication.method none has no secret: remove secretRef and generatedSecret",
+            NO_SECRET,
         ),
         bad(
             "two secrets",
@@ -186,6 +240,62 @@ fn authentication() -> Vec<super::Bad> {
             "a method there is not",
             json!({"authentication": {"method": "client_secret_jwt"}}),
             "supported values",
+        ),
+    ]
+}
+
+fn signing() -> Vec<super::Bad> {
+    let key = |member: &str, value: &str| {
+        let mut key = json!({"kty": "EC", "crv": "P-256", "x": "MKB", "y": "4Et"});
+        key[member] = value.into();
+        keys(&json!([key]))
+    };
+    vec![
+        bad("keys with a secret", json!({"authentication": {"method": "private_key_jwt"}}), KEYS),
+        bad(
+            "keys and a secret",
+            json!({"authentication": {
+                "method": "private_key_jwt", "jwksURI": "https://app.example.com/keys",
+            }}),
+            NO_SECRET,
+        ),
+        bad(
+            "keys here and there",
+            json!({"authentication": {
+                "method": "private_key_jwt", "generatedSecret": null,
+                "jwks": {"keys": [{"kty": "RSA", "n": "0vx7", "e": "AQAB"}]},
+                "jwksURI": "https://app.example.com/keys",
+            }}),
+            KEYS,
+        ),
+        bad("keys by plain HTTP", keys_at("http://app.example.com/keys"), JWKS_URI),
+        bad("keys with a user", keys_at("https://me@app.example.com/keys"), JWKS_URI),
+        bad("keys with a fragment", keys_at("https://app.example.com/keys#a"), JWKS_URI),
+        bad("keys at two hosts", keys_at("https://evil.example\\.example.com/"), JWKS_URI),
+        bad("a private key", key("d", "870MB6"), PRIVATE),
+        bad("a symmetric key", key("k", "c2VjcmV0"), PRIVATE),
+        bad("a key of another kind", key("kty", "oct"), "supported values"),
+        bad("a key for encryption", key("use", "enc"), "supported values"),
+        bad("a symmetric algorithm", key("alg", "HS256"), "supported values"),
+        bad("half a key", keys(&json!([{"kty": "RSA", "n": "0vx7"}])), MEMBERS),
+        bad("no key", keys(&json!([])), "should have at least 1 items"),
+        bad(
+            "an account without its method",
+            json!({"authentication": {"serviceAccount": {"name": "app"}}}),
+            ACCOUNT,
+        ),
+        bad(
+            "a method without its account",
+            json!({"authentication": {
+                "method": "kubernetes_service_account", "generatedSecret": null,
+            }}),
+            ACCOUNT,
+        ),
+        bad(
+            "a previous secret beside a generated one",
+            json!({"authentication": {"previousSecretRef": {"name": "app", "key": "before"}}}),
+            "authentication.previousSecretRef goes with secretRef: remove it; a generatedSecret \
+             keeps the one before by itself",
         ),
     ]
 }

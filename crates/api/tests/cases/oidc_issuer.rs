@@ -13,6 +13,8 @@ const CALLBACK: &str =
     "defaultCallbackConnector must be one of connectors: add it there or name another";
 const TENANT_CONNECTORS: &str =
     "tenants.allowedConnectors must be among connectors: add them there or remove them";
+const JWKS_HOSTS: &str = "allowedJWKSURIHosts must be lower-case hosts, such as app.example.com or \
+                         *.example.com, without scheme, port or path";
 const HOSTS: &str = "allowedRedirectURIHosts must be lower-case hosts, such as app.example.com or \
                      *.example.com, without scheme, port or path";
 const SELECTOR: &str = "namespaces.selector goes with from: Selector, and only with it: add the \
@@ -60,6 +62,7 @@ pub fn table() -> Table {
                         "allowedGrants": ["authorization_code"],
                         "allowedConnectors": ["ldap"],
                         "allowedRedirectURIHosts": ["*.apps.example.com", "localhost", "[::1]"],
+                        "allowedJWKSURIHosts": ["*.apps.example.com", "keys.example.com"],
                         "maxIDTokenLifetimeSeconds": 300,
                         "maxRefreshTokenLifetimeSeconds": 86400,
                         "consent": "ClientChoice",
@@ -137,6 +140,12 @@ fn references() -> Vec<super::Bad> {
             "a redirect host with a scheme",
             json!({"tenants": {"allowedRedirectURIHosts": ["https://a.example.com"]}}),
             HOSTS,
+        ),
+        bad("any host of keys", json!({"tenants": {"allowedJWKSURIHosts": ["*"]}}), JWKS_HOSTS),
+        bad(
+            "keys of a whole top-level domain",
+            json!({"tenants": {"allowedJWKSURIHosts": ["*.com"]}}),
+            JWKS_HOSTS,
         ),
         bad("any redirect host", json!({"tenants": {"allowedRedirectURIHosts": ["*"]}}), HOSTS),
         bad(

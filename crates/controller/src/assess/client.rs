@@ -21,8 +21,9 @@ use claviger_jose::Algorithm;
 use kube::ResourceExt;
 
 use crate::assess::age::by_age;
+use crate::assess::client_authentication::{self, KeyMemo, Subject};
 use crate::assess::client_requests;
-use crate::assess::client_secret::{self, ClientSecret};
+use crate::assess::client_secret::ClientSecret;
 use crate::assess::findings::Findings;
 use crate::assess::introspection::introspection;
 use crate::assess::issuer::AssessedIssuer;
@@ -58,13 +59,18 @@ impl AssessedClient {
 }
 
 /// Assesses every client whose issuer is in home, oldest first.
-pub fn assess(world: &World, issuers: &BTreeMap<String, AssessedIssuer>) -> Vec<AssessedClient> {
+pub fn assess(
+    world: &World,
+    issuers: &BTreeMap<String, AssessedIssuer>,
+    keys: &mut KeyMemo,
+) -> Vec<AssessedClient> {
+    keys.turn();
     let mut taken: BTreeMap<(String, String), ObjectKey> = BTreeMap::new();
     by_age(&world.clients)
         .filter(|client| issuer_namespace(client) == world.home)
         .map(|client| {
             let issuer = issuers.get(&client.spec.issuer_ref.name);
-            let mut assessed = Assessor::new(world, client, issuer).assess();
+            let mut assessed = Assessor::new(world, client, issuer).assess(keys);
             claim(&mut assessed, &mut taken);
             assessed
         })
@@ -115,7 +121,7 @@ impl<'w> Assessor<'w> {
         Self { world, object, issuer, findings: Findings::default(), namespace }
     }
 
-    fn assess(mut self) -> AssessedClient {
+    fn assess(mut self, keys: &mut KeyMemo) -> AssessedClient {
         let id = self.id();
         let Some(issuer) = self.issuer else {
             self.findings.unresolved(crate::secret::Unresolved::new(
@@ -140,12 +146,12 @@ impl<'w> Assessor<'w> {
         let id_token_algorithm = self.algorithm(issuer);
         self.check_authentication_fits_type();
         let (authentication, secret) = match &id {
-            Some(id) if admitted => client_secret::assess(
-                self.world,
-                self.object,
-                (id, &issuer.object.spec.url),
-                &mut self.findings,
-            ),
+            Some(id) if admitted => {
+                let identity = (id.as_str(), issuer.object.spec.url.as_str());
+                let client = self.object;
+                let subject = Subject { world: self.world, client, identity, policy };
+                client_authentication::assess(subject, keys, &mut self.findings)
+            }
             _ => (None, None),
         };
         if !issuer.findings.is_in_service() {
@@ -381,8 +387,10 @@ impl<'w> Assessor<'w> {
         }
         let post_logout = &self.object.spec.post_logout_redirect_uris;
         for raw in self.object.spec.redirect_uris.iter().chain(post_logout) {
-            let admitted = policy
-                .is_none_or(|policy| host_of(raw).is_some_and(|host| admits_host(policy, &host)));
+            let admitted = policy.is_none_or(|policy| {
+                let hosts = &policy.allowed_redirect_uri_hosts;
+                host_of(raw).is_some_and(|host| admits_host(hosts, &host))
+            });
             if !admitted {
                 self.findings.reject(
                     Reason::TenantPolicyViolation,
@@ -416,20 +424,21 @@ impl<'w> Assessor<'w> {
     }
 
     fn check_authentication_fits_type(&mut self) {
-        let has_secret = self
-            .object
-            .spec
-            .authentication
-            .as_ref()
-            .is_some_and(|a| a.secret_ref.is_some() || a.generated_secret.is_some());
+        let has_proof = self.object.spec.authentication.as_ref().is_some_and(|a| {
+            a.secret_ref.is_some()
+                || a.generated_secret.is_some()
+                || a.jwks.is_some()
+                || a.jwks_uri.is_some()
+                || a.service_account.is_some()
+        });
         match self.object.spec.type_ {
-            ClientType::Public if has_secret => self.findings.reject(
+            ClientType::Public if has_proof => self.findings.reject(
                 Reason::InvalidSpec,
                 "a Public client cannot keep a secret: remove authentication, or set type to Confidential",
             ),
-            ClientType::Confidential if !has_secret => self.findings.reject(
+            ClientType::Confidential if !has_proof => self.findings.reject(
                 Reason::InvalidSpec,
-                "a Confidential client needs authentication: add secretRef or generatedSecret, or set type to Public",
+                "a Confidential client needs authentication: add secretRef, generatedSecret, jwks, jwksURI or serviceAccount, or set type to Public",
             ),
             _ => {}
         }
@@ -482,7 +491,7 @@ pub fn domain_grant(grant: claviger_api::Grant) -> Grant {
 
 /// Host of an http(s) URI in lower case, without port. A URI that is written so that a browser
 /// might see another host (user, backslash) has none.
-fn host_of(uri: &str) -> Option<String> {
+pub fn host_of(uri: &str) -> Option<String> {
     let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"))?;
     let authority = rest.split(['/', '?', '#']).next()?;
     if authority.is_empty() || authority.contains(['@', '\\', '%']) {
@@ -495,8 +504,9 @@ fn host_of(uri: &str) -> Option<String> {
     Some(host.to_ascii_lowercase())
 }
 
-fn admits_host(policy: &TenantPolicy, host: &str) -> bool {
-    policy.allowed_redirect_uri_hosts.iter().any(|allowed| match allowed.strip_prefix("*.") {
+/// Whether a host is one of these, or below one that begins with `*.`.
+pub fn admits_host(hosts: &[String], host: &str) -> bool {
+    hosts.iter().any(|allowed| match allowed.strip_prefix("*.") {
         Some(parent) => {
             host.strip_suffix(parent).is_some_and(|sub| sub.len() > 1 && sub.ends_with('.'))
         }

@@ -1,4 +1,4 @@
-//! How a client proves who it is, and what the Secret Claviger makes for it must hold.
+//! The secrets of a client, and what the Secret Claviger makes for it must hold.
 //!
 //! What always holds: a generated Secret is read and written only if it is owned by this very client
 //! (by UID); one of the same name that is anybody else's is left alone.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claviger_api::condition::Reason;
-use claviger_api::{ClientType, GeneratedSecret, OAuth2Client, SecretKeyRef, labels};
+use claviger_api::{GeneratedSecret, OAuth2Client, SecretKeyRef, labels};
 use claviger_domain::client::ClientAuthentication;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -108,15 +108,20 @@ pub fn assess(
     identity: (&str, &str),
     findings: &mut Findings,
 ) -> (Option<ClientAuthentication>, Option<ClientSecret>) {
-    if client.spec.type_ == ClientType::Public {
-        return (Some(ClientAuthentication::Public), None);
-    }
     let Some(authentication) = &client.spec.authentication else {
         return (None, None);
     };
     let namespace = client.namespace().unwrap_or_default();
     if let Some(reference) = &authentication.secret_ref {
-        let secrets = findings.resolved(given(world, &namespace, reference));
+        let mut secrets = findings.resolved(given(world, &namespace, reference));
+        if let (Some(secrets), Some(before)) = (&mut secrets, &authentication.previous_secret_ref) {
+            match given(world, &namespace, before) {
+                Ok(mut before) => secrets.append(&mut before),
+                Err(gone) => {
+                    findings.note(format!("previousSecretRef is not used: {}", gone.message));
+                }
+            }
+        }
         return (secrets.map(ClientAuthentication::Secret), None);
     }
     let Some(generated) = &authentication.generated_secret else {

@@ -10,6 +10,7 @@
 
 pub mod age;
 pub mod client;
+pub mod client_authentication;
 pub mod client_requests;
 pub mod client_secret;
 pub mod connector;
@@ -50,6 +51,7 @@ use crate::upstream;
 use crate::world::World;
 
 use self::client::AssessedClient;
+use self::client_authentication::KeyMemo;
 use self::client_secret::ClientSecret;
 use self::connector::AssessedConnector;
 use self::findings::{Findings, settle};
@@ -91,6 +93,7 @@ pub struct Memo {
     upstreams: upstream::Cache,
     rings: RingCache,
     sealing: sealing::Memory,
+    client_keys: KeyMemo,
 }
 
 /// Every object with what was found about it.
@@ -146,7 +149,7 @@ impl Assessed {
             max_age: world.bounds.jwks_max_age,
         };
         let issuers = issuer::assess(world, &parts);
-        let clients = client::assess(world, &issuers);
+        let clients = client::assess(world, &issuers, &mut memo.client_keys);
         Self { users, connectors, signing_keys, sealing, issuers, clients, unreadable }
     }
 

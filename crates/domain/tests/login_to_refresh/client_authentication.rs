@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use claviger_domain::client::ClientAuthentication;
-use claviger_domain::fakes::World;
+use claviger_domain::client::{ClientAuthentication, ClientKeys, ServiceAccount};
+use claviger_domain::fakes::{CLUSTER_ISSUER, World};
 use claviger_domain::ports::Clock;
 use claviger_domain::token::{self, TokenError};
 use claviger_jose::{Algorithm, KeySet, PrivateKey, Signer};
@@ -55,7 +55,7 @@ impl Signing {
         let keys = Arc::new(KeySet::new([key.public_key().clone()]));
         let mut world = World::new();
         world.change_client("kubernetes", |client| {
-            client.authentication = ClientAuthentication::Keys(keys);
+            client.authentication = ClientAuthentication::Keys(ClientKeys::Inline(keys));
         });
         Self { world, signer: Signer::new(&key).unwrap() }
     }
@@ -191,4 +191,172 @@ async fn a_client_that_signs_is_not_believed_by_secret_and_the_reverse() {
         let refused = token::authenticate(provider, issuer, &credentials, "/token").await;
         assert!(refused.is_err(), "{client}");
     }
+}
+
+const KEYS_URI: &str = "https://app.example.org/keys";
+
+impl Signing {
+    /// The same, whose keys are published, with the document.
+    fn published() -> (Self, String) {
+        let mut signing = Self::new();
+        let mut document = String::new();
+        signing.world.change_client("kubernetes", |client| {
+            let ClientAuthentication::Keys(ClientKeys::Inline(keys)) = &client.authentication
+            else {
+                panic!("{client:?}")
+            };
+            document = keys.to_json();
+            client.authentication = ClientAuthentication::Keys(ClientKeys::At(KEYS_URI.into()));
+        });
+        (signing, document)
+    }
+
+    fn asked(&self) -> usize {
+        self.world.publishers.take_asked().len()
+    }
+}
+
+#[tokio::test]
+async fn published_keys_are_asked_for_once_and_a_new_one_is_found_at_once() {
+    let (mut signing, document) = Signing::published();
+    signing.world.publishers.publish(KEYS_URI, document);
+    for _ in 0..3 {
+        assert_eq!(signing.sign_and_present(&signing.claims()).await, Ok(()));
+    }
+    assert_eq!(signing.asked(), 1);
+    let next = PrivateKey::generate(Algorithm::RS256, 2_048).unwrap();
+    signing.signer = Signer::new(&next).unwrap();
+    signing.world.publishers.publish(KEYS_URI, KeySet::new([next.public_key().clone()]).to_json());
+    signing.world.clock.advance(10);
+    assert_eq!(signing.sign_and_present(&signing.claims()).await, Ok(()));
+    assert_eq!(signing.asked(), 1);
+}
+
+#[tokio::test]
+async fn forged_assertions_make_nobody_ask_for_keys_more_than_once_in_ten_seconds() {
+    let (signing, document) = Signing::published();
+    signing.world.publishers.publish(KEYS_URI, document);
+    let forger = PrivateKey::generate(Algorithm::ES256, 0).unwrap();
+    let forger = Signer::new(&forger).unwrap();
+    for _ in 0..20 {
+        let jwt = forger.sign(None, &signing.claims()).unwrap();
+        assert!(signing.present(&jwt, "/token").await.is_err());
+    }
+    assert_eq!(signing.asked(), 1);
+    assert_eq!(signing.sign_and_present(&signing.claims()).await, Ok(()));
+    let mut claims = signing.claims();
+    claims["aud"] = json!("https://other.example");
+    signing.world.clock.advance(600);
+    let elsewhere = forger.sign(None, &claims).unwrap();
+    assert!(signing.present(&elsewhere, "/token").await.is_err());
+    assert_eq!(signing.asked(), 0, "what could not be good is not looked up");
+}
+
+#[tokio::test]
+async fn a_client_whose_keys_cannot_be_had_is_told_to_come_back() {
+    let (signing, _) = Signing::published();
+    let jwt = signing.signer.sign(None, &signing.claims()).unwrap();
+    let form = encode(&[("client_assertion_type", JWT_BEARER), ("client_assertion", &jwt)]);
+    let credentials = ClientCredentials::from_parts(None, &form).unwrap();
+    let World { provider, issuer, .. } = &signing.world;
+    let away = token::authenticate(provider, issuer, &credentials, "/token").await;
+    assert!(matches!(away, Err(TokenError::Unavailable { .. })), "{away:?}");
+}
+
+const ACCOUNT: &str = "system:serviceaccount:team:app";
+
+/// A world whose client `kubernetes` is a ServiceAccount, with the cluster's key.
+fn workload(uid: Option<&str>) -> Signing {
+    let (mut signing, document) = Signing::published();
+    signing.world.publishers.publish("cluster", document);
+    signing.world.change_client("kubernetes", |client| {
+        let uid = uid.map(str::to_owned);
+        let account = ServiceAccount { subject: ACCOUNT.into(), uid };
+        client.authentication = ClientAuthentication::ServiceAccount(account);
+    });
+    signing
+}
+
+impl Signing {
+    /// Claims as the API server makes them.
+    fn projected(&self) -> Value {
+        let now = self.world.clock.now();
+        json!({
+            "iss": CLUSTER_ISSUER, "sub": ACCOUNT, "aud": ["https://id.example.org"],
+            "iat": now, "nbf": now, "exp": now + 3_600, "jti": "b1f2",
+            "kubernetes.io": {
+                "namespace": "team", "serviceaccount": {"name": "app", "uid": "uid-of-app"},
+            },
+        })
+    }
+
+    async fn project_and_present(&self, claims: &Value) -> Result<(), String> {
+        let jwt = self.signer.sign(None, claims).unwrap();
+        let form = encode(&[
+            ("client_id", "kubernetes"),
+            ("client_assertion_type", JWT_BEARER),
+            ("client_assertion", &jwt),
+        ]);
+        let credentials = ClientCredentials::from_parts(None, &form).unwrap();
+        let World { provider, issuer, .. } = &self.world;
+        let found = token::authenticate(provider, issuer, &credentials, "/token").await;
+        found.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+#[tokio::test]
+async fn a_workload_is_its_client_by_the_token_of_its_service_account() {
+    for uid in [None, Some("uid-of-app")] {
+        let workload = workload(uid);
+        for _ in 0..3 {
+            assert_eq!(workload.project_and_present(&workload.projected()).await, Ok(()));
+        }
+        assert_eq!(workload.world.publishers.take_asked(), ["cluster"]);
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_another_account_audience_issuer_or_life_is_refused_without_a_request() {
+    let workload = workload(Some("uid-of-app"));
+    let now = workload.world.clock.now();
+    let reborn = json!({"serviceaccount": {"name": "app", "uid": "another"}});
+    for (name, value, named) in [
+        ("sub", json!("system:serviceaccount:team:other"), "another ServiceAccount"),
+        ("sub", json!("kubernetes"), "another ServiceAccount"),
+        ("kubernetes.io", reborn, "another ServiceAccount"),
+        ("kubernetes.io", Value::Null, "another ServiceAccount"),
+        ("aud", json!(["https://kubernetes.default.svc"]), "aud"),
+        ("aud", json!(["https://id.example.org/token"]), "aud"),
+        ("exp", json!(now + 3_601), "more than an hour"),
+        ("exp", json!(now - 60), "expired"),
+        ("iat", json!(now + 61), "iat"),
+        ("iat", Value::Null, "iat"),
+    ] {
+        let mut claims = workload.projected();
+        claims[name] = value.clone();
+        let refused = workload.project_and_present(&claims).await.unwrap_err();
+        assert!(refused.contains(named), "{name}={value}: {refused}");
+    }
+    assert!(workload.world.publishers.take_asked().is_empty());
+    let mut claims = workload.projected();
+    claims["iss"] = json!("https://other-cluster.example");
+    for _ in 0..3 {
+        let refused = workload.project_and_present(&claims).await.unwrap_err();
+        assert!(refused.contains("iss"), "{refused}");
+    }
+    let forger = PrivateKey::generate(Algorithm::ES256, 0).unwrap();
+    let forger = Signing { signer: Signer::new(&forger).unwrap(), ..workload };
+    for _ in 0..20 {
+        assert!(forger.project_and_present(&forger.projected()).await.is_err());
+    }
+    assert_eq!(forger.world.publishers.take_asked(), ["cluster"], "one question a minute");
+}
+
+#[tokio::test]
+async fn a_clients_own_signature_is_no_service_account() {
+    let workload = workload(None);
+    let by_client = workload.claims();
+    assert!(workload.sign_and_present(&by_client).await.is_err());
+    let signing = Signing::new();
+    assert!(signing.project_and_present(&signing.projected()).await.is_err());
 }

@@ -135,6 +135,16 @@ impl ControlPlane {
         helm
     }
 
+    /// Another program that finds `kubectl` as the admin's, such as a shell.
+    pub fn with_kubectl(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::iter::once(self.bin.clone()).chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(found).unwrap_or(path));
+        command.env("KUBECONFIG", self.kubeconfig());
+        command
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         command.env("KUBECONFIG", self.kubeconfig());

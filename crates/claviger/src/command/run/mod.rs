@@ -18,19 +18,21 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use claviger_controller::{Bounds, Config as ControllerConfig, Controller};
 use claviger_domain::Provider;
+use claviger_domain::client_assertion::Assertions;
 use claviger_domain::outage::Attentive;
 use claviger_domain::ports::Clock;
+use claviger_outbound::{Outbound, Settings};
 use claviger_server::{App, Metrics};
 use claviger_store::{
-    ApiTime, KubeSessions, RevokedSessions, Share, WriteGate, WriteLimits, request_path_client,
-    watching_client,
+    ApiTime, KubeCluster, KubeSessions, RevokedSessions, Share, WriteGate, WriteLimits,
+    request_path_client, watching_client,
 };
 use kube::Client;
 use prometheus::Registry;
 use tokio::sync::watch;
 
 use self::parts::Parts;
-use crate::args::{BoundsArgs, RunArgs};
+use crate::args::{BoundsArgs, OutboundArgs, RunArgs};
 use crate::audit::{LogAudit, publish_revocations};
 use crate::cleanup::{self, Cleanup};
 use crate::clock::{SystemClock, SystemEntropy, register_offset};
@@ -99,7 +101,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         )),
         revocations: Arc::clone(&revoked) as _,
         audit: Arc::new(audit),
-        assertions: Arc::default(),
+        assertions: Arc::new(assertions(&place, &args.outbound)?),
     };
     let cleanup = Cleanup::new(cleanup::Parts {
         client: &watching,
@@ -174,6 +176,24 @@ fn sessions(
     };
     let gate = Arc::new(WriteGate::new(limits, &place.registry)?);
     Ok(KubeSessions::new(client, &place.home, Arc::clone(revoked), gate))
+}
+
+/// Whoever believes what clients signed: their keys are asked for where they publish them, the cluster's
+/// of the API server.
+fn assertions(place: &Place, args: &OutboundArgs) -> anyhow::Result<Assertions> {
+    let authorities = args
+        .ca_file
+        .as_ref()
+        .map(|file| {
+            std::fs::read(file).with_context(|| format!("failed to read {}", file.display()))
+        })
+        .transpose()?;
+    let settings =
+        Settings { allowed_networks: args.allowed_networks.clone(), authorities, deadline: None };
+    let outbound = Outbound::new(&settings).context("--outbound-ca-file")?;
+    let client = request_path_client(&place.config, &place.api_time)
+        .context("failed to make a Kubernetes client")?;
+    Ok(Assertions::new(Arc::new(outbound), Arc::new(KubeCluster::new(client))))
 }
 
 /// Learns of revoked sessions; the flag says when all there were are known.

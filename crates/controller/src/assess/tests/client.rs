@@ -1,7 +1,7 @@
 use super::*;
 use crate::assess::client_secret::ClientSecret;
 use crate::world::Obstacle;
-use claviger_domain::client::{ClientAuthentication, Grant, Introspection};
+use claviger_domain::client::{ClientAuthentication, ClientKeys, Grant, Introspection};
 use secrecy::ExposeSecret;
 
 fn confidential(authentication: Value) -> Value {
@@ -22,10 +22,10 @@ fn tenant(spec: Value) -> Assessment {
 
 fn secrets(client: &Client) -> Vec<String> {
     match &client.authentication {
-        ClientAuthentication::Public | ClientAuthentication::Keys(_) => Vec::new(),
         ClientAuthentication::Secret(all) => {
             all.iter().map(|secret| secret.expose_secret().to_owned()).collect()
         }
+        _ => Vec::new(),
     }
 }
 
@@ -461,4 +461,138 @@ fn introspection_is_denied_unless_stated_and_never_shows_a_tenant_the_tokens_of_
     assert!(greedy.served("team-a/app").is_none());
     let public = assessed(HOME, json!({"introspection": "OwnTokens"}));
     assert_eq!(public.client_word(HOME, "app", "Accepted"), "False/InvalidSpec");
+}
+
+fn signing(authentication: Value) -> Value {
+    let generated = json!({"generatedSecret": null});
+    confidential(merged(merged(json!({"method": "private_key_jwt"}), generated), authentication))
+}
+
+/// A public key as it stands in a client's spec.
+fn public_jwk(kid: &str) -> Value {
+    let mut jwk = PrivateKey::generate(Algorithm::ES256, 0).unwrap().public_jwk();
+    jwk["kid"] = kid.into();
+    jwk
+}
+
+fn authentication(assessment: &Assessment, id: &str) -> Option<ClientAuthentication> {
+    assessment.served(id).map(|client| client.authentication.clone())
+}
+
+#[test]
+fn inline_keys_are_read_and_what_is_no_key_is_refused_by_its_place() {
+    let keys = |keys: Value| tenant(signing(json!({"jwks": {"keys": keys}})));
+    let assessment = keys(json!([public_jwk("a"), public_jwk("b")]));
+    let Some(ClientAuthentication::Keys(ClientKeys::Inline(set))) =
+        authentication(&assessment, "team-a/app")
+    else {
+        panic!("{}", assessment.said("OAuth2Client", (TENANT, "app"), "Accepted").2);
+    };
+    assert!(set.get("a").is_some() && set.get("b").is_some() && set.keys().len() == 2);
+    let mut short = public_jwk("a");
+    short["x"] = "AA".into();
+    let mut private = public_jwk("a");
+    private["d"] = "AA".into();
+    for (bad, says) in [
+        (json!([public_jwk("a"), short]), "jwks.keys[1]"),
+        (json!([private]), "private"),
+        (json!([public_jwk("a"), public_jwk("a")]), "two keys have one kid"),
+    ] {
+        let assessment = keys(bad);
+        let message = assessment.said("OAuth2Client", (TENANT, "app"), "Accepted").2;
+        assert_eq!(assessment.client_word(TENANT, "app", "Accepted"), "False/InvalidSpec");
+        assert!(message.contains(says), "{message}");
+        assert!(assessment.served("team-a/app").is_none());
+    }
+}
+
+#[test]
+fn inline_keys_are_read_once_a_generation() {
+    let mut fixture = Fixture::new();
+    fixture.client(HOME, "app", signing(json!({"jwks": {"keys": [public_jwk("a")]}})));
+    let read = |fixture: &mut Fixture| match authentication(&fixture.assess(), "app") {
+        Some(ClientAuthentication::Keys(ClientKeys::Inline(keys))) => keys,
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (read(&mut fixture), read(&mut fixture));
+    assert!(Arc::ptr_eq(&first, &second));
+    let client = fixture.world.clients.get_mut(&ObjectKey::new(HOME, "app")).unwrap();
+    let client = Arc::make_mut(client);
+    client.metadata.generation = Some(2);
+    let jwks = client.spec.authentication.as_mut().unwrap().jwks.as_mut().unwrap();
+    jwks.keys[0].kid = Some("b".into());
+    assert!(read(&mut fixture).get("b").is_some());
+}
+
+#[test]
+fn a_tenants_keys_are_asked_for_only_where_its_issuer_allows() {
+    let at = json!({"jwksURI": "https://keys.team-a.example.com/keys"});
+    let refused = tenant(signing(at.clone()));
+    assert_eq!(refused.client_word(TENANT, "app", "Accepted"), "False/TenantPolicyViolation");
+    let message = refused.said("OAuth2Client", (TENANT, "app"), "Accepted").2;
+    assert!(message.contains("allowedJWKSURIHosts"), "{message}");
+    let mut fixture = Fixture::new();
+    fixture.issuer(
+        "main",
+        json!({"tenants": {
+            "allowedConnectors": ["local"],
+            "allowedRedirectURIHosts": ["app.example.com"],
+            "allowedJWKSURIHosts": ["*.team-a.example.com"],
+        }}),
+    );
+    fixture.client(TENANT, "app", signing(at.clone()));
+    fixture.client(HOME, "app", signing(json!({"jwksURI": "https://elsewhere.example/keys"})));
+    let assessment = fixture.assess();
+    for (id, uri) in [
+        ("team-a/app", "https://keys.team-a.example.com/keys"),
+        ("app", "https://elsewhere.example/keys"),
+    ] {
+        let found = authentication(&assessment, id);
+        let Some(ClientAuthentication::Keys(ClientKeys::At(found))) = found else {
+            panic!("{id}: {found:?}")
+        };
+        assert_eq!(found, uri);
+    }
+}
+
+#[test]
+fn a_tenant_is_a_service_account_of_its_own_namespace_and_of_no_other() {
+    let account = |account: Value| {
+        confidential(json!({"method": "kubernetes_service_account", "serviceAccount": account}))
+    };
+    let subject = |assessment: &Assessment, id: &str| match authentication(assessment, id) {
+        Some(ClientAuthentication::ServiceAccount(account)) => Some(account.subject),
+        _ => None,
+    };
+    for spec in [json!({"name": "robot"}), json!({"name": "robot", "namespace": TENANT})] {
+        let assessment = tenant(account(spec));
+        let found = subject(&assessment, "team-a/app");
+        assert_eq!(found.as_deref(), Some("system:serviceaccount:team-a:robot"));
+    }
+    for namespace in [HOME, "kube-system"] {
+        let assessment = tenant(account(json!({"name": "robot", "namespace": namespace})));
+        let word = assessment.client_word(TENANT, "app", "Accepted");
+        assert_eq!(word, "False/TenantPolicyViolation", "{namespace}");
+        assert_eq!(subject(&assessment, "team-a/app"), None);
+    }
+    let mut fixture = Fixture::new();
+    fixture.client(HOME, "app", account(json!({"name": "robot", "namespace": TENANT})));
+    let found = subject(&fixture.assess(), "app");
+    assert_eq!(found.as_deref(), Some("system:serviceaccount:team-a:robot"));
+}
+
+#[test]
+fn the_secret_before_is_good_too_and_may_be_gone() {
+    let mut fixture = Fixture::new();
+    let reference = |key: &str| json!({"name": "mine", "key": key});
+    let both = json!({"secretRef": reference("new"), "previousSecretRef": reference("old")});
+    fixture.client(HOME, "app", confidential(both));
+    let (new, old) = ("new-secret-of-the-app", "old-secret-of-the-app");
+    fixture.secret((HOME, "mine"), labels::SECRET_CLIENT, &[("new", new), ("old", old)]);
+    assert_eq!(secrets(fixture.assess().served("app").unwrap()), [new, old]);
+    fixture.secret((HOME, "mine"), labels::SECRET_CLIENT, &[("new", new)]);
+    let assessment = fixture.assess();
+    assert_eq!(secrets(assessment.served("app").unwrap()), [new]);
+    let message = assessment.said("OAuth2Client", (HOME, "app"), "Accepted").2;
+    assert!(message.contains("previousSecretRef is not used"), "{message}");
 }
