@@ -172,7 +172,7 @@ pub struct JsonWebKey {
     #[schemars(length(min = 1, max = 256))]
     pub kid: Option<String>,
 
-    /// RSA modulus, base64url.
+    /// RSA modulus, base64url. Quote the name in YAML, where a bare n is no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1_400))]
     pub n: Option<String>,
@@ -192,7 +192,7 @@ pub struct JsonWebKey {
     #[schemars(length(min = 1, max = 88))]
     pub x: Option<String>,
 
-    /// Y coordinate of an EC key, base64url.
+    /// Y coordinate of an EC key, base64url. Quote the name in YAML, where a bare y is yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 88))]
     pub y: Option<String>,

@@ -111,6 +111,10 @@ fn good_ones() -> Vec<super::Good> {
             }),
         ),
         good(
+            "a public client that may not introspect",
+            json!({"type": "Public", "authentication": null, "introspection": "Forbidden"}),
+        ),
+        good(
             "everything",
             json!({
                 "issuerRef": {"name": "main", "namespace": "claviger-system"},
@@ -135,10 +139,6 @@ fn good_ones() -> Vec<super::Good> {
                 "consent": "Skip",
                 "introspection": "AllTokens",
             }),
-        ),
-        good(
-            "a public client that may not introspect",
-            json!({"type": "Public", "authentication": null, "introspection": "Forbidden"}),
         ),
     ]
 }
