@@ -1,10 +1,11 @@
 //! Verifying: a compact JWS against a key set, and the claims against what the caller expects.
 //!
 //! Strict by construction (RFC 8725): the algorithm must be allowed by the caller *and* be the key's;
-//! `none`, HMAC, `crit` and JWE are refused; `iss`, `aud`, `exp` and `iat` must be there and right.
+//! `none`, HMAC, `crit`, `zip` and JWE are refused; `iss`, `aud`, `exp` and `iat` must be there and right.
 
 use data_encoding::BASE64URL_NOPAD;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -48,6 +49,9 @@ pub enum VerifyError {
     /// Encrypted tokens are not read.
     #[error("encrypted tokens (JWE) are not accepted")]
     Encrypted,
+    /// Compressed tokens are not read: what is small may be large (RFC 8725 3.6).
+    #[error("compressed tokens (zip) are not accepted")]
+    Compressed,
     /// `alg` is none, symmetric, unknown or not among those allowed.
     #[error("signature algorithm is not accepted")]
     Algorithm,
@@ -113,9 +117,19 @@ struct Header {
     kid: Option<String>,
     typ: Option<String>,
     jwk: Option<Map<String, Value>>,
-    crit: Option<Value>,
-    enc: Option<Value>,
-    b64: Option<Value>,
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+    #[serde(default, deserialize_with = "present")]
+    enc: bool,
+    #[serde(default, deserialize_with = "present")]
+    zip: bool,
+    #[serde(default, deserialize_with = "present")]
+    b64: bool,
+}
+
+/// Whatever its value, `null` among them: what stands there was meant to be heeded.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
 }
 
 /// The three parts of a compact JWS whose header is one we read.
@@ -200,10 +214,13 @@ fn parts(token: &str) -> Result<Parts<'_>, VerifyError> {
     let (header, payload) = signed.split_once('.').ok_or(VerifyError::Malformed)?;
     let header: Header =
         serde_json::from_slice(&decode(header)?).map_err(|_| VerifyError::Malformed)?;
-    if header.enc.is_some() {
+    if header.enc {
         return Err(VerifyError::Encrypted);
     }
-    if header.crit.is_some() || header.b64.is_some() {
+    if header.zip {
+        return Err(VerifyError::Compressed);
+    }
+    if header.crit || header.b64 {
         return Err(VerifyError::Critical);
     }
     let algorithm: Algorithm = header.alg.parse().map_err(|_| VerifyError::Algorithm)?;
@@ -420,6 +437,9 @@ mod tests {
         };
         assert_eq!(with("crit", json!(["exp"])), VerifyError::Critical);
         assert_eq!(with("crit", json!([])), VerifyError::Critical);
+        assert_eq!(with("crit", json!(null)), VerifyError::Critical);
+        assert_eq!(with("enc", json!(null)), VerifyError::Encrypted);
+        assert_eq!(with("zip", json!("DEF")), VerifyError::Compressed);
         assert_eq!(with("b64", json!(false)), VerifyError::Critical);
         assert_eq!(with("enc", json!("A256GCM")), VerifyError::Encrypted);
         assert_eq!(with("kid", json!(7)), VerifyError::Malformed);

@@ -1,0 +1,105 @@
+//! Messages of clients and browsers: authorization and token requests, and how a client says who it is.
+
+use claviger_protocol::authorize::{
+    AuthorizationResponse, MAX_NONCE, MAX_STATE, UnverifiedRequest,
+};
+use claviger_protocol::client_auth::{ClientCredentials, ClientProof};
+use claviger_protocol::form::Params;
+use claviger_protocol::introspect::IntrospectionRequest;
+use claviger_protocol::redirect_uri::RedirectUri;
+use claviger_protocol::revoke::RevocationRequest;
+use claviger_protocol::token::TokenRequest;
+use claviger_protocol::userinfo::bearer_token;
+use data_encoding::BASE64;
+use secrecy::ExposeSecret;
+
+/// A request that is in order keeps its limits, and its answer goes to its redirect URI and brings its state back.
+pub fn authorize(bytes: &[u8]) {
+    let Ok(params) = Params::parse(bytes) else { return };
+    let Ok(unverified) = UnverifiedRequest::parse(&params) else { return };
+    let redirect_uri = unverified.redirect_uri.as_deref().map(RedirectUri::parse);
+    if let Ok(request) = unverified.validate() {
+        assert!(request.scope.contains("openid"), "a request without openid");
+        assert!(request.state.as_ref().is_none_or(|state| state.len() <= MAX_STATE));
+        assert!(request.nonce.as_ref().is_none_or(|nonce| nonce.len() <= MAX_NONCE));
+        assert_eq!(request.state, unverified.state);
+    }
+    if let Some(Ok(redirect_uri)) = redirect_uri {
+        let state = unverified.state.as_deref();
+        let answer = AuthorizationResponse::success("a code", state, "https://id.example.org");
+        let location =
+            url::Url::parse(&answer.location(&redirect_uri)).expect("a Location is a URL");
+        let asked = url::Url::parse(redirect_uri.as_str()).expect("a redirect URI is a URL");
+        assert_eq!(
+            (location.scheme(), location.host(), location.port(), location.path()),
+            (asked.scheme(), asked.host(), asked.port(), asked.path()),
+            "sent elsewhere"
+        );
+        let last = |name| {
+            let found = location.query_pairs().filter(|(key, _)| key == name).last();
+            found.map(|(_, value)| value.into_owned())
+        };
+        assert_eq!(last("code").as_deref(), Some("a code"));
+        if state.is_some() {
+            assert_eq!(last("state").as_deref(), state);
+        }
+    }
+}
+
+/// The first line is an `Authorization` header where it is not empty, the rest a form body. Whoever is let through
+/// proved themselves in one way at most (RFC 6749 2.3).
+pub fn token(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let header = std::str::from_utf8(&bytes[..end]).ok().filter(|header| !header.is_empty());
+    let Ok(params) = Params::parse(bytes.get(end + 1..).unwrap_or_default()) else { return };
+    let _ = (TokenRequest::parse(&params), IntrospectionRequest::parse(&params));
+    let _ = RevocationRequest::parse(&params);
+    let Ok(credentials) = ClientCredentials::from_parts(header, &params) else { return };
+    let ways = [
+        header.is_some(),
+        params.get("client_secret").is_some(),
+        params.get("client_assertion").is_some(),
+    ];
+    let ways = ways.into_iter().filter(|used| *used).count();
+    assert!(ways <= 1, "{ways} ways of authentication at once");
+    assert!(!credentials.client_id().is_empty());
+    if let Some(id) = params.get("client_id") {
+        assert_eq!(id, credentials.client_id(), "another client than the body names");
+    }
+}
+
+/// A header that is made of a name and a secret says them again; one that is not is refused or says some.
+pub fn basic(bytes: &[u8]) {
+    if let Ok(header) = std::str::from_utf8(bytes) {
+        let _ = ClientCredentials::from_parts(Some(header), &Params::default());
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Some((id, secret)) = text.split_once(' ') else { return };
+    let encode =
+        |part: &str| url::form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
+    let header =
+        format!("Basic {}", BASE64.encode(format!("{}:{}", encode(id), encode(secret)).as_bytes()));
+    let Ok(credentials) = ClientCredentials::from_parts(Some(&header), &Params::default()) else {
+        assert!(id.is_empty() || id.len() > 512 || secret.len() > 1_024, "{header} is refused");
+        return;
+    };
+    assert_eq!(credentials.client_id(), id);
+    match credentials.proof() {
+        ClientProof::Secret(read) => assert_eq!(read.expose_secret(), secret),
+        ClientProof::None => assert!(secret.is_empty()),
+        ClientProof::Assertion(_) => panic!("a secret was taken for an assertion"),
+    }
+}
+
+/// A header and a body, separated as in [`token`]: never two tokens, and none that is not there.
+pub fn bearer(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let header = std::str::from_utf8(&bytes[..end]).ok();
+    let body = Params::parse(bytes.get(end + 1..).unwrap_or_default()).ok();
+    if let Ok(Some(token)) = bearer_token(header, body.as_ref()) {
+        let token = token.expose_secret();
+        let in_header = header.is_some_and(|header| header.contains(token));
+        let in_body = body.as_ref().and_then(|params| params.get("access_token")) == Some(token);
+        assert!(in_header || in_body, "a token from nowhere");
+    }
+}

@@ -1,0 +1,59 @@
+//! Every target, by name: one corpus folder each.
+
+mod form;
+mod http;
+mod jose;
+mod messages;
+mod sealed;
+mod values;
+
+/// Something that reads bytes from outside.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, which is its corpus folder's.
+    pub name: &'static str,
+    /// Tries these bytes.
+    ///
+    /// # Panics
+    /// When something does not hold that must.
+    pub run: fn(&[u8]),
+    /// Mutants that `make test` tries.
+    pub mutants: u32,
+}
+
+const fn cheap(name: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, run, mutants: 20_000 }
+}
+
+/// For what signs, verifies or goes through the whole server.
+const fn dear(name: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, run, mutants: 1_500 }
+}
+
+/// All of them.
+pub const ALL: &[Target] = &[
+    cheap("form", form::params),
+    cheap("authorize", messages::authorize),
+    cheap("token", messages::token),
+    cheap("basic", messages::basic),
+    cheap("bearer", messages::bearer),
+    cheap("pkce", values::pkce),
+    cheap("scope", values::scope),
+    cheap("redirect_uri", values::redirect_uri),
+    cheap("subject", values::subject),
+    cheap("issuer_url", values::issuer_url),
+    cheap("jwt", jose::token),
+    cheap("jwks", jose::key_set),
+    dear("edited_jwt", jose::edited_token),
+    cheap("sealed", sealed::any_text),
+    cheap("edited_sealed", sealed::edited),
+    cheap("edited_mac", sealed::edited_refresh_token),
+    cheap("ring", sealed::ring_document),
+    dear("http", http::request),
+    dear("edited_artefact", http::edited_artefact),
+];
+
+/// The target of this name.
+pub fn named(name: &str) -> Option<&'static Target> {
+    ALL.iter().find(|target| target.name == name)
+}
