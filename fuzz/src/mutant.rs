@@ -40,7 +40,7 @@ pub fn of(corpus: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {
             1 if at < bytes.len() => bytes[at] = telling,
             2 if at < bytes.len() => bytes[at] ^= 1 << numbers.below(8),
             3 if at < bytes.len() => {
-                drop(bytes.drain(at..at + 1 + numbers.below(bytes.len() - at)))
+                drop(bytes.drain(at..at + 1 + numbers.below(bytes.len() - at)));
             }
             4 => {
                 let part = bytes[at..].to_vec();

@@ -117,19 +117,24 @@ struct Header {
     kid: Option<String>,
     typ: Option<String>,
     jwk: Option<Map<String, Value>>,
-    #[serde(default, deserialize_with = "present")]
-    crit: bool,
-    #[serde(default, deserialize_with = "present")]
-    enc: bool,
-    #[serde(default, deserialize_with = "present")]
-    zip: bool,
-    #[serde(default, deserialize_with = "present")]
-    b64: bool,
+    #[serde(default)]
+    crit: Present,
+    #[serde(default)]
+    enc: Present,
+    #[serde(default)]
+    zip: Present,
+    #[serde(default)]
+    b64: Present,
 }
 
-/// Whatever its value, `null` among them: what stands there was meant to be heeded.
-fn present<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
-    IgnoredAny::deserialize(value).map(|_| true)
+/// Whether a parameter stands there, whatever its value, `null` among them: it was meant to be heeded.
+#[derive(Default)]
+struct Present(bool);
+
+impl<'de> Deserialize<'de> for Present {
+    fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(value).map(|_| Self(true))
+    }
 }
 
 /// The three parts of a compact JWS whose header is one we read.
@@ -212,15 +217,16 @@ fn parts(token: &str) -> Result<Parts<'_>, VerifyError> {
     }
     let (signed, signature) = token.rsplit_once('.').ok_or(VerifyError::Malformed)?;
     let (header, payload) = signed.split_once('.').ok_or(VerifyError::Malformed)?;
-    let header: Header =
-        serde_json::from_slice(&decode(header)?).map_err(|_| VerifyError::Malformed)?;
-    if header.enc {
+    // RFC 7515 5.2: UTF-8 as a whole. What serde passes over, it does not look at so closely.
+    let header = String::from_utf8(decode(header)?).map_err(|_| VerifyError::Malformed)?;
+    let header: Header = serde_json::from_str(&header).map_err(|_| VerifyError::Malformed)?;
+    if header.enc.0 {
         return Err(VerifyError::Encrypted);
     }
-    if header.zip {
+    if header.zip.0 {
         return Err(VerifyError::Compressed);
     }
-    if header.crit || header.b64 {
+    if header.crit.0 || header.b64.0 {
         return Err(VerifyError::Critical);
     }
     let algorithm: Algorithm = header.alg.parse().map_err(|_| VerifyError::Algorithm)?;

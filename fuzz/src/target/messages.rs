@@ -7,6 +7,7 @@ use claviger_protocol::client_auth::{ClientCredentials, ClientProof};
 use claviger_protocol::form::Params;
 use claviger_protocol::introspect::IntrospectionRequest;
 use claviger_protocol::redirect_uri::RedirectUri;
+use claviger_protocol::response_type::{Delivery, ResponseMode};
 use claviger_protocol::revoke::RevocationRequest;
 use claviger_protocol::token::TokenRequest;
 use claviger_protocol::userinfo::bearer_token;
@@ -26,23 +27,41 @@ pub fn authorize(bytes: &[u8]) {
     }
     if let Some(Ok(redirect_uri)) = redirect_uri {
         let state = unverified.state.as_deref();
-        let answer = AuthorizationResponse::success("a code", state, "https://id.example.org");
-        let location =
-            url::Url::parse(&answer.location(&redirect_uri)).expect("a Location is a URL");
-        let asked = url::Url::parse(redirect_uri.as_str()).expect("a redirect URI is a URL");
-        assert_eq!(
-            (location.scheme(), location.host(), location.port(), location.path()),
-            (asked.scheme(), asked.host(), asked.port(), asked.path()),
-            "sent elsewhere"
-        );
-        let last = |name| {
-            let found = location.query_pairs().filter(|(key, _)| key == name).last();
-            found.map(|(_, value)| value.into_owned())
-        };
-        assert_eq!(last("code").as_deref(), Some("a code"));
-        if state.is_some() {
-            assert_eq!(last("state").as_deref(), state);
+        for mode in [ResponseMode::Query, ResponseMode::Fragment, ResponseMode::FormPost] {
+            goes_back(&redirect_uri, state, mode);
         }
+    }
+}
+
+/// An answer goes to its redirect URI and nowhere else, whatever that and the state hold, and says what it is to say.
+fn goes_back(redirect_uri: &RedirectUri, state: Option<&str>, mode: ResponseMode) {
+    let answer = AuthorizationResponse::default().with("code", "a code");
+    let delivery = answer.deliver(state, "https://id.example.org", (redirect_uri, mode));
+    let (to, said): (String, Vec<(String, String)>) = match delivery {
+        Delivery::Post { action, fields } => {
+            (action, fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        }
+        Delivery::Redirect(to) => {
+            let url = url::Url::parse(&to).expect("a Location is a URL");
+            let part = if mode == ResponseMode::Query { url.query() } else { url.fragment() };
+            let part = part.expect("an answer somewhere").as_bytes();
+            (to, url::form_urlencoded::parse(part).into_owned().collect())
+        }
+    };
+    let there = url::Url::parse(&to).expect("it goes to a URL");
+    let asked = url::Url::parse(redirect_uri.as_str()).expect("a redirect URI is a URL");
+    assert_eq!(
+        (there.scheme(), there.host(), there.port(), there.path()),
+        (asked.scheme(), asked.host(), asked.port(), asked.path()),
+        "sent elsewhere"
+    );
+    let last = |wanted: &str| {
+        said.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    };
+    assert_eq!(last("code"), Some("a code"));
+    assert_eq!(last("iss"), Some("https://id.example.org"));
+    if state.is_some() {
+        assert_eq!(last("state"), state);
     }
 }
 

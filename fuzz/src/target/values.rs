@@ -1,6 +1,7 @@
 //! Values inside messages: what parses prints as it was, and matches nothing but itself.
 
 use claviger_domain::issuer::IssuerUrl;
+use claviger_protocol::claims_request::{ClaimRequest, ClaimsRequest};
 use claviger_protocol::pkce::{CodeChallenge, CodeVerifier};
 use claviger_protocol::redirect_uri::RedirectUri;
 use claviger_protocol::scope::ScopeSet;
@@ -96,5 +97,16 @@ pub fn issuer_url(bytes: &[u8]) {
         assert_eq!(read.as_str(), text);
         assert!(read.join("/keys").starts_with(text));
         assert!(!text.contains(['?', '#']));
+    }
+}
+
+/// Claims asked for keep their limits (OIDC Core 5.5).
+pub fn claims(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(request) = ClaimsRequest::parse(text) else { return };
+    assert!(text.len() <= 2_048);
+    for place in [&request.id_token, &request.userinfo] {
+        assert!(place.len() <= 32, "{} claims in one place", place.len());
+        assert!(place.values().flat_map(ClaimRequest::texts).all(|value| value.len() <= 2_048));
     }
 }
