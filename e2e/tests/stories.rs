@@ -7,6 +7,7 @@ mod authlib;
 mod authorization_endpoint;
 mod chart;
 mod client_authentication;
+mod client_credentials;
 mod clock_skew;
 mod custom_resources;
 mod faults_answers;

@@ -19,6 +19,7 @@
 #![expect(clippy::duplicated_attributes, reason = "every printer column has a type_")]
 
 mod client_authentication;
+mod client_credentials;
 pub mod condition;
 pub mod connector;
 mod crds;
@@ -40,6 +41,7 @@ pub use client_authentication::{
     ClientAuthentication, ClientAuthenticationMethod, GeneratedSecret, JsonWebKey, JsonWebKeyCurve,
     JsonWebKeySet, JsonWebKeyType, JsonWebKeyUse, ServiceAccountRef,
 };
+pub use client_credentials::ClientCredentials;
 pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::client_authentication::ClientAuthentication;
+use crate::client_credentials::ClientCredentials;
 use crate::grant::Grant;
 use crate::object_ref::NAME_PATTERN;
 use crate::response_type::ResponseType;
@@ -67,6 +68,10 @@ use crate::signing_key::SigningAlgorithm;
         "self.type != 'Public' || !has(self.introspection) || self.introspection == 'Forbidden'"
     )
     .message("a Public client cannot prove who asks: remove introspection, or set type to Confidential"),
+    validation = Rule::new("!('client_credentials' in self.grants) || self.type == 'Confidential'")
+    .message("grant client_credentials is for type Confidential: remove it, or set type to Confidential"),
+    validation = Rule::new("!has(self.clientCredentials) || 'client_credentials' in self.grants")
+    .message("clientCredentials is for grant client_credentials: add it to grants, or remove clientCredentials"),
     validation = Rule::new(
         "self.responseTypes.all(t, t == 'code') || (has(self.redirectURIs) && size(self.redirectURIs) > 0)"
     )
@@ -151,9 +156,10 @@ pub struct OAuth2ClientSpec {
     )]
     pub post_logout_redirect_uris: Vec<String>,
 
-    /// Grant types this client may use, if its issuer offers them. Default: authorization_code and
+    /// Grant types this client may use, if its issuer offers them. Also known: client_credentials,
+    /// for type Confidential, which needs no redirectURIs. Default: authorization_code and
     /// refresh_token.
-    #[serde(default = "Grant::all")]
+    #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -268,6 +274,11 @@ pub struct OAuth2ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ClientConsent")]
     pub consent: Option<ClientConsent>,
+
+    /// What tokens by grant client_credentials say of this client itself. Default: its identifier
+    /// alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_credentials: Option<ClientCredentials>,
 
     /// Which tokens this client may ask about at `/token/introspect` (RFC 7662): Forbidden,
     /// OwnTokens (those given to itself) or AllTokens (every access token of the issuer, for a

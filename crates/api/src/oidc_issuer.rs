@@ -125,9 +125,9 @@ pub struct OIDCIssuerSpec {
     #[serde(default)]
     pub session_limits: SessionLimits,
 
-    /// Grant types on offer; a client gets those that are here and in its own list. Default:
-    /// authorization_code and refresh_token.
-    #[serde(default = "Grant::all")]
+    /// Grant types on offer; a client gets those that are here and in its own list. Also known:
+    /// client_credentials. Default: authorization_code and refresh_token.
+    #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
@@ -248,7 +248,7 @@ pub struct TenantPolicy {
     pub allowed_scopes: Vec<Scope>,
 
     /// Grants a tenant client may use. Default: authorization_code and refresh_token.
-    #[serde(default = "Grant::all")]
+    #[serde(default = "Grant::standard")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_grants: Vec<Grant>,

@@ -56,6 +56,10 @@ impl Audit for LogAudit {
                 tracing::info!(target: "audit", session, client, "session refreshed");
                 ("SessionRefreshed", "")
             }
+            AuditEvent::TokensIssued { client, grant } => {
+                tracing::info!(target: "audit", client, grant, "tokens issued without a session");
+                ("TokensIssued", *grant)
+            }
             AuditEvent::SessionRevoked { session, client, reason: why } => {
                 let (why, reason) = (*why, why.as_str());
                 tracing::warn!(target: "audit", session, client, reason, "session revoked");

@@ -24,8 +24,8 @@ const TYPE: &str = "at+jwt";
 pub struct AccessToken {
     /// Unique ID.
     pub id: String,
-    /// Session it belongs to.
-    pub session: String,
+    /// Session it belongs to; none where it is about the client itself.
+    pub session: Option<String>,
     /// `client_id` of the client it was given to.
     pub client_id: String,
     /// UID of that client: a re-created name inherits nothing.
@@ -45,7 +45,7 @@ pub struct AccessToken {
 }
 
 /// Claims about the user, as far as the granted scopes reveal them (OIDC Core 5.3.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserClaims {
     /// `sub`.
     pub sub: String,
@@ -86,8 +86,8 @@ pub enum AccessTokenError {
 /// The part for ourselves.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    #[serde(rename = "s")]
-    session: String,
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
     #[serde(rename = "u")]
     client_uid: String,
     #[serde(rename = "k")]

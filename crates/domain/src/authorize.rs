@@ -22,6 +22,7 @@ use crate::connector::Connector;
 use crate::flow::{Flow, FlowCookie, MAX_COOKIE_LENGTH};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::provider::Provider;
+use crate::resources;
 use crate::scopes::{self, Judgement};
 
 /// A flow that has begun.
@@ -204,21 +205,9 @@ impl Asking<'_> {
         Ok(())
     }
 
-    /// An access token's audience is never a client: a kube-apiserver looks at nothing else.
     fn check_resources(&self) -> Result<(), Refusal> {
-        let Self { issuer, client, request, .. } = self;
-        let userinfo = issuer.userinfo_endpoint();
-        let allowed = |resource: &String| {
-            (client.allowed_resources.contains(resource) && issuer.client(resource).is_none())
-                || *resource == userinfo
-        };
-        match request.resources.iter().find(|resource| !allowed(resource)) {
-            None => Ok(()),
-            Some(refused) => {
-                let why = format!("resource {refused} is not among this client's allowedResources");
-                Err((ErrorCode::InvalidTarget, why))
-            }
-        }
+        resources::check(self.issuer, self.client, &self.request.resources)
+            .map_err(|why| (ErrorCode::InvalidTarget, why))
     }
 
     /// The classes of authentication that are enough: those the request insists on (OIDC Core 5.5.1.1), or

@@ -53,6 +53,17 @@ pub struct Client {
     pub consent_required: bool,
     /// Which tokens it may ask about (RFC 7662). A public client: none.
     pub introspection: Introspection,
+    /// What tokens by grant `client_credentials` say of it.
+    pub as_subject: ClientSubject,
+}
+
+/// What tokens say of a client itself, beside its identifier. Nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientSubject {
+    /// With scope `groups`; below `<namespace>:` for a client outside home.
+    pub groups: Vec<String>,
+    /// With scope `profile`; never for a client outside home.
+    pub username: Option<String>,
 }
 
 /// Which tokens a client may ask about at the introspection endpoint.
@@ -111,6 +122,8 @@ pub enum Grant {
     AuthorizationCode,
     /// RFC 6749 6.
     RefreshToken,
+    /// RFC 6749 4.4.
+    ClientCredentials,
 }
 
 impl Grant {
@@ -119,6 +132,7 @@ impl Grant {
         match self {
             Self::AuthorizationCode => "authorization_code",
             Self::RefreshToken => "refresh_token",
+            Self::ClientCredentials => "client_credentials",
         }
     }
 }

@@ -12,7 +12,7 @@ use claviger_protocol::response_type::ResponseType;
 use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::client::{Client, ClientAuthentication, Grant, Introspection};
+use crate::client::{Client, ClientAuthentication, ClientSubject, Grant, Introspection};
 use crate::client_assertion::Assertions;
 use crate::connector::{
     Authenticated, Connector, ConnectorData, IdentityPolicy, Login, LoginError, PasswordLogin,
@@ -532,6 +532,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         lifetimes: LIFETIMES,
         consent_required: false,
         introspection: Introspection::Forbidden,
+        as_subject: ClientSubject::default(),
     }
 }
 

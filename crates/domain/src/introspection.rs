@@ -3,6 +3,7 @@
 //! ```text
 //! client, its `introspection` ── Forbidden ─→ access_denied, whatever the token
 //!   │ bytes, expiry, memory of revocations, whose token ── no ─→ {"active":false}, no request
+//!   ├ about the client itself (client_credentials) ─→ from memory
 //!   └ GET session ── gone, revoked, no longer let in ─→ {"active":false}
 //! ```
 //! A token the caller may not see looks like one that never was.
@@ -17,7 +18,7 @@ use secrecy::ExposeSecret;
 
 use crate::access_token::{AccessToken, UserClaims};
 use crate::claim::{RequestedClaims, Reveal};
-use crate::client::{Client, Introspection};
+use crate::client::{Client, Grant, Introspection};
 use crate::issue::{self, Subject};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::live_session::LiveSession;
@@ -74,13 +75,27 @@ impl Asked<'_> {
             Some(ClientEntry::InService(owner)) if owner.uid == token.client_uid => owner,
             _ => return Ok(None),
         };
-        let session = LiveSession::read(self.provider, self.issuer, owner, &token.session).await?;
+        let Some(name) = &token.session else { return Ok(self.about_client_token(token, owner)) };
+        let session = LiveSession::read(self.provider, self.issuer, owner, name).await?;
         let Some((_, claims)) = self.known(owner, session, &token.scope) else { return Ok(None) };
-        Ok(Some(ActiveToken {
+        Ok(Some(self.described(token, claims)))
+    }
+
+    /// A token by `client_credentials`: from memory, for there is no session. It holds while its client
+    /// may still have such tokens.
+    fn about_client_token(&self, token: &AccessToken, owner: &Client) -> Option<ActiveToken> {
+        let grant = Grant::ClientCredentials;
+        let allowed = self.issuer.grants.contains(&grant) && owner.grants.contains(&grant);
+        let claims = UserClaims { sub: token.claims.sub.clone(), ..UserClaims::default() };
+        allowed.then(|| self.described(token, claims))
+    }
+
+    fn described(&self, token: &AccessToken, claims: UserClaims) -> ActiveToken {
+        ActiveToken {
             token_use: TokenUse::AccessToken,
             token_type: Some("Bearer"),
             scope: token.scope.clone(),
-            client_id: owner.id.clone(),
+            client_id: token.client_id.clone(),
             username: claims.preferred_username.or(claims.email),
             iss: self.issuer.url.as_str().to_owned(),
             sub: claims.sub,
@@ -89,7 +104,7 @@ impl Asked<'_> {
             iat: token.issued_at,
             jti: Some(token.id.clone()),
             auth_time: token.authentication.as_ref().map(|a| a.time),
-        }))
+        }
     }
 
     async fn about_refresh_token(

@@ -164,8 +164,13 @@ pub fn check(issuer: &Issuer, about: Subject<'_>) -> Result<(), IssueError> {
     let Subject { scopes, asked, .. } = about;
     user_claims(issuer, about, Reveal { scopes, asked: &asked.userinfo })?;
     let claims = user_claims(issuer, about, Reveal { scopes, asked: &asked.id_token })?;
-    let json = serde_json::to_vec(&claims).map_or(0, |json| json.len());
-    let (length, limit) = (json.div_ceil(3) * 4 + REST_OF_ID_TOKEN, about.client.max_id_token);
+    check_size(about.client, &claims)
+}
+
+/// Whether an ID token of these claims is what its client takes.
+fn check_size(client: &Client, claims: &UserClaims) -> Result<(), IssueError> {
+    let json = serde_json::to_vec(claims).map_or(0, |json| json.len());
+    let (length, limit) = (json.div_ceil(3) * 4 + REST_OF_ID_TOKEN, client.max_id_token);
     if length > limit { Err(IssueError::TooLarge { length, limit }) } else { Ok(()) }
 }
 
@@ -197,13 +202,10 @@ pub fn access_token(
 ) -> Result<String, IssueError> {
     let Subject { client, scopes, asked, .. } = about;
     let now = provider.clock.now();
-    let audience = match when.resources {
-        [] => Audience::One(issuer.userinfo_endpoint()),
-        resources => Audience::from(resources.to_vec()),
-    };
+    let audience = resource_audience(issuer, when.resources);
     let token = AccessToken {
         id: provider.random_id(),
-        session: when.session.to_owned(),
+        session: Some(when.session.to_owned()),
         client_id: client.id.clone(),
         client_uid: client.uid.clone(),
         audience,
@@ -263,6 +265,103 @@ pub fn id_token(
         },
     )?;
     Ok(signed)
+}
+
+/// Makes an access token about a client itself: no user, no session, no time of a sign-in.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn client_access_token(
+    provider: &Provider,
+    issuer: &Issuer,
+    (client, scopes): (&Client, &ScopeSet),
+    resources: &[String],
+) -> Result<String, IssueError> {
+    let now = provider.clock.now();
+    let token = AccessToken {
+        id: provider.random_id(),
+        session: None,
+        client_id: client.id.clone(),
+        client_uid: client.uid.clone(),
+        audience: resource_audience(issuer, resources),
+        scope: scopes.to_string(),
+        issued_at: now,
+        expires_at: now + client.lifetimes.access_token,
+        authentication: None,
+        claims: client_claims(issuer, client, scopes)?,
+    };
+    Ok(token.sign(issuer, signer(issuer, client)?)?)
+}
+
+/// Makes an ID token about a client itself, beside that access token.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn client_id_token(
+    provider: &Provider,
+    issuer: &Issuer,
+    (client, scopes): (&Client, &ScopeSet),
+    access_token: &str,
+) -> Result<String, IssueError> {
+    let now = provider.clock.now();
+    let claims = client_claims(issuer, client, scopes)?;
+    check_size(client, &claims)?;
+    let (aud, azp) = audience(client, scopes);
+    let claims = IdTokenClaims {
+        iss: issuer.url.as_str().to_owned(),
+        sub: claims.sub,
+        aud,
+        azp,
+        exp: now + client.lifetimes.id_token,
+        iat: now,
+        jti: provider.random_id(),
+        auth_time: None,
+        acr: None,
+        amr: Vec::new(),
+        nonce: None,
+        sid: None,
+        at_hash: Some(left_half_hash(client.id_token_algorithm, access_token.as_bytes())),
+        c_hash: None,
+        s_hash: None,
+        email: None,
+        email_verified: None,
+        groups: claims.groups,
+        name: claims.name,
+        preferred_username: claims.preferred_username,
+        federated_claims: None,
+        extra: claims.extra,
+    };
+    Ok(signer(issuer, client)?.sign(None, &claims)?)
+}
+
+/// `aud` of an access token: the resources, or else `/userinfo`.
+fn resource_audience(issuer: &Issuer, resources: &[String]) -> Audience {
+    match resources {
+        [] => Audience::One(issuer.userinfo_endpoint()),
+        resources => Audience::from(resources.to_vec()),
+    }
+}
+
+/// What these scopes reveal of a client. Its `sub` is no user's: theirs name a connector.
+fn client_claims(
+    issuer: &Issuer,
+    client: &Client,
+    scopes: &ScopeSet,
+) -> Result<UserClaims, IssueError> {
+    let of = &client.as_subject;
+    let username = of.username.clone().filter(|_| scopes.contains("profile"));
+    let claims = UserClaims {
+        sub: match issuer.subject {
+            SubjectFormat::Dex => subject::encode(&client.id, ""),
+            SubjectFormat::Plain => format!(":{}", client.id),
+        },
+        groups: if scopes.contains("groups") { of.groups.clone() } else { Vec::new() },
+        name: username.clone(),
+        preferred_username: username,
+        ..UserClaims::default()
+    };
+    refuse_reserved(issuer, &claims)?;
+    Ok(claims)
 }
 
 fn signer<'i>(issuer: &'i Issuer, client: &Client) -> Result<&'i Signer, IssueError> {

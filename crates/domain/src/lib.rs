@@ -44,6 +44,7 @@ pub mod provider;
 pub mod proxy;
 pub mod refresh_token;
 pub mod replay;
+pub mod resources;
 pub mod revocation;
 pub mod scopes;
 pub mod session;

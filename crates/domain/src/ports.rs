@@ -324,6 +324,13 @@ pub enum AuditEvent<'a> {
         /// `client_id`.
         client: &'a str,
     },
+    /// Tokens were given without a session of their own.
+    TokensIssued {
+        /// `client_id`.
+        client: &'a str,
+        /// `grant_type`.
+        grant: &'static str,
+    },
     /// A session was revoked.
     SessionRevoked {
         /// Session name.

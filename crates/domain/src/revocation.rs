@@ -5,6 +5,7 @@
 //! is not touched, and the answer does not tell.
 
 use claviger_protocol::client_auth::ClientCredentials;
+use claviger_protocol::error::ErrorCode;
 use claviger_protocol::revoke::RevocationRequest;
 use secrecy::ExposeSecret;
 
@@ -19,7 +20,7 @@ use crate::token::{TokenError, authenticate};
 /// expired, revoked or another client's costs no API request (RFC 7009 2.2).
 ///
 /// # Errors
-/// `invalid_client`, or [`TokenError::Unavailable`]: the token still lives, the same request may
+/// `invalid_client`; `unsupported_token_type` for a token without a session; or [`TokenError::Unavailable`]: the token still lives, the same request may
 /// succeed later (RFC 7009 2.2.1).
 pub async fn revoke(
     provider: &Provider,
@@ -30,8 +31,15 @@ pub async fn revoke(
     let client = authenticate(provider, issuer, credentials, "/token/revoke").await?;
     let now = provider.clock.now();
     let presented = PresentedToken::read(issuer, client, request.token.expose_secret(), now);
-    let Some(session) = presented.and_then(|token| session_of(client, token)) else {
-        return Ok(());
+    let session = match presented.map(|token| session_of(client, token)) {
+        Some(Ok(session)) => session,
+        Some(Err(NotTouched::Foreign)) | None => return Ok(()),
+        Some(Err(NotTouched::WithoutSession)) => {
+            return Err(TokenError::refused(
+                ErrorCode::UnsupportedTokenType,
+                "a token by client_credentials belongs to no session and ends by its time",
+            ));
+        }
     };
     if provider.revocations.is_revoked(&session) {
         return Ok(());
@@ -49,10 +57,19 @@ pub async fn revoke(
     Ok(())
 }
 
+/// Why a live token ends no session.
+enum NotTouched {
+    /// It is another client's.
+    Foreign,
+    /// It is about the client itself.
+    WithoutSession,
+}
+
 /// The session of a token that is this client's own.
-fn session_of(client: &Client, token: PresentedToken) -> Option<String> {
+fn session_of(client: &Client, token: PresentedToken) -> Result<String, NotTouched> {
     match token {
-        PresentedToken::Access(token) => (token.client_uid == client.uid).then_some(token.session),
-        PresentedToken::Refresh(token) => Some(token.session),
+        PresentedToken::Access(token) if token.client_uid != client.uid => Err(NotTouched::Foreign),
+        PresentedToken::Access(token) => token.session.ok_or(NotTouched::WithoutSession),
+        PresentedToken::Refresh(token) => Ok(token.session),
     }
 }

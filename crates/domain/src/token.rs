@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::client::{Client, ClientAuthentication, Grant};
 use crate::client_assertion::Presented;
-use crate::grants::{authorization_code, refresh_token};
+use crate::grants::{authorization_code, client_credentials, refresh_token};
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::StoreError;
@@ -102,6 +102,10 @@ pub async fn exchange(
         TokenRequest::RefreshToken(request) => {
             require_grant(issuer, client, Grant::RefreshToken)?;
             refresh_token::refresh(provider, issuer, client, &request).await
+        }
+        TokenRequest::ClientCredentials(request) => {
+            require_grant(issuer, client, Grant::ClientCredentials)?;
+            client_credentials::grant(provider, issuer, client, &request)
         }
     }
 }

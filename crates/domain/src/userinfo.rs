@@ -39,7 +39,7 @@ pub fn answer(
     if !token.audience.contains(&issuer.userinfo_endpoint()) {
         return Err(UserinfoError::OtherResource);
     }
-    if provider.revocations.is_revoked(&token.session) {
+    if token.session.as_deref().is_some_and(|session| provider.revocations.is_revoked(session)) {
         return Err(UserinfoError::Revoked);
     }
     match issuer.client(&token.client_id) {

@@ -18,6 +18,8 @@ pub enum TokenRequest {
     AuthorizationCode(AuthorizationCodeRequest),
     /// `refresh_token`.
     RefreshToken(RefreshTokenRequest),
+    /// `client_credentials`.
+    ClientCredentials(ClientCredentialsRequest),
 }
 
 /// `grant_type=authorization_code` (RFC 6749 4.1.3, RFC 7636 4.5).
@@ -44,6 +46,15 @@ pub struct RefreshTokenRequest {
     pub resources: Vec<String>,
 }
 
+/// `grant_type=client_credentials` (RFC 6749 4.4.2).
+#[derive(Debug)]
+pub struct ClientCredentialsRequest {
+    /// Scopes asked for.
+    pub scope: Option<ScopeSet>,
+    /// Resources the access token is to be for (RFC 8707 2.2).
+    pub resources: Vec<String>,
+}
+
 impl TokenRequest {
     /// Reads a request.
     ///
@@ -61,10 +72,7 @@ impl TokenRequest {
                 }))
             }
             "refresh_token" => {
-                let scope =
-                    params.get("scope").map(ScopeSet::parse).transpose().map_err(|error| {
-                        ErrorResponse::new(ErrorCode::InvalidScope, &error.to_string())
-                    })?;
+                let scope = scope(params)?;
                 let refresh_token = params.required("refresh_token", usize::MAX)?;
                 Ok(Self::RefreshToken(RefreshTokenRequest {
                     refresh_token: SecretString::from(refresh_token),
@@ -72,12 +80,22 @@ impl TokenRequest {
                     resources: resources(params)?,
                 }))
             }
+            "client_credentials" => {
+                let scope = scope(params)?;
+                let resources = resources(params)?;
+                Ok(Self::ClientCredentials(ClientCredentialsRequest { scope, resources }))
+            }
             _ => Err(ErrorResponse::new(
                 ErrorCode::UnsupportedGrantType,
-                "grant_type must be authorization_code or refresh_token",
+                "grant_type must be one of grant_types_supported in the issuer's metadata",
             )),
         }
     }
+}
+
+fn scope(params: &Params) -> Result<Option<ScopeSet>, ErrorResponse> {
+    let scope = params.get("scope").map(ScopeSet::parse).transpose();
+    scope.map_err(|error| ErrorResponse::new(ErrorCode::InvalidScope, &error.to_string()))
 }
 
 /// A successful answer (RFC 6749 5.1, OIDC Core 3.1.3.3).
@@ -96,7 +114,8 @@ pub struct TokenResponse {
     /// ID token.
     #[serde(serialize_with = "expose_some", skip_serializing_if = "Option::is_none")]
     pub id_token: Option<SecretString>,
-    /// Granted scopes, space-separated.
+    /// Granted scopes, space-separated; none is left out (RFC 6749 3.3 has no empty list).
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub scope: String,
 }
 
@@ -153,7 +172,12 @@ mod tests {
             parse("grant_type=refresh_token&refresh_token=t&scope=openid"),
             Ok(TokenRequest::RefreshToken(r)) if r.scope.is_some()
         ));
+        assert!(matches!(
+            parse("grant_type=client_credentials&scope=groups"),
+            Ok(TokenRequest::ClientCredentials(r)) if r.scope.is_some()
+        ));
         for (body, code) in [
+            ("grant_type=client_credentials&scope=%22", ErrorCode::InvalidScope),
             ("", ErrorCode::InvalidRequest),
             ("grant_type=password", ErrorCode::UnsupportedGrantType),
             ("grant_type=authorization_code", ErrorCode::InvalidRequest),

@@ -190,6 +190,14 @@ impl RelyingParty {
         Ok(Answer { status: response.status(), retry_after, body: response.json().await? })
     }
 
+    /// Asks for tokens about the client itself.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn client_credentials(&self, scope: &str) -> Result<Answer> {
+        self.token(&[("grant_type", "client_credentials"), ("scope", scope)]).await
+    }
+
     /// Revokes a token: the status of the answer, which has no content when it is done.
     ///
     /// # Errors

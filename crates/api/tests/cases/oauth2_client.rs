@@ -111,6 +111,14 @@ fn good_ones() -> Vec<super::Good> {
             }),
         ),
         good(
+            "a client of its own account",
+            json!({
+                "redirectURIs": null,
+                "grants": ["client_credentials"],
+                "clientCredentials": {"groups": ["robots"], "username": "deployer"},
+            }),
+        ),
+        good(
             "a public client that may not introspect",
             json!({"type": "Public", "authentication": null, "introspection": "Forbidden"}),
         ),
@@ -122,7 +130,7 @@ fn good_ones() -> Vec<super::Good> {
                 "displayName": "Kubernetes",
                 "authentication": {"generatedSecret": {"rotation": 3}},
                 "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
-                "grants": ["authorization_code", "refresh_token"],
+                "grants": ["authorization_code", "refresh_token", "client_credentials"],
                 "scopes": ["openid", "federated:id"],
                 "responseTypes": ["code", "code id_token"],
                 "allowedResources": ["https://api.example.com", "urn:example:api"],
@@ -137,6 +145,7 @@ fn good_ones() -> Vec<super::Good> {
                 "refreshTokenAbsoluteSeconds": 7200,
                 "idTokenSigningAlgorithm": "ES256",
                 "consent": "Skip",
+                "clientCredentials": {"groups": ["robots"], "username": "deployer"},
                 "introspection": "AllTokens",
             }),
         ),
@@ -339,6 +348,20 @@ fn fields() -> Vec<super::Bad> {
             json!({"refreshTokenIdleSeconds": 61, "refreshTokenAbsoluteSeconds": 60}),
             "refreshTokenIdleSeconds must not exceed refreshTokenAbsoluteSeconds: lower the one \
              or raise the other",
+        ),
+        bad(
+            "a public client of its own account",
+            json!({
+                "type": "Public", "authentication": null,
+                "grants": ["authorization_code", "client_credentials"],
+            }),
+            "grant client_credentials is for type Confidential: remove it, or set type to Confidential",
+        ),
+        bad(
+            "claims for a grant it has not",
+            json!({"clientCredentials": {"groups": ["robots"]}}),
+            "clientCredentials is for grant client_credentials: add it to grants, or remove \
+             clientCredentials",
         ),
         bad(
             "a public client that introspects",

@@ -22,9 +22,11 @@ use kube::ResourceExt;
 
 use crate::assess::age::by_age;
 use crate::assess::client_authentication::{self, KeyMemo, Subject};
+use crate::assess::client_credentials::client_credentials;
 use crate::assess::client_requests;
 use crate::assess::client_secret::ClientSecret;
 use crate::assess::findings::Findings;
+use crate::assess::grants::grants;
 use crate::assess::introspection::introspection;
 use crate::assess::issuer::AssessedIssuer;
 use crate::assess::{algorithm, selector};
@@ -135,11 +137,12 @@ impl<'w> Assessor<'w> {
         };
         let admitted = self.admit(&issuer.object);
         let policy = self.tenant_policy(&issuer.object);
-        let grants = self.grants(&issuer.object, policy);
-        let scopes = self.scopes(policy);
-        let connectors = self.connectors(issuer, policy);
-        let redirect_uris = self.redirect_uris(policy);
         let spec = &self.object.spec;
+        let grants = grants(spec, &issuer.object.spec, policy, &mut self.findings);
+        let scopes = self.scopes(policy);
+        let signs_in = grants.contains(&Grant::AuthorizationCode);
+        let connectors = self.connectors(issuer, policy, signs_in);
+        let redirect_uris = self.redirect_uris(policy, signs_in);
         let response_types =
             client_requests::response_types(spec, &issuer.object, policy, &mut self.findings);
         let allowed_resources = client_requests::resources(spec, policy, &mut self.findings);
@@ -160,8 +163,8 @@ impl<'w> Assessor<'w> {
                 format!("OIDCIssuer {} is out of service: see its conditions", issuer.name()),
             ));
         }
-        let spec = &self.object.spec;
         let introspection = introspection(spec, policy, &mut self.findings);
+        let as_subject = client_credentials(spec, &self.namespace, policy, &mut self.findings);
         if !admitted {
             return self.finish(id, None, None);
         }
@@ -186,6 +189,7 @@ impl<'w> Assessor<'w> {
                 lifetimes: self.lifetimes(&issuer.object, policy),
                 consent_required: self.consent_required(&issuer.object, policy),
                 introspection,
+                as_subject,
             },
         );
         self.finish(id, client, secret)
@@ -291,28 +295,6 @@ impl<'w> Assessor<'w> {
         self.findings.reject(Reason::TenantPolicyViolation, message);
     }
 
-    fn grants(&mut self, issuer: &OIDCIssuer, policy: Option<&TenantPolicy>) -> BTreeSet<Grant> {
-        let mut grants = BTreeSet::new();
-        for grant in &self.object.spec.grants {
-            let word = grant.as_str();
-            let granted = policy.is_none_or(|policy| policy.allowed_grants.contains(grant));
-            if granted && issuer.spec.grants.contains(grant) {
-                grants.insert(domain_grant(*grant));
-            } else {
-                self.findings
-                    .note(format!("the issuer does not offer grant {word} to this client"));
-            }
-        }
-        if !grants.contains(&Grant::AuthorizationCode) {
-            let message = "the issuer offers this client no grant it could sign users in with: ask its administrator for authorization_code in spec.grants and spec.tenants.allowedGrants";
-            match policy {
-                Some(_) => self.violates(message.to_owned()),
-                None => self.findings.reject(Reason::InvalidSpec, message),
-            }
-        }
-        grants
-    }
-
     fn scopes(&mut self, policy: Option<&TenantPolicy>) -> BTreeSet<String> {
         let Some(policy) = policy else {
             return self.object.spec.scopes.iter().map(|s| s.as_str().to_owned()).collect();
@@ -341,6 +323,7 @@ impl<'w> Assessor<'w> {
         &mut self,
         issuer: &AssessedIssuer,
         policy: Option<&TenantPolicy>,
+        signs_in: bool,
     ) -> Option<BTreeSet<String>> {
         let wanted: BTreeSet<String> =
             self.object.spec.allowed_connectors.iter().cloned().collect();
@@ -359,7 +342,7 @@ impl<'w> Assessor<'w> {
             return (!wanted.is_empty()).then_some(wanted);
         };
         let allowed: BTreeSet<String> = policy.allowed_connectors.iter().cloned().collect();
-        if allowed.is_empty() {
+        if signs_in && allowed.is_empty() {
             self.violates("the issuer's tenants.allowedConnectors is empty, so nobody could sign in: ask its administrator".to_owned());
         }
         for name in wanted.difference(&allowed) {
@@ -374,7 +357,7 @@ impl<'w> Assessor<'w> {
         })
     }
 
-    fn redirect_uris(&mut self, policy: Option<&TenantPolicy>) -> Vec<RedirectUri> {
+    fn redirect_uris(&mut self, policy: Option<&TenantPolicy>, signs_in: bool) -> Vec<RedirectUri> {
         let mut uris = Vec::new();
         for raw in &self.object.spec.redirect_uris {
             match RedirectUri::parse(raw) {
@@ -398,7 +381,7 @@ impl<'w> Assessor<'w> {
                 );
             }
         }
-        if uris.is_empty() && self.findings.is_accepted() {
+        if signs_in && uris.is_empty() && self.findings.is_accepted() {
             self.findings.reject(
                 Reason::InvalidSpec,
                 "redirectURIs is empty, so nobody could sign in: add at least one",
@@ -478,14 +461,6 @@ impl<'w> Assessor<'w> {
             Some(ClientConsent::Skip) => false,
             None => issuer.spec.consent == IssuerConsent::Required,
         }
-    }
-}
-
-/// The grant requests know.
-pub fn domain_grant(grant: claviger_api::Grant) -> Grant {
-    match grant {
-        claviger_api::Grant::AuthorizationCode => Grant::AuthorizationCode,
-        claviger_api::Grant::RefreshToken => Grant::RefreshToken,
     }
 }
 

@@ -18,10 +18,10 @@ use kube::ResourceExt;
 use secrecy::SecretString;
 
 use crate::assess::age::by_age;
-use crate::assess::client::domain_grant;
 use crate::assess::client_requests::domain_response_type;
 use crate::assess::connector::AssessedConnector;
 use crate::assess::findings::Findings;
+use crate::assess::grants::domain_grant;
 use crate::assess::sealing::Sealing;
 use crate::assess::signing_key::AssessedSigningKey;
 use crate::assess::unreadable::Unreadable;

@@ -11,10 +11,12 @@
 pub mod age;
 pub mod client;
 pub mod client_authentication;
+pub mod client_credentials;
 pub mod client_requests;
 pub mod client_secret;
 pub mod connector;
 pub mod findings;
+pub mod grants;
 pub mod introspection;
 pub mod issuer;
 pub mod local_claims;

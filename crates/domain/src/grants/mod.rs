@@ -14,6 +14,7 @@ use crate::session::Payload;
 use crate::token::TokenError;
 
 pub mod authorization_code;
+pub mod client_credentials;
 pub mod refresh_token;
 
 /// A session a grant has just proven, with its refresh token's place.

@@ -178,6 +178,7 @@ async fn forged_expired_and_revoked_tokens_are_inactive_without_a_request() {
     for token in [access, refresh] {
         assert_eq!(rig.introspect(token).await.body, INACTIVE);
     }
+    assert!(rig.store_requests().is_empty(), "memory knows");
     let young = self::tokens(&rig).await;
     rig.world.clock.advance(601);
     assert_eq!(rig.introspect(text(&young, "access_token")).await.body, INACTIVE);

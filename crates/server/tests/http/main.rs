@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod authorization_errors;
 #[cfg(test)]
+mod client_credentials;
+#[cfg(test)]
 mod code_flow;
 #[cfg(test)]
 mod documents;

@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "json! reads best passed by value")]
 
 mod client;
+mod client_credentials;
 mod connector;
 mod issuer;
 mod keys;
