@@ -25,6 +25,7 @@ mod live_changes;
 mod minio_sts;
 mod mod_auth_openidc;
 mod openid_client;
+mod pushed_requests;
 mod races;
 mod recipes;
 mod replay;

@@ -51,7 +51,7 @@ pub use local_user::{
 };
 pub use oauth2_client::{
     ClientConsent, ClientIntrospection, ClientType, IssuerRef, OAuth2Client, OAuth2ClientSpec,
-    OAuth2ClientStatus, Pkce,
+    OAuth2ClientStatus, Pkce, PushedAuthorizationRequests,
 };
 pub use object_ref::LocalObjectRef;
 pub use oidc_issuer::{

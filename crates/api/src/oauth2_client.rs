@@ -246,6 +246,13 @@ pub struct OAuth2ClientSpec {
     #[schemars(with = "Pkce")]
     pub pkce: Option<Pkce>,
 
+    /// Whether an authorization request must be pushed to /par before the browser goes to /auth
+    /// (RFC 9126): Required or Optional. Required keeps what is asked for out of the address, and
+    /// nobody can change it on the way. Default: Optional.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PushedAuthorizationRequests")]
+    pub pushed_authorization_requests: Option<PushedAuthorizationRequests>,
+
     /// Lifetime of ID tokens in seconds: 60 to 86400. Default: the issuer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 86_400))]
@@ -306,6 +313,11 @@ impl OAuth2ClientSpec {
             ClientType::Confidential => self.pkce == Some(Pkce::Required),
         }
     }
+
+    /// Whether an authorization request must be pushed.
+    pub fn pushed_requests_required(&self) -> bool {
+        self.pushed_authorization_requests == Some(PushedAuthorizationRequests::Required)
+    }
 }
 
 /// An OIDCIssuer.
@@ -338,6 +350,15 @@ pub enum Pkce {
     /// Without one the request is refused.
     Required,
     /// It is checked if it is sent.
+    Optional,
+}
+
+/// Whether an authorization request must be pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PushedAuthorizationRequests {
+    /// One that was not is refused.
+    Required,
+    /// It may be.
     Optional,
 }
 

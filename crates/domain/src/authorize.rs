@@ -10,7 +10,7 @@ use claviger_protocol::authorize::{
     AuthorizationRequest, AuthorizationResponse, Prompt, UnverifiedRequest,
 };
 use claviger_protocol::claims_request::{ClaimRequest, ClaimsRequest};
-use claviger_protocol::error::ErrorCode;
+use claviger_protocol::error::{ErrorCode, ErrorResponse};
 use claviger_protocol::form::Params;
 use claviger_protocol::redirect_uri::RedirectUri;
 use claviger_protocol::response_type::Delivery;
@@ -24,6 +24,10 @@ use crate::issuer::{ClientEntry, Issuer};
 use crate::provider::Provider;
 use crate::resources;
 use crate::scopes::{self, Judgement};
+
+/// A request must fit the cookie that carries it.
+const TOO_LONG: &str =
+    "the request is too long: shorten redirect_uri, state, nonce, scope, claims or resource";
 
 /// A flow that has begun.
 #[derive(Debug)]
@@ -86,10 +90,32 @@ pub fn begin(
     let next = asking.next(&flow).map_err(refuse)?;
     let cookie = flow.seal(issuer);
     if cookie.value.len() > MAX_COOKIE_LENGTH {
-        let why = "the request is too long: shorten redirect_uri, state, nonce, scope, claims or resource";
-        return Err(refuse((ErrorCode::InvalidRequest, why.into())));
+        return Err(refuse((ErrorCode::InvalidRequest, TOO_LONG.into())));
     }
     Ok(Begun { cookie, flow, next })
+}
+
+/// Whether a request could begin a flow: what [`begin`] would refuse before it looks at the user (RFC 9126
+/// 2.1).
+///
+/// # Errors
+/// The code and what is wrong.
+pub fn check(
+    provider: &Provider,
+    issuer: &Issuer,
+    client: &Client,
+    params: &Params,
+) -> Result<(), (ErrorCode, String)> {
+    let refused = |error: ErrorResponse| (error.error, error.error_description.unwrap_or_default());
+    let unverified = UnverifiedRequest::parse(params).map_err(refused)?;
+    let redirect_uri = redirect_uri_of(client, &unverified)
+        .map_err(|error| (ErrorCode::InvalidRequest, error.to_string()))?;
+    let request = unverified.validate().map_err(refused)?;
+    let flow = Asking { provider, issuer, client, request: &request }.flow(&redirect_uri)?;
+    if flow.seal(issuer).value.len() > MAX_COOKIE_LENGTH {
+        return Err((ErrorCode::InvalidRequest, TOO_LONG.into()));
+    }
+    Ok(())
 }
 
 fn client_of<'i>(

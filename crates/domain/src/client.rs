@@ -43,6 +43,8 @@ pub struct Client {
     pub trusted_peers: BTreeSet<String>,
     /// Whether a code challenge must be sent. Always `true` for public clients.
     pub pkce_required: bool,
+    /// Whether its authorization requests are taken from `/par` alone (RFC 9126 6).
+    pub pushed_requests_required: bool,
     /// Algorithm of its ID tokens. The issuer has an active key for it.
     pub id_token_algorithm: Algorithm,
     /// Longest ID token it takes, in bytes.

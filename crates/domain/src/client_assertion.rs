@@ -12,6 +12,7 @@ use claviger_jose::{
     verify_signature,
 };
 use claviger_protocol::error::ErrorCode;
+use serde_json::Value;
 
 use crate::SKEW_SECONDS;
 use crate::client::{Client, ClientKeys, ServiceAccount};
@@ -28,6 +29,10 @@ const LONGEST_LIFE: i64 = 60;
 const PATIENCE: Patience = Patience { fresh: 300, stale: 3_600, pause: 10 };
 /// Longest `jti` read, in bytes.
 const MAX_JTI: usize = 256;
+/// Longest a request object may still live, in seconds.
+const LONGEST_REQUEST: i64 = 3_600;
+/// What a request object may call itself, if it says so (RFC 9101 10.8).
+const REQUEST_TYPES: [&str; 2] = ["oauth-authz-req+jwt", "JWT"];
 /// What an assertion may call itself, if it says so.
 const TYPES: [&str; 2] = ["JWT", "client-authentication+jwt"];
 /// The endpoint whose URL every assertion may be made for, wherever it is presented (RFC 9126 2).
@@ -79,7 +84,7 @@ impl Assertions {
     ) -> Result<(), TokenError> {
         let unproven = unverified_claims(presented.jwt).map_err(refused)?;
         check(&unproven, issuer, client, presented)?;
-        let signed = self.signed(keys, presented).await?;
+        let signed = self.signed(keys, presented.jwt, presented.clock).await?;
         if !is_for_authentication(&signed) {
             return Err(invalid("typ must be JWT or client-authentication+jwt, or absent"));
         }
@@ -92,7 +97,54 @@ impl Assertions {
         }
     }
 
-    /// Believes the token of a ServiceAccount. It may be used until it expires.
+    /// Believes a request object that one of the client's keys signed (RFC 9101 6): `whose` is the client
+    /// ID and this issuer's URL.
+    pub(crate) async fn verify_request(
+        &self,
+        whose: (&str, &str),
+        keys: &ClientKeys,
+        jwt: &str,
+        clock: &dyn Clock,
+    ) -> Result<Claims, TokenError> {
+        let invalid = |why: String| {
+            TokenError::refused(ErrorCode::InvalidRequestObject, format!("request: {why}"))
+        };
+        let broken = |error: VerifyError| invalid(error.to_string());
+        let check = |claims: &Claims| {
+            if claims.get("iss").and_then(Value::as_str) != Some(whose.0) {
+                return Err(invalid("iss must be the client_id".into()));
+            }
+            if !audiences(claims).map_err(broken)?.contains(&whose.1) {
+                return Err(invalid(format!("aud must be {}", whose.1)));
+            }
+            let now = clock.now();
+            let expires = numeric_date(claims, "exp").map_err(broken)?;
+            let expires = expires.ok_or_else(|| invalid("exp is missing".into()))?;
+            if now >= expires.saturating_add(SKEW_SECONDS) {
+                return Err(invalid("it has expired (exp)".into()));
+            }
+            if expires > now + LONGEST_REQUEST + SKEW_SECONDS {
+                return Err(invalid(format!("exp must be at most {LONGEST_REQUEST} s ahead")));
+            }
+            let begins = numeric_date(claims, "nbf").map_err(broken)?.unwrap_or(now);
+            if begins > now.saturating_add(SKEW_SECONDS) {
+                return Err(invalid("nbf is in the future: compare the clocks".into()));
+            }
+            Ok(())
+        };
+        check(&unverified_claims(jwt).map_err(broken)?)?;
+        let signed = self.signed(keys, jwt, clock).await.map_err(|error| match error {
+            TokenError::Refused { description, .. } => invalid(description),
+            other @ TokenError::Unavailable { .. } => other,
+        })?;
+        if signed.typ.is_some() && !REQUEST_TYPES.iter().any(|typ| signed.is_of_type(typ)) {
+            return Err(invalid("typ must be oauth-authz-req+jwt or JWT, or absent".into()));
+        }
+        check(&signed.claims)?;
+        Ok(signed.claims)
+    }
+
+    /// Believes the token of a `ServiceAccount`. It may be used until it expires.
     pub(crate) async fn verify_service_account(
         &self,
         issuer: &Issuer,
@@ -114,25 +166,26 @@ impl Assertions {
     async fn signed(
         &self,
         keys: &ClientKeys,
-        presented: Presented<'_>,
+        jwt: &str,
+        clock: &dyn Clock,
     ) -> Result<Signed, TokenError> {
         let uri = match keys {
             ClientKeys::Inline(keys) => {
-                return verify_signature(keys, presented.jwt, &Algorithm::ALL).map_err(refused);
+                return verify_signature(keys, jwt, &Algorithm::ALL).map_err(refused);
             }
             ClientKeys::At(uri) => uri,
         };
-        let header = unverified_header(presented.jwt).map_err(refused)?;
+        let header = unverified_header(jwt).map_err(refused)?;
         let will_do = |keys: &KeySet| keys.has(header.kid.as_deref(), header.algorithm);
         let ask = async {
             let document = self.publishers.fetch(uri).await?;
             KeySet::parse(&document).map_err(|error| FetchError::unavailable(error.to_string()))
         };
-        let asked = self.published.get(uri, presented.clock.elapsed(), will_do, ask).await;
+        let asked = self.published.get(uri, clock.elapsed(), will_do, ask).await;
         let keys = asked.map_err(|error| {
             TokenError::unavailable(format!("the keys at {uri} cannot be had: {error}"))
         })?;
-        verify_signature(&keys, presented.jwt, &Algorithm::ALL).map_err(refused)
+        verify_signature(&keys, jwt, &Algorithm::ALL).map_err(refused)
     }
 }
 
@@ -143,7 +196,7 @@ fn check<'c>(
     client: &Client,
     presented: Presented<'_>,
 ) -> Result<(&'c str, i64), TokenError> {
-    let text = |name| claims.get(name).and_then(serde_json::Value::as_str);
+    let text = |name| claims.get(name).and_then(Value::as_str);
     if text("iss") != Some(&client.id) || text("sub") != Some(&client.id) {
         return Err(invalid("iss and sub must both be the client_id"));
     }

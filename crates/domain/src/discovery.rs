@@ -61,6 +61,11 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         token_endpoint_auth_signing_alg_values_supported: strings(
             &Algorithm::ALL.map(Algorithm::as_str),
         ),
+        pushed_authorization_request_endpoint: issuer.url.join("/par"),
+        require_pushed_authorization_requests: false,
+        request_object_signing_alg_values_supported: strings(
+            &Algorithm::ALL.map(Algorithm::as_str),
+        ),
         claims_supported: owned(CLAIMS_OF_TOKENS.into_iter().chain(claims_about_users)),
         claim_types_supported: strings(&["normal"]),
         display_values_supported: strings(&["page"]),
@@ -69,7 +74,7 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         prompt_values_supported: strings(&["none", "login", "consent", "select_account"]),
         authorization_response_iss_parameter_supported: true,
         claims_parameter_supported: true,
-        request_parameter_supported: false,
+        request_parameter_supported: true,
         request_uri_parameter_supported: false,
     }
 }

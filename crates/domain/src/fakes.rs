@@ -527,6 +527,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         allowed_groups: BTreeSet::new(),
         trusted_peers: BTreeSet::new(),
         pkce_required: public,
+        pushed_requests_required: false,
         id_token_algorithm: Algorithm::ES256,
         max_id_token: 32_768,
         lifetimes: LIFETIMES,

@@ -44,6 +44,7 @@ pub mod provider;
 pub mod proxy;
 pub mod refresh_token;
 pub mod replay;
+pub mod request_source;
 pub mod resources;
 pub mod revocation;
 pub mod scopes;

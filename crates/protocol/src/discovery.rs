@@ -26,6 +26,9 @@ pub struct ProviderMetadata {
     pub introspection_endpoint_auth_methods_supported: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub acr_values_supported: Vec<String>,
+    pub pushed_authorization_request_endpoint: String,
+    pub require_pushed_authorization_requests: bool,
+    pub request_object_signing_alg_values_supported: Vec<String>,
     pub claims_supported: Vec<String>,
     pub claim_types_supported: Vec<String>,
     pub display_values_supported: Vec<String>,

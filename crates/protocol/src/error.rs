@@ -39,6 +39,10 @@ pub enum ErrorCode {
     RequestNotSupported,
     /// The `request_uri` parameter is not supported.
     RequestUriNotSupported,
+    /// `request_uri` is expired, or none of ours (RFC 9101 7).
+    InvalidRequestUri,
+    /// `request` is no valid request object (RFC 9101 7).
+    InvalidRequestObject,
     /// The `registration` parameter is not supported.
     RegistrationNotSupported,
     /// The user cannot be authenticated the way the request insists on (OpenID Connect Core Error Code
@@ -74,6 +78,8 @@ impl ErrorCode {
             Self::AccountSelectionRequired => "account_selection_required",
             Self::RequestNotSupported => "request_not_supported",
             Self::RequestUriNotSupported => "request_uri_not_supported",
+            Self::InvalidRequestUri => "invalid_request_uri",
+            Self::InvalidRequestObject => "invalid_request_object",
             Self::RegistrationNotSupported => "registration_not_supported",
             Self::UnmetAuthenticationRequirements => "unmet_authentication_requirements",
             Self::InvalidTarget => "invalid_target",

@@ -67,6 +67,20 @@ impl Params {
         self
     }
 
+    /// Every name with one of its values, in the order of names.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().flat_map(|(name, values)| {
+            values.iter().map(move |value| (name.as_str(), value.as_str()))
+        })
+    }
+
+    /// The same parameters without these.
+    #[must_use]
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.0.retain(|name, _| !names.contains(&name.as_str()));
+        self
+    }
+
     /// The same, owned, and refused when longer than `max` bytes.
     pub(crate) fn bounded(&self, name: &str, max: usize) -> Result<Option<String>, ErrorResponse> {
         match self.get(name) {
@@ -81,6 +95,16 @@ impl Params {
     pub(crate) fn required(&self, name: &str, max: usize) -> Result<String, ErrorResponse> {
         self.bounded(name, max)?
             .ok_or_else(|| ErrorResponse::invalid_request(&format!("{name} is missing")))
+    }
+}
+
+impl FromIterator<(String, String)> for Params {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        let mut params: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
+            params.entry(name).or_default().push(value);
+        }
+        Self(params)
     }
 }
 

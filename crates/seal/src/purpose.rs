@@ -40,6 +40,8 @@ pub enum Purpose {
     Code,
     /// The grant a consent form sends back.
     Consent,
+    /// An authorization request that a client pushed.
+    PushedRequest,
     /// An access token.
     AccessToken,
     /// The authoritative part of a stored session.
@@ -52,10 +54,11 @@ pub enum Purpose {
 
 impl Purpose {
     /// Every purpose, in the order of declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Flow,
         Self::Code,
         Self::Consent,
+        Self::PushedRequest,
         Self::AccessToken,
         Self::SessionPayload,
         Self::RefreshMac,
@@ -68,6 +71,7 @@ impl Purpose {
             Self::Flow => "flow",
             Self::Code => "code",
             Self::Consent => "consent",
+            Self::PushedRequest => "pushed-request",
             Self::AccessToken => "access-token",
             Self::SessionPayload => "session-payload",
             Self::RefreshMac => "refresh-mac",
@@ -79,7 +83,9 @@ impl Purpose {
     /// its keys do not wait for it.
     pub fn ring(self) -> RingKind {
         match self {
-            Self::Flow | Self::Code | Self::Consent | Self::Csrf => RingKind::Short,
+            Self::Flow | Self::Code | Self::Consent | Self::PushedRequest | Self::Csrf => {
+                RingKind::Short
+            }
             Self::AccessToken | Self::SessionPayload | Self::RefreshMac => RingKind::Long,
         }
     }
@@ -99,6 +105,8 @@ mod tests {
     fn what_lives_minutes_is_sealed_by_keys_that_live_days() {
         let short = Purpose::ALL.into_iter().filter(|purpose| purpose.ring() == RingKind::Short);
         let short: Vec<Purpose> = short.collect();
-        assert_eq!(short, [Purpose::Flow, Purpose::Code, Purpose::Consent, Purpose::Csrf]);
+        let minutes =
+            [Purpose::Flow, Purpose::Code, Purpose::Consent, Purpose::PushedRequest, Purpose::Csrf];
+        assert_eq!(short, minutes);
     }
 }

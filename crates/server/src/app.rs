@@ -97,6 +97,7 @@ fn issuer_routes(app: App) -> Router {
         .route("/auth/{connector}/login", get(endpoint::login::show).post(endpoint::login::submit))
         .route("/callback/{connector}", get(endpoint::callback::not_here))
         .route("/approval", post(endpoint::approval::submit))
+        .route("/par", post(endpoint::par::push))
         .route("/token", post(endpoint::token::exchange))
         .route("/token/introspect", post(endpoint::introspect::answer))
         .route("/token/revoke", post(endpoint::revoke::submit))

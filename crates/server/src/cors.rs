@@ -31,7 +31,7 @@ impl Call {
         let origin = self.origin.as_ref()?;
         match self.path.as_str() {
             "/.well-known/openid-configuration" | "/keys" => Some(HeaderValue::from_static("*")),
-            "/token" | "/token/revoke" | "/userinfo" => {
+            "/par" | "/token" | "/token/revoke" | "/userinfo" => {
                 issuer.cors_allowed_origins.contains(origin.to_str().ok()?).then(|| origin.clone())
             }
             _ => None,

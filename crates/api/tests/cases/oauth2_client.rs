@@ -140,6 +140,7 @@ fn good_ones() -> Vec<super::Good> {
                 "allowedGroups": ["corp:admins"],
                 "trustedPeers": ["team-a/app", "argo"],
                 "pkce": "Optional",
+                "pushedAuthorizationRequests": "Required",
                 "idTokenLifetimeSeconds": 60,
                 "refreshTokenIdleSeconds": 3600,
                 "refreshTokenAbsoluteSeconds": 7200,

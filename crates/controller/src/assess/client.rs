@@ -184,6 +184,7 @@ impl<'w> Assessor<'w> {
                 allowed_groups: self.object.spec.allowed_groups.iter().cloned().collect(),
                 trusted_peers: self.object.spec.trusted_peers.iter().cloned().collect(),
                 pkce_required: self.object.spec.pkce_required(),
+                pushed_requests_required: self.object.spec.pushed_requests_required(),
                 id_token_algorithm,
                 max_id_token: self.object.spec.max_id_token_bytes.unsigned_abs() as usize,
                 lifetimes: self.lifetimes(&issuer.object, policy),

@@ -9,6 +9,7 @@ mod client_authentication;
 mod login;
 mod offline;
 mod refresh_token;
+mod request_source;
 mod requested_claims;
 mod response_types;
 mod rig;

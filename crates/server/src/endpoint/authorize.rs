@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use claviger_domain::authorize::{self, AuthorizeError, Begun, Next};
 use claviger_domain::flow;
 use claviger_domain::issuer::Issuer;
+use claviger_domain::request_source;
+use claviger_domain::token::TokenError;
 use claviger_protocol::form::Params;
 
 use super::AtIssuer;
@@ -23,7 +25,7 @@ pub async fn by_query(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    begin(&app, &issuer, &headers, query.unwrap_or_default().as_bytes())
+    begin(&app, &issuer, &headers, query.unwrap_or_default().as_bytes()).await
 }
 
 /// By POST.
@@ -33,23 +35,23 @@ pub async fn by_form(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    begin(&app, &issuer, &headers, &body)
+    begin(&app, &issuer, &headers, &body).await
 }
 
 /// By GET at `/auth/{connector}`, as dex has it: the request names the connector in its path.
-pub fn at_connector(
+pub async fn at_connector(
     app: &App,
     issuer: &Issuer,
     headers: &HeaderMap,
     params: Params,
     connector: &str,
 ) -> Response {
-    begin_with(app, issuer, headers, &params.with("connector_id", connector))
+    begin_with(app, issuer, headers, params.with("connector_id", connector)).await
 }
 
-fn begin(app: &App, issuer: &Issuer, headers: &HeaderMap, parameters: &[u8]) -> Response {
+async fn begin(app: &App, issuer: &Issuer, headers: &HeaderMap, parameters: &[u8]) -> Response {
     match Params::parse(parameters) {
-        Ok(params) => begin_with(app, issuer, headers, &params),
+        Ok(params) => begin_with(app, issuer, headers, params).await,
         Err(error) => refuse(issuer, StatusCode::BAD_REQUEST, &error.to_string()),
     }
 }
@@ -59,17 +61,30 @@ fn refuse(issuer: &Issuer, status: StatusCode, message: &str) -> Response {
     issuer_error(issuer, &ErrorPage { status, heading, message })
 }
 
-fn begin_with(app: &App, issuer: &Issuer, headers: &HeaderMap, params: &Params) -> Response {
-    match authorize::begin(app.provider(), issuer, params) {
+async fn begin_with(app: &App, issuer: &Issuer, headers: &HeaderMap, params: Params) -> Response {
+    let params = match request_source::resolve(app.provider(), issuer, params).await {
+        Ok(params) => params,
+        Err(TokenError::Refused { code, description }) => {
+            let message = format!("{}: {description}", code.as_str());
+            return refuse(issuer, StatusCode::BAD_REQUEST, &message);
+        }
+        Err(TokenError::Unavailable { reason, .. }) => {
+            tracing::warn!(reason, "an authorization request must be tried again");
+            return wait(issuer, "The application's keys cannot be had. Please try again.");
+        }
+    };
+    match authorize::begin(app.provider(), issuer, &params) {
         Ok(begun) => go_on(app, issuer, headers, &begun),
         Err(AuthorizeError::Answer(delivery)) => deliver(issuer, &delivery),
         Err(AuthorizeError::Page(message)) => refuse(issuer, StatusCode::BAD_REQUEST, &message),
-        Err(AuthorizeError::Unavailable(message)) => {
-            let mut response = refuse(issuer, StatusCode::SERVICE_UNAVAILABLE, &message);
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
-            response
-        }
+        Err(AuthorizeError::Unavailable(message)) => wait(issuer, &message),
     }
+}
+
+fn wait(issuer: &Issuer, message: &str) -> Response {
+    let mut response = refuse(issuer, StatusCode::SERVICE_UNAVAILABLE, message);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 fn go_on(app: &App, issuer: &Issuer, headers: &HeaderMap, begun: &Begun) -> Response {

@@ -52,7 +52,7 @@ pub async fn redirect(
 ) -> Response {
     match Params::parse(raw.unwrap_or_default().as_bytes()) {
         Ok(params) if params.get("client_id").is_some() => {
-            return at_connector(&app, &issuer, &headers, params, &connector);
+            return at_connector(&app, &issuer, &headers, params, &connector).await;
         }
         _ => {}
     }

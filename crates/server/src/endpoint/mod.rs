@@ -10,6 +10,7 @@ pub mod home;
 pub mod introspect;
 pub mod keys;
 pub mod login;
+pub mod par;
 pub mod revoke;
 mod step;
 pub mod token;

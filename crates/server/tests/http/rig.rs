@@ -110,6 +110,12 @@ impl Rig {
         self.post("/token/introspect", &[&CREDENTIALS[..], &[("token", token)]].concat()).await
     }
 
+    /// Pushes the usual authorization request.
+    pub async fn push(&self, change: &[(&str, &str)]) -> Answer {
+        let request = authorization(change);
+        self.post("/par", &[&CREDENTIALS[1..], &request[..]].concat()).await
+    }
+
     pub async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
         let request = self.request(Method::POST, path).header(CONTENT_TYPE, FORM);
         self.send(request.body(Body::from(encode(form))).unwrap()).await

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use claviger_domain::client::Introspection;
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::rig::{Answer, Browser, Rig};
+use crate::rig::{Answer, Browser, Rig, encode};
 
 /// A flow in a browser, with everything sealed that its steps handed out.
 struct Blobs {
@@ -16,6 +16,7 @@ async fn blobs(rig: &Rig) -> Blobs {
     let form = browser.login_form(&[]).await;
     let consent = browser.sign_in(&form, "alice", "wonderland").await;
     let (csrf, grant) = (consent.hidden("csrf"), consent.hidden("grant"));
+    let pushed = rig.push(&[]).await.json()["request_uri"].as_str().unwrap().to_owned();
     let answer = approve(&mut browser, &form.0, (&csrf, &grant)).await;
     let code = answer.redirect_param("code").unwrap();
     let tokens = rig.redeem(&code).await.json();
@@ -29,6 +30,7 @@ async fn blobs(rig: &Rig) -> Blobs {
             ("flow cookie", cookie),
             ("form token", csrf),
             ("consent grant", grant),
+            ("pushed request", pushed.rsplit(':').next().unwrap().to_owned()),
             ("code", code),
             ("access token", access_token),
             ("sealed part of the access token", sealed),
@@ -80,6 +82,13 @@ async fn no_blob_is_good_anywhere_but_at_home() {
             assert_eq!(answer.status, StatusCode::OK, "{what} revoked");
             let answer = rig.introspect(blob).await;
             assert_eq!(answer.body, r#"{"active":false}"#, "{what} introspected");
+        }
+        if *what != "pushed request" {
+            let uri = format!("urn:ietf:params:oauth:request_uri:{blob}");
+            let asked = [("client_id", "kubernetes"), ("request_uri", uri.as_str())];
+            let answer = rig.get(&format!("/auth?{}", encode(&asked))).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{what} as pushed request");
+            assert!(answer.body.contains("invalid_request_uri"), "{what}: {}", answer.body);
         }
         if *what != "access token" {
             let answer = rig.userinfo(blob).await;
