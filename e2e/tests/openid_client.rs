@@ -1,9 +1,10 @@
 //! npm's `openid-client`, a certified relying party, does a whole sign-in by itself: from discovery to refresh.
 
 use anyhow::Result;
+use claviger_testkit::outside::{self, CALLBACK};
 use claviger_testkit::scene::{LOCAL_USER, SCOPE};
-use claviger_testkit::{ControlPlane, Directory, Library, Outsider, outside};
-use serde_json::json;
+use claviger_testkit::{ControlPlane, Directory, Installation, Library, Outsider, Scene};
+use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openid_client_signs_in_refreshes_and_finds_every_token_in_order() -> Result<()> {
@@ -14,6 +15,8 @@ async fn openid_client_signs_in_refreshes_and_finds_every_token_in_order() -> Re
     let came = script.signing_in(&scene, LOCAL_USER).await?;
 
     assert_eq!(came["metadata"]["issuer"], scene.issuer());
+    let algorithms = &came["metadata"]["id_token_signing_alg_values_supported"];
+    assert!(algorithms.as_array().is_some_and(|all| all.contains(&json!("RS256"))), "{algorithms}");
     assert_eq!(came["token_type"], "bearer");
     assert_eq!(came["claims"]["iss"], scene.issuer());
     assert_eq!(came["claims"]["aud"], "kubernetes");
@@ -47,5 +50,76 @@ async fn openid_client_refuses_a_mix_up_and_is_refused_a_replay() -> Result<()> 
         "{}",
         came["signed_out"]
     );
+    Ok(())
+}
+
+/// Form Post Response Mode 2, OIDC Core 3.2 and 3.3: what comes by the browser is checked against the code and the state.
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_takes_codes_by_form_and_id_tokens_by_the_browser() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let types = json!(["code", "id_token", "code id_token"]);
+    let here = Installation::create(&plane).await?;
+    let scene = Scene::start_in(here, Directory::None, |manifests| {
+        for (kind, name) in [("OIDCIssuer", "main"), ("OAuth2Client", "kubernetes")] {
+            // Not there: the library is refused.
+            if let Ok(object) = manifests.find(kind, name) {
+                object["spec"]["responseTypes"] = types.clone();
+                if kind == "OAuth2Client" {
+                    object["spec"]["redirectURIs"] = json!([CALLBACK]);
+                }
+            }
+        }
+    })
+    .await?;
+    let script =
+        Outsider::start(Library::OpenidClient, "response-modes", &scene, json!({})).await?;
+    let came = script.signing_in(&scene, LOCAL_USER).await?;
+
+    assert_eq!(came["form"], "POST");
+    assert_eq!(came["hybrid"]["asked"], "code id_token");
+    for claims in [&came["by_form"], &came["hybrid"]["claims"], &came["implicit"]] {
+        assert_eq!(claims["iss"], scene.issuer(), "{claims}");
+        assert_eq!(claims["sub"], came["by_form"]["sub"], "{claims}");
+        assert_eq!(claims["email"], "admin@local.example.com", "{claims}");
+    }
+    Ok(())
+}
+
+/// OIDC Core 9, RFC 7662, RFC 7009: no secret anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_signs_for_itself_asks_about_its_tokens_and_revokes_them() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = outside::scene(&plane, Directory::None).await?;
+    let me = json!({"client_id": "signer"});
+    let script = Outsider::start(Library::OpenidClient, "private-key-jwt", &scene, me).await?;
+    let register = async |question: Value| {
+        let key = question["register"].clone();
+        let client = json!({
+            "apiVersion": "claviger.dev/v1alpha1",
+            "kind": "OAuth2Client",
+            "metadata": {"name": "signer"},
+            "spec": {
+                "issuerRef": {"name": "main"},
+                "clientID": "signer",
+                "displayName": "Signer",
+                "type": "Confidential",
+                "authentication": {"method": "private_key_jwt", "jwks": {"keys": [key]}},
+                "redirectURIs": [CALLBACK],
+                "consent": "Skip",
+                "introspection": "OwnTokens",
+            },
+        });
+        scene.installation().apply(&client.to_string())?;
+        scene.installation().wait_for("oauth2client/signer", "Ready").await?;
+        Ok(json!({}))
+    };
+    let came = script.signing_in_and(&scene, LOCAL_USER, register).await?;
+
+    assert_eq!(came["claims"]["aud"], "signer");
+    assert_eq!((&came["active"], &came["active_after"]), (&json!(true), &json!(false)));
+    assert_eq!(came["about_client"], "signer");
+    assert_eq!(came["revoked"]["error"], "invalid_grant", "{}", came["revoked"]);
+    // RFC 6749 5.2: 401 with a challenge, which is all the library tells.
+    assert_eq!(came["by_secret"]["name"], "WWWAuthenticateChallengeError", "{}", came["by_secret"]);
     Ok(())
 }

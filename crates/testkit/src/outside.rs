@@ -19,12 +19,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use reqwest::Url;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::browser::Landing;
 use crate::installation::repository;
 use crate::process::tied;
 use crate::scene::SCOPE;
@@ -243,17 +245,47 @@ impl Outsider {
     ///
     /// # Errors
     /// When a sign-in fails, or the script.
-    pub async fn signing_in(mut self, scene: &Scene, who: Login<'_>) -> Result<Value> {
+    pub async fn signing_in(self, scene: &Scene, who: Login<'_>) -> Result<Value> {
+        self.signing_in_and(scene, who, async |question| bail!("it asks {question}")).await
+    }
+
+    /// The same; whatever else it asks, this answers.
+    ///
+    /// # Errors
+    /// When a sign-in fails, an answer, or the script.
+    pub async fn signing_in_and(
+        mut self,
+        scene: &Scene,
+        who: Login<'_>,
+        mut answer: impl AsyncFnMut(Value) -> Result<Value>,
+    ) -> Result<Value> {
         loop {
             let question = match self.listen().await? {
                 Saying::Done(result) => return Ok(result),
                 Saying::Ask(question) => question,
             };
-            let url = question["browse"].as_str();
-            let url = url.with_context(|| format!("{} asks {question}", self.name))?.parse()?;
-            let browser = Browser::new(scene.installation().authority().certificate_pem())?;
-            let landed = browser.sign_in(&url, who).await?;
-            self.answer(&json!({"url": landed.as_str()})).await?;
+            let answered = match question["browse"].as_str() {
+                Some(url) => sign_in(scene, &url.parse()?, who).await,
+                None => answer(question).await,
+            };
+            self.answer(&answered.with_context(|| self.name.clone())?).await?;
         }
     }
+}
+
+/// Signs in with a fresh browser: the URL it ends at, and the form it posts there where the answer is one.
+async fn sign_in(scene: &Scene, authorize: &Url, who: Login<'_>) -> Result<Value> {
+    /// What an answer may hold (OAuth 2.0 Form Post Response Mode).
+    const FIELDS: [&str; 7] =
+        ["code", "id_token", "access_token", "state", "iss", "error", "error_description"];
+    let browser = Browser::new(scene.installation().authority().certificate_pem())?;
+    if !authorize.query_pairs().any(|pair| pair == ("response_mode".into(), "form_post".into())) {
+        return Ok(json!({"url": browser.sign_in(authorize, who).await?.as_str()}));
+    }
+    let Landing::Page(login) = browser.open(authorize).await? else { bail!("no login page") };
+    let typed = [("login", who.username), ("password", who.password)];
+    let Landing::Page(page) = browser.submit(&login, &typed).await? else { bail!("no form") };
+    let said = |name: &&str| Some(((*name).to_owned(), page.form_field(name)?.into()));
+    let form: serde_json::Map<String, Value> = FIELDS.iter().filter_map(said).collect();
+    Ok(json!({"url": page.form_target()?.as_str(), "form": form}))
 }

@@ -1,6 +1,5 @@
 //! libFuzzer's way in: `FUZZ_TARGET` names the target. `scripts/fuzz` builds and runs it.
 #![no_main]
-#![expect(unsafe_code, reason = "libFuzzer calls a function by its unmangled name")]
 
 use std::sync::OnceLock;
 

@@ -7,6 +7,8 @@ mod client_credentials;
 #[cfg(test)]
 mod code_flow;
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod introspection;
