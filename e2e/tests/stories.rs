@@ -33,6 +33,7 @@ mod rotation;
 mod sealing_ring;
 mod session_caps;
 mod sign_in;
+mod single_sign_on;
 mod tenants;
 mod token_revocation;
 

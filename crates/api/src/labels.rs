@@ -33,6 +33,8 @@ pub const ISSUER_HASH: &str = "claviger.dev/issuer-hash";
 pub const USER_HASH: &str = "claviger.dev/user-hash";
 /// On a Session: hash of the client's UID.
 pub const CLIENT_HASH: &str = "claviger.dev/client-hash";
+/// On a Session of a client: hash of the browser session it came of, if it came of one.
+pub const BROWSER_HASH: &str = "claviger.dev/browser-hash";
 /// On a Session: its state, [`STATE_REVOKED`] alone being set, so that a watch of tombstones is a
 /// label selection.
 pub const STATE: &str = "claviger.dev/state";

@@ -55,9 +55,9 @@ pub use oauth2_client::{
 };
 pub use object_ref::LocalObjectRef;
 pub use oidc_issuer::{
-    AllowedClients, Branding, ClientNamespaces, Cors, InsecureHttp, IssuerConsent, IssuerTls,
-    Lifetimes, NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus, SessionLimits,
-    Subject, TenantConsent, TenantPolicy,
+    AllowedClients, Branding, BrowserSessions, ClientNamespaces, Cors, InsecureHttp, IssuerConsent,
+    IssuerTls, Lifetimes, NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus,
+    SessionLimits, SessionSharing, Subject, TenantConsent, TenantPolicy,
 };
 pub use response_type::ResponseType;
 pub use scope::Scope;

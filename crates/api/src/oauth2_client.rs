@@ -13,6 +13,7 @@ use crate::client_authentication::ClientAuthentication;
 use crate::client_credentials::ClientCredentials;
 use crate::grant::Grant;
 use crate::object_ref::NAME_PATTERN;
+use crate::oidc_issuer::SessionSharing;
 use crate::response_type::ResponseType;
 use crate::schema;
 use crate::scope::Scope;
@@ -200,6 +201,12 @@ pub struct OAuth2ClientSpec {
     #[serde(default = "OAuth2ClientSpec::default_max_id_token", rename = "maxIDTokenBytes")]
     #[schemars(range(min = 2_048, max = 131_072))]
     pub max_id_token_bytes: i32,
+
+    /// Whether users who are signed in already in their browser are not asked to sign in here again, where
+    /// the issuer has `browserSessions`: Shared (default), or Separate for a client that is worth a password
+    /// of its own. Outside the home namespace `tenants.browserSessions` decides too.
+    #[serde(default)]
+    pub browser_sessions: SessionSharing,
 
     /// Scopes this client may ask for. Default: openid, email, profile, groups, offline_access
     /// (which gives a refresh token). Also known: address, phone, federated:id. A scope

@@ -16,11 +16,14 @@ use claviger_protocol::redirect_uri::RedirectUri;
 use claviger_protocol::response_type::Delivery;
 use thiserror::Error;
 
+use crate::browser_session::Sharing;
 use crate::claim::RequestedClaims;
 use crate::client::{Client, Grant};
 use crate::connector::Connector;
-use crate::flow::{Flow, FlowCookie, MAX_COOKIE_LENGTH};
+use crate::cookie::Cookie;
+use crate::flow::{Flow, MAX_COOKIE_LENGTH};
 use crate::issuer::{ClientEntry, Issuer};
+use crate::login::{self, Brought, Outcome, Step};
 use crate::provider::Provider;
 use crate::resources;
 use crate::scopes::{self, Judgement};
@@ -29,11 +32,20 @@ use crate::scopes::{self, Judgement};
 const TOO_LONG: &str =
     "the request is too long: shorten redirect_uri, state, nonce, scope, claims or resource";
 
+/// What comes of a request.
+#[derive(Debug)]
+pub enum Answered {
+    /// The user is asked something first.
+    Begun(Begun),
+    /// The browser's session was enough: an answer, or the question of consent.
+    Reused(Begun, Step),
+}
+
 /// A flow that has begun.
 #[derive(Debug)]
 pub struct Begun {
     /// To be set in the browser.
-    pub cookie: FlowCookie,
+    pub cookie: Cookie,
     /// The flow.
     pub flow: Flow,
     /// Where the user goes now.
@@ -47,6 +59,8 @@ pub enum Next {
     Connector(String),
     /// To the chooser.
     Choose,
+    /// To the choice between the browser's session and another account.
+    Account,
 }
 
 /// Why no flow began.
@@ -63,7 +77,55 @@ pub enum AuthorizeError {
     Answer(Delivery),
 }
 
-/// Begins a flow.
+/// Answers a request: by the browser's session where that will do, else a flow begins.
+///
+/// # Errors
+/// [`AuthorizeError`].
+pub async fn answer(
+    provider: &Provider,
+    issuer: &Issuer,
+    params: &Params,
+    brought: Brought,
+) -> Result<Answered, AuthorizeError> {
+    let Asked { begun, silent, unasked } = ask(provider, issuer, params, &brought)?;
+    let refuse = |code, why: &str| {
+        let response = AuthorizationResponse::error(code, why);
+        match begun.flow.answer(issuer, response) {
+            Ok(delivery) => AuthorizeError::Answer(delivery),
+            Err(error) => AuthorizeError::Page(error.to_string()),
+        }
+    };
+    if unasked {
+        match login::with_session(provider, issuer, &begun.flow, brought).await {
+            Ok(Some(Step { outcome: Outcome::Consent(_), .. })) if silent => {
+                let why = "the user has not agreed yet";
+                return Err(refuse(ErrorCode::ConsentRequired, why));
+            }
+            Ok(Some(step)) => return Ok(Answered::Reused(begun, step)),
+            Ok(None) => {}
+            Err(error) if silent => {
+                return Err(refuse(ErrorCode::TemporarilyUnavailable, &error.to_string()));
+            }
+            // Whoever can be asked is: the reason may concern the session alone.
+            Err(error) => tracing::warn!(%error, "a browser's session could not be used"),
+        }
+    }
+    if silent {
+        return Err(refuse(ErrorCode::LoginRequired, "the user is not signed in"));
+    }
+    Ok(Answered::Begun(begun))
+}
+
+/// A request that is in order, and how its user may be troubled.
+struct Asked {
+    begun: Begun,
+    /// `prompt=none`: not at all.
+    silent: bool,
+    /// Whether the browser's session may be gone on with unseen.
+    unasked: bool,
+}
+
+/// Begins a flow for a browser that has no session.
 ///
 /// # Errors
 /// [`AuthorizeError`].
@@ -72,6 +134,15 @@ pub fn begin(
     issuer: &Issuer,
     params: &Params,
 ) -> Result<Begun, AuthorizeError> {
+    Ok(ask(provider, issuer, params, &Brought::default())?.begun)
+}
+
+fn ask(
+    provider: &Provider,
+    issuer: &Issuer,
+    params: &Params,
+    brought: &Brought,
+) -> Result<Asked, AuthorizeError> {
     let unverified = UnverifiedRequest::parse(params)
         .map_err(|error| AuthorizeError::Page(error.to_string()))?;
     let client = client_of(issuer, &unverified)?;
@@ -87,12 +158,15 @@ pub fn begin(
     })?;
     let asking = Asking { provider, issuer, client, request: &request };
     let flow = asking.flow(&redirect_uri).map_err(refuse)?;
-    let next = asking.next(&flow).map_err(refuse)?;
+    let next = asking.next(&flow, brought).map_err(refuse)?;
     let cookie = flow.seal(issuer);
     if cookie.value.len() > MAX_COOKIE_LENGTH {
         return Err(refuse((ErrorCode::InvalidRequest, TOO_LONG.into())));
     }
-    Ok(Begun { cookie, flow, next })
+    let prompts = |prompt| request.prompt.contains(&prompt);
+    let silent = prompts(Prompt::None);
+    let unasked = brought.ticket.is_some() && !prompts(Prompt::SelectAccount);
+    Ok(Asked { begun: Begun { cookie, flow, next }, silent, unasked })
 }
 
 /// Whether a request could begin a flow: what [`begin`] would refuse before it looks at the user (RFC 9126
@@ -187,9 +261,11 @@ impl Asking<'_> {
             asked: RequestedClaims::of(&request.claims, client),
             resources: request.resources.clone(),
             acr: self.acr()?,
+            connector: request.connector_id.clone(),
             subject: self.subject()?,
             force_consent: prompts(Prompt::Consent) || request.force_approval,
-            must_authenticate: prompts(Prompt::Login) || request.max_age.is_some(),
+            max_age: request.max_age,
+            must_authenticate: prompts(Prompt::Login),
             login_hint: request.login_hint.clone(),
             began_at: self.provider.clock.now(),
         })
@@ -281,22 +357,18 @@ impl Asking<'_> {
         }
     }
 
-    fn next(&self, flow: &Flow) -> Result<Next, Refusal> {
+    fn next(&self, flow: &Flow, brought: &Brought) -> Result<Next, Refusal> {
         let Self { issuer, client, request, .. } = self;
-        if request.prompt.contains(&Prompt::None) {
-            return Err((ErrorCode::LoginRequired, "the user is not signed in".into()));
-        }
-        if let Some(wanted) = &request.connector_id {
-            return match flow.connectors(issuer, client).find(|c| c.name == *wanted) {
-                Some(connector) => Ok(Next::Connector(connector.name.clone())),
-                None => Err((
-                    ErrorCode::InvalidRequest,
-                    "connector_id names no connector that this client may use".into(),
-                )),
-            };
+        let selects = request.prompt.contains(&Prompt::SelectAccount) && !flow.must_authenticate;
+        if selects && brought.ticket.is_some() && client.sharing == Sharing::Shared {
+            return Ok(Next::Account);
         }
         let offered: Vec<_> = flow.connectors(issuer, client).collect();
         match offered.as_slice() {
+            [] if request.connector_id.is_some() => Err((
+                ErrorCode::InvalidRequest,
+                "connector_id names no connector that this client may use".into(),
+            )),
             [] => Err((
                 ErrorCode::TemporarilyUnavailable,
                 "no connector is in service for this client".into(),

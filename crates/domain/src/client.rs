@@ -8,6 +8,7 @@ pub use claviger_protocol::redirect_uri::RedirectUri;
 pub use claviger_protocol::response_type::ResponseType;
 use secrecy::SecretString;
 
+use crate::browser_session::Sharing;
 use crate::connector::Connector;
 use crate::issuer::Lifetimes;
 
@@ -32,6 +33,8 @@ pub struct Client {
     pub allowed_resources: BTreeSet<String>,
     /// Authentication context classes of which its users' sign-in must have one. Empty admits all.
     pub required_acr: BTreeSet<String>,
+    /// Whether it takes part in single sign-on.
+    pub sharing: Sharing,
     /// Scopes this client may ask for; `audience:server:client_id:` scopes are governed by the
     /// peer's `trusted_peers` instead.
     pub scopes: BTreeSet<String>,

@@ -65,6 +65,9 @@ pub struct LoginGrant {
     /// Resources the access tokens are for; none means `/userinfo`.
     #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
+    /// Hash of the browser session it came of.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<String>,
 }
 
 impl Code {

@@ -12,6 +12,7 @@ use claviger_protocol::response_type::ResponseType;
 use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::browser_session::Sharing;
 use crate::client::{Client, ClientAuthentication, ClientSubject, Grant, Introspection};
 use crate::client_assertion::Assertions;
 use crate::connector::{
@@ -226,6 +227,17 @@ impl Sessions for MemorySessions {
             session.rotated_at = activation.activated_at;
             session.expires_at = activation.expires_at;
             Ok(session.clone())
+        })
+    }
+
+    async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {
+        self.write("replace", |stored| {
+            let session = stored.get_mut(name).ok_or(StoreError::PreconditionFailed)?;
+            if session.state != SessionState::Active {
+                return Err(StoreError::PreconditionFailed);
+            }
+            payload.clone_into(&mut session.payload);
+            Ok(())
         })
     }
 
@@ -495,6 +507,7 @@ fn issuer(upstream: &Arc<TableUpstream>, now: i64) -> Issuer {
         session_limits: SessionLimits { per_user: 100, per_client: 50_000, total: 150_000 },
         grants: BTreeSet::from([Grant::AuthorizationCode, Grant::RefreshToken]),
         response_types: BTreeSet::from([ResponseType::Code]),
+        browser_sessions: None,
         subject: SubjectFormat::Dex,
         allowed_system_values: BTreeSet::new(),
         cors_allowed_origins: BTreeSet::new(),
@@ -522,6 +535,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         response_types: BTreeSet::from([ResponseType::Code]),
         allowed_resources: BTreeSet::new(),
         required_acr: BTreeSet::new(),
+        sharing: Sharing::Shared,
         scopes: crate::scopes::KNOWN_SCOPES.into_iter().map(str::to_owned).collect(),
         allowed_connectors: None,
         allowed_groups: BTreeSet::new(),

@@ -14,9 +14,13 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::browser_session::{BrowserSession, Payload};
 use crate::claim::RequestedClaims;
 use crate::client::Client;
 use crate::connector::Connector;
+use crate::cookie::Cookie;
+use crate::identity::Identity;
+use crate::issue::subject;
 use crate::issuer::Issuer;
 use crate::session;
 
@@ -69,13 +73,19 @@ pub struct Flow {
     /// The classes of authentication that are enough; empty if any is.
     #[serde(rename = "k", default, skip_serializing_if = "Vec::is_empty")]
     pub acr: Vec<String>,
+    /// The connector it must be (dex's `connector_id`).
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub connector: Option<String>,
     /// The user that it must be (`id_token_hint`, or a value of `sub` among the claims).
     #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Whether the request insists on consent (`prompt=consent`, `approval_prompt=force`).
     #[serde(rename = "p", default)]
     pub force_consent: bool,
-    /// Whether the user must prove themselves anew (`prompt=login`, `max_age`; OIDC Core 3.1.2.1).
+    /// Most seconds since the user proved themselves (`max_age`).
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<i64>,
+    /// Whether the user must prove themselves anew (`prompt=login`; OIDC Core 3.1.2.1).
     #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub must_authenticate: bool,
     /// `login_hint`, to fill the user-name field.
@@ -84,15 +94,6 @@ pub struct Flow {
     /// When it began.
     #[serde(rename = "b")]
     pub began_at: i64,
-}
-
-/// A cookie to set or clear; the server adds the attributes its scheme needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlowCookie {
-    /// Name: [`cookie_name`].
-    pub name: String,
-    /// Sealed flow.
-    pub value: String,
 }
 
 /// Why a flow cannot go on. The user is told to start again at the application.
@@ -120,10 +121,10 @@ pub fn cookie_prefix(issuer: &Issuer) -> String {
 
 impl Flow {
     /// The cookie that carries this flow.
-    pub fn seal(&self, issuer: &Issuer) -> FlowCookie {
+    pub fn seal(&self, issuer: &Issuer) -> Cookie {
         let plain = serde_json::to_vec(self).unwrap_or_default();
         let not_after = self.began_at + FLOW_SECONDS;
-        FlowCookie {
+        Cookie {
             name: cookie_name(issuer, &self.id),
             value: issuer.sealing.seal(
                 Purpose::Flow,
@@ -131,6 +132,7 @@ impl Flow {
                 not_after,
                 &plain,
             ),
+            seconds: Some(FLOW_SECONDS),
         }
     }
 
@@ -174,7 +176,31 @@ impl Flow {
         issuer: &'a Issuer,
         client: &'a Client,
     ) -> impl Iterator<Item = &'a Arc<Connector>> {
-        issuer.connectors_for(client).filter(|c| self.is_enough(c.acr.as_deref()))
+        let is_wanted =
+            |c: &Connector| self.connector.as_ref().is_none_or(|wanted| *wanted == c.name);
+        let offered = issuer.connectors_for(client);
+        offered.filter(move |c| is_wanted(c) && self.is_enough(c.acr.as_deref()))
+    }
+
+    /// Whether a browser's session will do for this request (OIDC Core 3.1.2.1): by its age, the way its user
+    /// signed in, and who they are.
+    pub fn admits(
+        &self,
+        issuer: &Issuer,
+        client: &Client,
+        session: &BrowserSession,
+        now: i64,
+    ) -> bool {
+        let Payload { identity, authentication, .. } = &session.payload;
+        let age = now.saturating_sub(authentication.time);
+        let connector = &session.connector;
+        !self.must_authenticate
+            && self.max_age.is_none_or(|max_age| age < max_age)
+            && self.connectors(issuer, client).any(|c| c.uid == connector.uid)
+            && self.is_enough(authentication.acr.as_deref())
+            && client.allows_acr(authentication.acr.as_deref())
+            && self.subject.as_ref().is_none_or(|s| *s == subject(issuer, connector, identity))
+            && self.login_hint.as_deref().is_none_or(|hint| is_hinted(identity, hint))
     }
 
     /// Whether an authentication of this class is what the request wants.
@@ -228,6 +254,13 @@ pub fn surplus_cookies<'c>(
     let excess = live.len().saturating_sub(room);
     surplus.extend(live.into_iter().take(excess).map(|(_, name)| name));
     surplus
+}
+
+/// Whether a `login_hint` may mean this user.
+fn is_hinted(identity: &Identity, hint: &str) -> bool {
+    let names = [&identity.email, &identity.preferred_username];
+    let mut names = names.into_iter().flatten();
+    names.any(|name| name.eq_ignore_ascii_case(hint)) || identity.user_id == hint
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]

@@ -7,6 +7,7 @@ use claviger_protocol::response_type::ResponseType;
 use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::browser_session::BrowserSessions;
 use crate::client::{Client, Grant};
 use crate::connector::Connector;
 use crate::keys::SigningKeys;
@@ -45,6 +46,8 @@ pub struct Issuer {
     pub grants: BTreeSet<Grant>,
     /// Response types on offer.
     pub response_types: BTreeSet<ResponseType>,
+    /// Single sign-on, if this issuer has it.
+    pub browser_sessions: Option<BrowserSessions>,
     /// How `sub` is made.
     pub subject: SubjectFormat,
     /// Values beginning with `system:` that tokens may carry; all others are refused.

@@ -13,9 +13,11 @@
 #![deny(missing_docs)]
 
 pub mod access_token;
+mod admission;
 mod answer;
 pub mod authentication;
 pub mod authorize;
+pub mod browser_session;
 pub mod claim;
 pub mod client;
 pub mod client_assertion;
@@ -23,6 +25,8 @@ pub mod cluster_token;
 pub mod code;
 mod compact;
 pub mod connector;
+pub mod consent;
+pub mod cookie;
 pub mod discovery;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;

@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::response_type::Delivery;
-use claviger_protocol::scope::ScopeSet;
-use claviger_seal::{Context, Purpose};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
+use crate::admission::{self, Denied, SignedIn};
 use crate::answer;
 use crate::authentication::Authentication;
+use crate::browser_session::{self, Rechecked, Sharing, Ticket};
 use crate::client::Client;
-use crate::code::LoginGrant;
 use crate::connector::{Authenticated, Connector, Login, LoginError, Refresh};
-use crate::flow::{FLOW_SECONDS, Flow};
-use crate::issue::{self, IssueError, Subject};
+use crate::consent::{Consent, Remembered};
+use crate::cookie::Cookie;
+use crate::flow::Flow;
+use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::offline;
 use crate::ports::{AuditEvent, StoreError};
@@ -36,17 +37,42 @@ pub enum Outcome {
     Consent(Consent),
 }
 
-/// What the consent page shows and carries.
+/// What comes of a step, and the cookies that go with it.
 #[derive(Debug)]
-pub struct Consent {
-    /// Name of the client.
-    pub client: String,
-    /// Scopes it gets, in the order asked for.
-    pub scopes: Vec<String>,
-    /// What a person would call the user.
-    pub user: String,
-    /// The sealed grant the form sends back.
-    pub grant: String,
+pub struct Step {
+    /// What comes of it.
+    pub outcome: Outcome,
+    /// To be set in the browser.
+    pub cookies: Vec<Cookie>,
+}
+
+impl From<Outcome> for Step {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, cookies: Vec::new() }
+    }
+}
+
+/// What the browser brought along, of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Brought {
+    /// Its session's ticket.
+    pub ticket: Option<Ticket>,
+    /// What its user agreed to before.
+    pub remembered: Remembered,
+}
+
+impl Brought {
+    /// What is among a browser's cookies.
+    pub fn of<'c>(
+        issuer: &Issuer,
+        cookies: impl Iterator<Item = (&'c str, &'c str)> + Clone,
+        now: i64,
+    ) -> Self {
+        Self {
+            ticket: Ticket::of(issuer, cookies.clone(), now),
+            remembered: Remembered::of(issuer, cookies, now),
+        }
+    }
 }
 
 /// Why a step of the login did not happen. The user may try again where they are.
@@ -124,10 +150,10 @@ pub fn connector_of<'i>(
 pub async fn with_password(
     provider: &Provider,
     issuer: &Issuer,
-    flow: &Flow,
+    (flow, brought): (&Flow, Brought),
     connector: &str,
     attempt: (&str, &SecretString),
-) -> Result<Outcome, StepError> {
+) -> Result<Step, StepError> {
     let connector = connector_of(issuer, flow, connector)?;
     let (username, password) = attempt;
     let refused = |reason| {
@@ -144,7 +170,8 @@ pub async fn with_password(
     let Login::Password(upstream) = &connector.login else { return Err(StepError::NoConnector) };
     match upstream.authenticate(username, password).await {
         Ok(authenticated) => {
-            authenticated_at(provider, issuer, flow, connector, authenticated).await
+            let arriving = (flow, brought);
+            authenticated_at(provider, issuer, arriving, connector, authenticated).await
         }
         Err(LoginError::InvalidCredentials(_)) => Err(refused("InvalidCredentials")),
         Err(error) => {
@@ -165,17 +192,18 @@ pub async fn with_proxy(
     flow: &Flow,
     connector: &str,
     request: &ProxyRequest<'_>,
-) -> Result<Outcome, StepError> {
+) -> Result<Step, StepError> {
     let connector = connector_of(issuer, flow, connector)?;
     let Login::Proxy(upstream) = &connector.login else { return Err(StepError::NoConnector) };
-    if flow.must_authenticate {
+    if flow.must_authenticate || flow.max_age.is_some() {
         // When the user last proved themselves is the proxy's affair, and unknown here.
         let why = "users of this connector cannot be asked to sign in again: its proxy does that";
-        return answer::refuse(issuer, flow, ErrorCode::LoginRequired, why);
+        return Ok(answer::refuse(issuer, flow, ErrorCode::LoginRequired, why)?.into());
     }
     match upstream.authenticate(request, provider.clock.now()) {
         Ok(authenticated) => {
-            authenticated_at(provider, issuer, flow, connector, authenticated).await
+            let arriving = (flow, Brought::default());
+            authenticated_at(provider, issuer, arriving, connector, authenticated).await
         }
         Err(error) => {
             provider.audit.record(&AuditEvent::LoginRefused {
@@ -189,50 +217,30 @@ pub async fn with_proxy(
     }
 }
 
-/// The upstream has vouched for the user: policy, then consent, then a code.
+/// The upstream has vouched for the user: policy, then the browser's session, then the client.
 async fn authenticated_at(
     provider: &Provider,
     issuer: &Issuer,
-    flow: &Flow,
+    (flow, brought): (&Flow, Brought),
     connector: &Connector,
     authenticated: Authenticated,
-) -> Result<Outcome, StepError> {
-    let client = client_of(issuer, flow)?;
-    let now = provider.clock.now();
-    let deny = |reason: &'static str, description: &str| {
-        provider.audit.record(&AuditEvent::LoginRefused {
-            client: &client.id,
-            connector: &connector.name,
-            reason,
-        });
-        answer::refuse(issuer, flow, ErrorCode::AccessDenied, description)
-    };
+) -> Result<Step, StepError> {
     let identity = match connector.policy.admit(authenticated.identity) {
         Ok(identity) => identity,
-        Err(error) => return deny("ConnectorPolicy", &error.to_string()),
+        Err(error) => {
+            let denied = Denied {
+                code: ErrorCode::AccessDenied,
+                reason: "ConnectorPolicy",
+                description: error.to_string(),
+            };
+            return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
+        }
     };
-    if !client.allows_groups(&identity.groups) {
-        return deny("ClientPolicy", "user is in none of the client's allowedGroups");
+    if let Err(denied) = admission::judge(issuer, flow, connector, &identity)? {
+        return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
     }
-    let scopes = ScopeSet::parse(&flow.scopes).map_err(|_| StepError::Expired)?;
-    if flow.subject.as_ref().is_some_and(|s| *s != issue::subject(issuer, connector, &identity)) {
-        // OIDC Core 3.1.2.1 (id_token_hint) and 5.5.1 (sub)
-        let why = "the user who signed in is not the one the request names";
-        return answer::refuse(issuer, flow, ErrorCode::LoginRequired, why);
-    }
-    let about =
-        Subject { identity: &identity, connector, client, scopes: &scopes, asked: &flow.asked };
-    match issue::check(issuer, about) {
-        Ok(()) => {}
-        Err(error @ IssueError::ReservedValue { .. }) => {
-            return deny("ReservedValue", &error.to_string());
-        }
-        Err(error @ IssueError::TooLarge { .. }) => {
-            return deny("TokenTooLarge", &error.to_string());
-        }
-        Err(error) => return Err(error.into()),
-    }
-    let grant = LoginGrant {
+    let now = provider.clock.now();
+    let mut signed_in = SignedIn {
         identity,
         upstream: UpstreamState {
             connector_uid: connector.uid.clone(),
@@ -242,21 +250,94 @@ async fn authenticated_at(
             },
             checked_at: now,
         },
-        scopes: flow.scopes.clone(),
-        nonce: flow.nonce.clone(),
         authentication: Authentication::at(connector, now),
-        asked: flow.asked.clone(),
-        resources: flow.resources.clone(),
+        browser: None,
     };
-    if client.consent_required || flow.force_consent {
-        return Ok(Outcome::Consent(Consent {
-            client: client.display_name.clone(),
-            scopes: scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
-            user: grant.identity.label().to_owned(),
-            grant: seal_consent(issuer, flow, &grant),
-        }));
+    let before = brought.ticket;
+    let cookie = begin_session(provider, issuer, (flow, before), connector, &mut signed_in).await?;
+    let remembered = &brought.remembered;
+    let outcome = admission::admit(provider, issuer, flow, signed_in, remembered).await?;
+    Ok(Step { outcome, cookies: cookie.into_iter().collect() })
+}
+
+/// Begins the browser's session, where issuer, client and connector have such a thing.
+async fn begin_session(
+    provider: &Provider,
+    issuer: &Issuer,
+    (flow, before): (&Flow, Option<Ticket>),
+    connector: &Connector,
+    signed_in: &mut SignedIn,
+) -> Result<Option<Cookie>, StepError> {
+    let shares = client_of(issuer, flow)?.sharing == Sharing::Shared;
+    let Some(policy) = issuer.browser_sessions.filter(|_| shares) else { return Ok(None) };
+    if !browser_session::has_sessions(connector) {
+        return Ok(None);
     }
-    answer::grant(provider, issuer, flow, grant).await
+    if let Some(doubt) = provider.clock.doubt() {
+        return Err(StepError::Unavailable(doubt));
+    }
+    let payload = browser_session::Payload {
+        identity: signed_in.identity.clone(),
+        upstream: signed_in.upstream.clone(),
+        authentication: signed_in.authentication.clone(),
+        absolute_expiry: provider.clock.now().saturating_add(policy.absolute),
+    };
+    let begun = browser_session::begin(provider, issuer, flow, (payload, before)).await?;
+    let (name, cookie) = begun;
+    signed_in.browser = Some(browser_session::hash_of(&name));
+    Ok(Some(cookie))
+}
+
+/// Goes on with the browser's session instead of a sign-in. `None` where there is none that will do: the user
+/// is asked to sign in.
+///
+/// # Errors
+/// [`StepError`].
+pub async fn with_session(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    brought: Brought,
+) -> Result<Option<Step>, StepError> {
+    let client = client_of(issuer, flow)?;
+    let Some(ticket) = brought.ticket.filter(|_| client.sharing == Sharing::Shared) else {
+        return Ok(None);
+    };
+    let Some(session) = browser_session::read(provider, issuer, &ticket).await? else {
+        return Ok(None);
+    };
+    if !flow.admits(issuer, client, &session, provider.clock.now()) {
+        return Ok(None);
+    }
+    let (session, ticket) =
+        match browser_session::recheck(provider, issuer, session, ticket).await? {
+            Rechecked::Good(session, ticket) => (session, ticket),
+            Rechecked::Over => return Ok(None),
+            Rechecked::Unavailable(why) => {
+                tracing::warn!(why, "a browser's session could not be checked");
+                let why = "the directory behind this sign-in cannot be used".to_owned();
+                return Err(StepError::Unavailable(why));
+            }
+        };
+    let identity = &session.payload.identity;
+    let connector = &session.connector;
+    let cookies = vec![ticket.cookie(issuer, provider.clock.now())];
+    if let Err(denied) = admission::judge(issuer, flow, connector, identity)? {
+        let outcome = admission::deny(provider, issuer, flow, (connector, &denied))?;
+        return Ok(Some(Step { outcome, cookies }));
+    }
+    let signed_in = SignedIn {
+        identity: identity.clone(),
+        upstream: UpstreamState {
+            checked_at: ticket.checked_at,
+            ..session.payload.upstream.clone()
+        },
+        authentication: session.payload.authentication.clone(),
+        browser: Some(browser_session::hash_of(&session.name)),
+    };
+    let remembered = &brought.remembered;
+    let outcome = admission::admit(provider, issuer, flow, signed_in, remembered).await?;
+    Ok(Some(Step { outcome, cookies }))
 }
 
 /// The user's answer on the consent page.
@@ -266,28 +347,17 @@ async fn authenticated_at(
 pub async fn answer_consent(
     provider: &Provider,
     issuer: &Issuer,
-    flow: &Flow,
+    (flow, remembered): (&Flow, Remembered),
     sealed_grant: &str,
     approved: bool,
-) -> Result<Outcome, StepError> {
+) -> Result<Step, StepError> {
     let now = provider.clock.now();
-    let plain = issuer
-        .sealing
-        .open(Purpose::Consent, &consent_context(issuer, flow), now, sealed_grant)
-        .map_err(|_| StepError::Expired)?;
-    let grant: LoginGrant = serde_json::from_slice(&plain).map_err(|_| StepError::Expired)?;
+    let grant = Consent::grant(issuer, flow, sealed_grant, now).ok_or(StepError::Expired)?;
     if !approved {
-        return answer::refuse(issuer, flow, ErrorCode::AccessDenied, "the user refused");
+        let why = "the user refused";
+        return Ok(answer::refuse(issuer, flow, ErrorCode::AccessDenied, why)?.into());
     }
-    answer::grant(provider, issuer, flow, grant).await
-}
-
-fn seal_consent(issuer: &Issuer, flow: &Flow, grant: &LoginGrant) -> String {
-    let plain = serde_json::to_vec(grant).unwrap_or_default();
-    let not_after = flow.began_at + FLOW_SECONDS;
-    issuer.sealing.seal(Purpose::Consent, &consent_context(issuer, flow), not_after, &plain)
-}
-
-fn consent_context<'a>(issuer: &'a Issuer, flow: &'a Flow) -> Context<'a> {
-    Context { issuer_uid: &issuer.uid, object_name: Some(&flow.id), client_uid: None }
+    let cookie = remembered.with(issuer, client_of(issuer, flow)?, &grant, now);
+    let outcome = answer::grant(provider, issuer, flow, grant).await?;
+    Ok(Step { outcome, cookies: cookie.into_iter().collect() })
 }

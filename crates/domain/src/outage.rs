@@ -117,6 +117,10 @@ impl Sessions for Attentive {
         self.noting(self.inner.activate(activation)).await
     }
 
+    async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {
+        self.noting(self.inner.replace_payload(name, payload)).await
+    }
+
     async fn revoke(
         &self,
         name: &str,

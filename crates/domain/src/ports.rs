@@ -63,11 +63,22 @@ pub struct StoredSession {
     pub payload: String,
 }
 
+/// Whose a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionKind {
+    /// One user's at one client.
+    Client,
+    /// One user's in one browser.
+    Browser,
+}
+
 /// A session to store.
 #[derive(Debug, Clone)]
 pub struct NewSession {
     /// Object name: base32 of a hash.
     pub name: String,
+    /// Whose it is.
+    pub kind: SessionKind,
     /// `Pending` or `Active`.
     pub state: SessionState,
     /// UID of the client.
@@ -116,8 +127,10 @@ pub struct SessionLabels {
     pub issuer_hash: String,
     /// Stable hash of issuer, connector and user ID.
     pub user_hash: String,
-    /// Stable hash of the client's UID.
+    /// Stable hash of the client's UID; of a browser's session, that of none.
     pub client_hash: String,
+    /// Hash of the browser session that a client's session came of.
+    pub browser_hash: Option<String>,
 }
 
 /// Makes a pending session active: the redemption of a large code.
@@ -204,6 +217,13 @@ pub trait Sessions: Send + Sync + fmt::Debug {
     /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
     async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError>;
 
+    /// Gives an Active browser session another sealed payload.
+    ///
+    /// # Errors
+    /// [`StoreError::PreconditionFailed`] when it is not there or not Active; [`StoreError::Refused`] or
+    /// [`StoreError::Unavailable`].
+    async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError>;
+
     /// Makes a session a tombstone that stays until nothing the session gave out, at the latest now, can
     /// be valid. Revoking a revoked or missing session is no error.
     ///
@@ -283,6 +303,8 @@ pub enum RevocationReason {
     UserNoLongerValid,
     /// The client, connector or issuer it was made for is gone.
     ConfigurationRemoved,
+    /// Its user signed out.
+    SignedOut,
     /// It was the oldest of more than its issuer's limits admit.
     SessionLimitExceeded,
     /// Its client revoked one of its tokens (RFC 7009).
@@ -297,6 +319,7 @@ impl RevocationReason {
             Self::RefreshTokenReused => "RefreshTokenReused",
             Self::UserNoLongerValid => "UserNoLongerValid",
             Self::ConfigurationRemoved => "ConfigurationRemoved",
+            Self::SignedOut => "SignedOut",
             Self::SessionLimitExceeded => "SessionLimitExceeded",
             Self::TokenRevoked => "TokenRevoked",
         }

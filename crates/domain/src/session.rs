@@ -44,6 +44,9 @@ pub struct Payload {
     /// Resources the access tokens are for; none means `/userinfo`.
     #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
+    /// Hash of the browser session it came of.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<String>,
     /// When the session ends, whatever happens.
     #[serde(rename = "x")]
     pub absolute_expiry: i64,
@@ -108,12 +111,18 @@ pub fn labels(issuer: &Issuer, client_uid: &str, payload: &Payload) -> SessionLa
         issuer_hash: object_hash(&issuer.uid),
         user_hash: user_hash(&issuer.uid, &payload.upstream.connector_uid, user),
         client_hash: object_hash(client_uid),
+        browser_hash: payload.browser.clone(),
     }
 }
 
 /// Name of the session that redeeming a flow's code creates: the create is the single use.
 pub fn name_for_flow(issuer_uid: &str, flow_id: &str) -> String {
     hash_name(&["session", issuer_uid, flow_id], NAME_BYTES)
+}
+
+/// Name of the browser session that a sign-in in this flow begins.
+pub fn name_for_browser(issuer_uid: &str, flow_id: &str) -> String {
+    hash_name(&["browser", issuer_uid, flow_id], NAME_BYTES)
 }
 
 /// Hash of a user for selectors: the same user at the same connector and issuer, always the same.
@@ -222,6 +231,7 @@ mod tests {
             authentication: Authentication { time: 1, acr: None, amr: vec!["pwd".into()] },
             asked: RequestedClaims::default(),
             resources: Vec::new(),
+            browser: None,
             absolute_expiry: 2_000,
             code_digest: "d".into(),
         }

@@ -46,6 +46,12 @@ pub enum Purpose {
     AccessToken,
     /// The authoritative part of a stored session.
     SessionPayload,
+    /// The authoritative part of a stored browser session.
+    BrowserPayload,
+    /// What names a browser's session (cookie).
+    BrowserTicket,
+    /// What a browser remembers of its user's consent (cookie).
+    Consents,
     /// The MAC of refresh tokens.
     RefreshMac,
     /// The MAC of form tokens against cross-site requests.
@@ -54,13 +60,16 @@ pub enum Purpose {
 
 impl Purpose {
     /// Every purpose, in the order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Flow,
         Self::Code,
         Self::Consent,
         Self::PushedRequest,
         Self::AccessToken,
         Self::SessionPayload,
+        Self::BrowserPayload,
+        Self::BrowserTicket,
+        Self::Consents,
         Self::RefreshMac,
         Self::Csrf,
     ];
@@ -74,6 +83,9 @@ impl Purpose {
             Self::PushedRequest => "pushed-request",
             Self::AccessToken => "access-token",
             Self::SessionPayload => "session-payload",
+            Self::BrowserPayload => "browser-payload",
+            Self::BrowserTicket => "browser-ticket",
+            Self::Consents => "consents",
             Self::RefreshMac => "refresh-mac",
             Self::Csrf => "csrf",
         }
@@ -86,7 +98,12 @@ impl Purpose {
             Self::Flow | Self::Code | Self::Consent | Self::PushedRequest | Self::Csrf => {
                 RingKind::Short
             }
-            Self::AccessToken | Self::SessionPayload | Self::RefreshMac => RingKind::Long,
+            Self::AccessToken
+            | Self::SessionPayload
+            | Self::BrowserPayload
+            | Self::BrowserTicket
+            | Self::Consents
+            | Self::RefreshMac => RingKind::Long,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Cookies in and out. Every cookie of ours is `HttpOnly`, `SameSite=Lax`, `Path=/`, and `Secure` on https.
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use claviger_domain::flow::{FLOW_SECONDS, FlowCookie};
+use axum::response::Response;
+use claviger_domain::cookie::Cookie;
 use claviger_domain::issuer::Issuer;
+use cookie::SameSite;
 use cookie::time::Duration;
-use cookie::{Cookie, SameSite};
 
 /// Names and values of the request's cookies.
 pub fn received(headers: &HeaderMap) -> Vec<(String, String)> {
@@ -19,27 +20,30 @@ pub fn received(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// The same, borrowed, as the domain takes them.
-pub fn pairs(cookies: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+pub fn pairs(cookies: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> + Clone {
     cookies.iter().map(|(name, value)| (name.as_str(), value.as_str()))
 }
 
-/// The header that sets a flow's cookie.
-pub fn set(issuer: &Issuer, flow: &FlowCookie) -> Option<HeaderValue> {
-    header_value(issuer, &flow.name, &flow.value, FLOW_SECONDS)
-}
-
-/// The header that clears a cookie.
-pub fn clear(issuer: &Issuer, name: &str) -> Option<HeaderValue> {
-    header_value(issuer, name, "", 0)
-}
-
-fn header_value(issuer: &Issuer, name: &str, value: &str, seconds: i64) -> Option<HeaderValue> {
-    let cookie = Cookie::build((name, value))
+/// The header that sets a cookie, or clears it.
+pub fn set(issuer: &Issuer, set: &Cookie) -> Option<HeaderValue> {
+    let mut cookie = cookie::Cookie::build((set.name.as_str(), set.value.as_str()))
         .path("/")
         .http_only(true)
         .secure(issuer.url.is_https())
-        .same_site(SameSite::Lax)
-        .max_age(Duration::seconds(seconds))
-        .build();
-    HeaderValue::from_str(&cookie.to_string()).ok()
+        .same_site(SameSite::Lax);
+    if let Some(seconds) = set.seconds {
+        cookie = cookie.max_age(Duration::seconds(seconds));
+    }
+    HeaderValue::from_str(&cookie.build().to_string()).ok()
+}
+
+/// Puts cookies into a response.
+pub fn set_all<'c>(
+    issuer: &Issuer,
+    cookies: impl IntoIterator<Item = &'c Cookie>,
+    response: &mut Response,
+) {
+    for value in cookies.into_iter().filter_map(|cookie| set(issuer, cookie)) {
+        response.headers_mut().append(header::SET_COOKIE, value);
+    }
 }

@@ -63,6 +63,22 @@ pub struct LoginPage<'a> {
     pub back: Option<String>,
 }
 
+/// The choice between the account this browser is signed in with and another.
+#[derive(Debug, Template)]
+#[template(path = "account.html")]
+pub struct AccountPage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Name of the client.
+    pub client: &'a str,
+    /// What a person would call the user.
+    pub user: &'a str,
+    /// Where the form goes.
+    pub action: String,
+    /// Form token.
+    pub csrf: String,
+}
+
 /// The question whether a client may know the user.
 #[derive(Debug, Template)]
 #[template(path = "consent.html")]
@@ -81,6 +97,8 @@ pub struct ConsentPage<'a> {
     pub csrf: String,
     /// Sealed grant.
     pub grant: &'a str,
+    /// Link to sign in as somebody else.
+    pub other: String,
 }
 
 /// The answer to an authorization request, on its way to the client by POST. Sent by a script, or by the

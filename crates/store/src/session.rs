@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use claviger_api::{Session, SessionSpec, labels, time};
 use claviger_domain::ports::{
-    Activation, NewSession, RevocationReason, Rotation, SessionLabels, SessionState, Sessions,
-    StoreError, StoredSession,
+    Activation, NewSession, RevocationReason, Rotation, SessionKind, SessionLabels, SessionState,
+    Sessions, StoreError, StoredSession,
 };
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -120,6 +120,16 @@ impl Sessions for KubeSessions {
         self.patch(&activation.name, Value::Array(operations)).await
     }
 
+    async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {
+        let _permit = self.gate.pass(Whose::Session(name))?;
+        let operations = json!([
+            {"op": "test", "path": "/spec/state", "value": "Active"},
+            {"op": "test", "path": "/spec/type", "value": "Browser"},
+            {"op": "replace", "path": "/spec/payload", "value": payload},
+        ]);
+        self.patch(name, operations).await.map(drop)
+    }
+
     async fn revoke(
         &self,
         name: &str,
@@ -168,15 +178,17 @@ pub(crate) fn expiry_hour(expires_at: i64) -> String {
     expires_at.div_euclid(3_600).to_string()
 }
 
-fn object_labels(labels: &SessionLabels, expires_at: i64) -> BTreeMap<String, String> {
+fn object_labels(of: &SessionLabels, expires_at: i64) -> BTreeMap<String, String> {
     [
         (labels::EXPIRY_HOUR, expiry_hour(expires_at)),
-        (labels::ISSUER_HASH, labels.issuer_hash.clone()),
-        (labels::USER_HASH, labels.user_hash.clone()),
-        (labels::CLIENT_HASH, labels.client_hash.clone()),
+        (labels::ISSUER_HASH, of.issuer_hash.clone()),
+        (labels::USER_HASH, of.user_hash.clone()),
+        (labels::CLIENT_HASH, of.client_hash.clone()),
     ]
+    .into_iter()
+    .chain(of.browser_hash.iter().map(|hash| (labels::BROWSER_HASH, hash.clone())))
     .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    .collect()
 }
 
 fn object(session: &NewSession) -> Session {
@@ -192,7 +204,10 @@ fn object(session: &NewSession) -> Session {
                 SessionState::Active => claviger_api::SessionState::Active,
                 SessionState::Revoked => claviger_api::SessionState::Revoked,
             },
-            type_: claviger_api::SessionType::Client,
+            type_: match session.kind {
+                SessionKind::Client => claviger_api::SessionType::Client,
+                SessionKind::Browser => claviger_api::SessionType::Browser,
+            },
             generation: 0,
             client_uid: session.client_uid.clone(),
             client_id: session.client_id.clone(),
@@ -416,6 +431,7 @@ mod tests {
     fn new_session(user: &str) -> NewSession {
         NewSession {
             name: "name".into(),
+            kind: SessionKind::Client,
             state: SessionState::Active,
             client_uid: "client".into(),
             client_id: "client".into(),
@@ -425,6 +441,7 @@ mod tests {
                 issuer_hash: "issuer".into(),
                 user_hash: user.into(),
                 client_hash: "client".into(),
+                browser_hash: None,
             },
             rotated_at: 0,
             expires_at: 0,

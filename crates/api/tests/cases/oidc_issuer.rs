@@ -74,6 +74,8 @@ pub fn table() -> Table {
                         "refreshTokenAbsoluteSeconds": 3600,
                         "refreshGraceSeconds": 0,
                     },
+                    "browserSessions": {"idleSeconds": 600, "absoluteSeconds": 600},
+                    "responseTypes": ["code", "id_token token"],
                     "sessionLimits": {"perUser": 3, "perClient": 5, "total": 5},
                     "grants": ["authorization_code"],
                     "subject": "Plain",
@@ -197,6 +199,11 @@ fn limits() -> Vec<super::Bad> {
             "idle longer than absolute",
             json!({"lifetimes": {"refreshTokenIdleSeconds": 61, "refreshTokenAbsoluteSeconds": 60}}),
             IDLE,
+        ),
+        bad(
+            "a browser idle for longer than it may be signed in",
+            json!({"browserSessions": {"idleSeconds": 601, "absoluteSeconds": 600}}),
+            "browserSessions: idleSeconds must not exceed absoluteSeconds: lower the one or raise the other",
         ),
         bad(
             "more sessions of a client than of all",

@@ -125,14 +125,7 @@ impl<'w> Assessor<'w> {
 
     fn assess(mut self, keys: &mut KeyMemo) -> AssessedClient {
         let id = self.id();
-        let Some(issuer) = self.issuer else {
-            self.findings.unresolved(crate::secret::Unresolved::new(
-                Reason::IssuerNotFound,
-                format!(
-                    "OIDCIssuer {}/{} not found: create it, or correct issuerRef",
-                    self.world.home, self.object.spec.issuer_ref.name
-                ),
-            ));
+        let Some(issuer) = self.serving_issuer() else {
             return self.finish(id, None, None);
         };
         let admitted = self.admit(&issuer.object);
@@ -157,12 +150,6 @@ impl<'w> Assessor<'w> {
             }
             _ => (None, None),
         };
-        if !issuer.findings.is_in_service() {
-            self.findings.unresolved(crate::secret::Unresolved::new(
-                Reason::IssuerNotReady,
-                format!("OIDCIssuer {} is out of service: see its conditions", issuer.name()),
-            ));
-        }
         let introspection = introspection(spec, policy, &mut self.findings);
         let as_subject = client_credentials(spec, &self.namespace, policy, &mut self.findings);
         if !admitted {
@@ -178,6 +165,7 @@ impl<'w> Assessor<'w> {
                 grants,
                 response_types,
                 allowed_resources,
+                sharing: client_requests::sharing(&self.object.spec, policy),
                 required_acr: self.object.spec.required_acr.iter().cloned().collect(),
                 scopes,
                 allowed_connectors: connectors,
@@ -194,6 +182,26 @@ impl<'w> Assessor<'w> {
             },
         );
         self.finish(id, client, secret)
+    }
+
+    /// The issuer, if it exists; whether it serves is noted.
+    fn serving_issuer(&mut self) -> Option<&'w AssessedIssuer> {
+        let (reason, message) = match self.issuer {
+            None => (
+                Reason::IssuerNotFound,
+                format!(
+                    "OIDCIssuer {}/{} not found: create it, or correct issuerRef",
+                    self.world.home, self.object.spec.issuer_ref.name
+                ),
+            ),
+            Some(issuer) if !issuer.findings.is_in_service() => (
+                Reason::IssuerNotReady,
+                format!("OIDCIssuer {} is out of service: see its conditions", issuer.name()),
+            ),
+            Some(issuer) => return Some(issuer),
+        };
+        self.findings.unresolved(crate::secret::Unresolved::new(reason, message));
+        self.issuer
     }
 
     fn finish(

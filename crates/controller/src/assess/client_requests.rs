@@ -1,10 +1,11 @@
-//! What an OAuth2Client may ask of the authorization endpoint: response types and resources, with its
-//! issuer's and the tenants' bounds applied.
+//! What an OAuth2Client may ask of the authorization endpoint: response types, resources and the browser's
+//! session, with its issuer's and the tenants' bounds applied.
 
 use std::collections::BTreeSet;
 
 use claviger_api::condition::Reason;
-use claviger_api::{OAuth2ClientSpec, OIDCIssuer, TenantPolicy};
+use claviger_api::{OAuth2ClientSpec, OIDCIssuer, SessionSharing, TenantPolicy};
+use claviger_domain::browser_session::Sharing;
 use claviger_domain::client::ResponseType;
 
 use crate::assess::findings::Findings;
@@ -49,6 +50,15 @@ pub fn resources(
         );
     }
     spec.allowed_resources.iter().cloned().collect()
+}
+
+/// Whether it takes part in single sign-on.
+pub fn sharing(spec: &OAuth2ClientSpec, policy: Option<&TenantPolicy>) -> Sharing {
+    let allowed = policy.is_none_or(|policy| policy.browser_sessions == SessionSharing::Shared);
+    match spec.browser_sessions {
+        SessionSharing::Shared if allowed => Sharing::Shared,
+        SessionSharing::Shared | SessionSharing::Separate => Sharing::Separate,
+    }
 }
 
 /// The response type requests know.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use claviger_api::condition::Reason;
 use claviger_api::{InsecureHttp, OIDCIssuer, OIDCIssuerStatus, Subject};
+use claviger_domain::browser_session::BrowserSessions;
 use claviger_domain::issuer::{
     ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, SubjectFormat, TlsIdentity,
 };
@@ -290,6 +291,7 @@ impl AssessedIssuer {
             session_limits: session_limits(spec.session_limits),
             grants: spec.grants.iter().copied().map(domain_grant).collect(),
             response_types: spec.response_types.iter().copied().map(domain_response_type).collect(),
+            browser_sessions: spec.browser_sessions.map(browser_sessions),
             subject: match spec.subject {
                 Subject::Dex => SubjectFormat::Dex,
                 Subject::Plain => SubjectFormat::Plain,
@@ -302,6 +304,15 @@ impl AssessedIssuer {
                 .collect(),
             tls: self.tls.clone(),
         }))
+    }
+}
+
+fn browser_sessions(spec: claviger_api::BrowserSessions) -> BrowserSessions {
+    let absolute = i64::from(spec.absolute_seconds);
+    BrowserSessions {
+        idle: i64::from(spec.idle_seconds).min(absolute),
+        absolute,
+        consent: i64::from(spec.remember_consent_seconds),
     }
 }
 

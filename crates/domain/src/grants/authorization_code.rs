@@ -23,7 +23,8 @@ use crate::issue::{self, Subject};
 use crate::issuer::Issuer;
 use crate::offline;
 use crate::ports::{
-    Activation, AuditEvent, NewSession, RevocationReason, SessionState, StoreError, StoredSession,
+    Activation, AuditEvent, NewSession, RevocationReason, SessionKind, SessionState, StoreError,
+    StoredSession,
 };
 use crate::provider::Provider;
 use crate::scopes;
@@ -119,6 +120,7 @@ pub(crate) fn payload_of(
         authentication: grant.authentication.clone(),
         asked: grant.asked.clone(),
         resources: grant.resources.clone(),
+        browser: grant.browser.clone(),
         absolute_expiry,
         code_digest,
     }
@@ -134,6 +136,7 @@ pub(crate) fn new_session(
 ) -> NewSession {
     NewSession {
         name: name.to_owned(),
+        kind: SessionKind::Client,
         state: SessionState::Active,
         client_uid: client.uid.clone(),
         client_id: client.id.clone(),

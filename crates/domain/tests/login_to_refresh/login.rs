@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use claviger_domain::authorize::{self, AuthorizeError, Next};
 use claviger_domain::connector::IdentityPolicy;
+use claviger_domain::consent::Remembered;
 use claviger_domain::fakes::{World, alice};
 use claviger_domain::flow::{Flow, FlowError};
 use claviger_domain::identity::Identity;
@@ -57,7 +58,10 @@ async fn consent_is_asked_for_and_a_refusal_goes_to_the_client() {
         panic!("no consent page");
     };
     let answer = async |flow: &Flow, approved| {
-        login::answer_consent(&world.provider, &world.issuer, flow, &consent.grant, approved).await
+        let at = (flow, Remembered::default());
+        login::answer_consent(&world.provider, &world.issuer, at, &consent.grant, approved)
+            .await
+            .map(|step| step.outcome)
     };
     let Ok(Outcome::Answer(Delivery::Redirect(refused))) = answer(&flow, false).await else {
         panic!()
@@ -120,7 +124,6 @@ async fn errors_are_pages_until_the_redirect_uri_is_known_good() {
         ([("scope", "openid unknown")], "invalid_scope"),
         ([("scope", "openid audience:server:client_id:cli")], "invalid_scope"),
         ([("code_challenge_method", "plain")], "invalid_request"),
-        ([("prompt", "none")], "login_required"),
         ([("connector_id", "nowhere")], "invalid_request"),
         ([("request", "eyJ")], "request_not_supported"),
     ] {

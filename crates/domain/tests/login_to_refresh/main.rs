@@ -13,3 +13,4 @@ mod request_source;
 mod requested_claims;
 mod response_types;
 mod rig;
+mod single_sign_on;

@@ -3,7 +3,7 @@
 use claviger_domain::authorize::{self, Begun};
 use claviger_domain::fakes::{REDIRECT_URI, World};
 use claviger_domain::flow::Flow;
-use claviger_domain::login::{self, Outcome, StepError};
+use claviger_domain::login::{self, Brought, Outcome, StepError};
 use claviger_domain::token::{self, TokenError};
 use claviger_protocol::client_auth::ClientCredentials;
 use claviger_protocol::error::ErrorCode;
@@ -54,7 +54,10 @@ pub async fn sign_in(
 ) -> Result<Outcome, StepError> {
     let password = SecretString::from(password);
     let attempt = ("alice", &password);
-    login::with_password(&world.provider, &world.issuer, flow, connector, attempt).await
+    let arriving = (flow, Brought::default());
+    let step =
+        login::with_password(&world.provider, &world.issuer, arriving, connector, attempt).await;
+    step.map(|step| step.outcome)
 }
 
 pub fn query(location: &str, name: &str) -> Option<String> {

@@ -8,7 +8,7 @@ use claviger_domain::login;
 use serde::Deserialize;
 
 use super::AtIssuer;
-use super::step::{FlowQuery, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
+use super::step::{FlowQuery, brought, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
 use crate::app::App;
 
 /// What the form sends; the names are dex's.
@@ -40,8 +40,9 @@ pub async fn submit(
         return expired_form(&issuer);
     }
     let approved = answer.approval == "approve";
-    match login::answer_consent(app.provider(), &issuer, &flow, &answer.grant, approved).await {
-        Ok(outcome) => lead_on(&issuer, &flow, &outcome),
+    let at = (&flow, brought(&app, &issuer, &headers).remembered);
+    match login::answer_consent(app.provider(), &issuer, at, &answer.grant, approved).await {
+        Ok(step) => lead_on(&issuer, &flow, &step),
         Err(error) => refusal(&issuer, &error),
     }
 }

@@ -1,19 +1,23 @@
 //! `/auth` (RFC 6749 3.1): an authorization request by GET or POST.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use claviger_domain::authorize::{self, AuthorizeError, Begun, Next};
+use claviger_domain::authorize::{self, Answered, AuthorizeError, Begun, Next};
+use claviger_domain::cookie::Cookie;
 use claviger_domain::flow;
 use claviger_domain::issuer::Issuer;
+use claviger_domain::login::Outcome;
 use claviger_domain::request_source;
 use claviger_domain::token::TokenError;
 use claviger_protocol::form::Params;
 
 use super::AtIssuer;
-use super::step::{FlowQuery, deliver};
+use super::step::{FlowQuery, brought, deliver, lead_on};
 use crate::app::App;
 use crate::cookies;
 use crate::page::{ErrorPage, issuer_error};
@@ -41,7 +45,7 @@ pub async fn by_form(
 /// By GET at `/auth/{connector}`, as dex has it: the request names the connector in its path.
 pub async fn at_connector(
     app: &App,
-    issuer: &Issuer,
+    issuer: &Arc<Issuer>,
     headers: &HeaderMap,
     params: Params,
     connector: &str,
@@ -49,7 +53,12 @@ pub async fn at_connector(
     begin_with(app, issuer, headers, params.with("connector_id", connector)).await
 }
 
-async fn begin(app: &App, issuer: &Issuer, headers: &HeaderMap, parameters: &[u8]) -> Response {
+async fn begin(
+    app: &App,
+    issuer: &Arc<Issuer>,
+    headers: &HeaderMap,
+    parameters: &[u8],
+) -> Response {
     match Params::parse(parameters) {
         Ok(params) => begin_with(app, issuer, headers, params).await,
         Err(error) => refuse(issuer, StatusCode::BAD_REQUEST, &error.to_string()),
@@ -61,7 +70,12 @@ fn refuse(issuer: &Issuer, status: StatusCode, message: &str) -> Response {
     issuer_error(issuer, &ErrorPage { status, heading, message })
 }
 
-async fn begin_with(app: &App, issuer: &Issuer, headers: &HeaderMap, params: Params) -> Response {
+async fn begin_with(
+    app: &App,
+    issuer: &Arc<Issuer>,
+    headers: &HeaderMap,
+    params: Params,
+) -> Response {
     let params = match request_source::resolve(app.provider(), issuer, params).await {
         Ok(params) => params,
         Err(TokenError::Refused { code, description }) => {
@@ -73,8 +87,20 @@ async fn begin_with(app: &App, issuer: &Issuer, headers: &HeaderMap, params: Par
             return wait(issuer, "The application's keys cannot be had. Please try again.");
         }
     };
-    match authorize::begin(app.provider(), issuer, &params) {
-        Ok(begun) => go_on(app, issuer, headers, &begun),
+    let brought = brought(app, issuer, headers);
+    match authorize::answer(app.provider(), issuer, &params, brought).await {
+        Ok(Answered::Begun(begun)) => {
+            let to = Redirect::to(&location(issuer, &begun)).into_response();
+            with_flow(app, issuer, headers, (&begun, to))
+        }
+        Ok(Answered::Reused(begun, step)) => {
+            let response = lead_on(issuer, &begun.flow, &step);
+            match step.outcome {
+                // Its form comes back with the flow.
+                Outcome::Consent(_) => with_flow(app, issuer, headers, (&begun, response)),
+                Outcome::Answer(_) => response,
+            }
+        }
         Err(AuthorizeError::Answer(delivery)) => deliver(issuer, &delivery),
         Err(AuthorizeError::Page(message)) => refuse(issuer, StatusCode::BAD_REQUEST, &message),
         Err(AuthorizeError::Unavailable(message)) => wait(issuer, &message),
@@ -87,21 +113,27 @@ fn wait(issuer: &Issuer, message: &str) -> Response {
     response
 }
 
-fn go_on(app: &App, issuer: &Issuer, headers: &HeaderMap, begun: &Begun) -> Response {
+fn location(issuer: &Issuer, begun: &Begun) -> String {
     let query = FlowQuery::of(&begun.flow);
     let path = issuer.url.path();
-    let location = match &begun.next {
+    match &begun.next {
         Next::Connector(name) => format!("{path}/auth/{name}?{query}"),
         Next::Choose => format!("{path}/choose?{query}"),
-    };
+        Next::Account => format!("{path}/account?{query}"),
+    }
+}
+
+/// A response with the flow's cookie, and without those that make room for it.
+fn with_flow(
+    app: &App,
+    issuer: &Issuer,
+    headers: &HeaderMap,
+    (begun, mut response): (&Begun, Response),
+) -> Response {
     let received = cookies::received(headers);
     let now = app.provider().clock.now();
     let surplus = flow::surplus_cookies(issuer, cookies::pairs(&received), now);
-    let mut response = Redirect::to(&location).into_response();
-    let set = cookies::set(issuer, &begun.cookie);
-    let cleared = surplus.iter().map(|name| cookies::clear(issuer, name));
-    for value in cleared.chain([set]).flatten() {
-        response.headers_mut().append(header::SET_COOKIE, value);
-    }
+    let cleared: Vec<Cookie> = surplus.into_iter().map(Cookie::cleared).collect();
+    cookies::set_all(issuer, cleared.iter().chain([&begun.cookie]), &mut response);
     response
 }

@@ -38,7 +38,7 @@ pub async fn by_proxy(
     let request =
         ProxyRequest { source: peer.address, certificates: &certificates, headers: &fields };
     match login::with_proxy(app.provider(), &issuer, &flow, &connector, &request).await {
-        Ok(outcome) => lead_on(&issuer, &flow, &outcome),
+        Ok(step) => lead_on(&issuer, &flow, &step),
         Err(error) => refusal(&issuer, &error),
     }
 }

@@ -10,14 +10,14 @@ use axum::response::{IntoResponse, Redirect, Response};
 use claviger_domain::connector::Login;
 use claviger_domain::flow::Flow;
 use claviger_domain::issuer::Issuer;
-use claviger_domain::login::{self, StepError};
+use claviger_domain::login::{self, Brought, StepError};
 use claviger_protocol::form::Params;
 use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::AtIssuer;
 use super::authorize::at_connector;
-use super::step::{FlowQuery, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
+use super::step::{FlowQuery, brought, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
 use crate::app::App;
 use crate::page::{Frame, LoginPage, render};
 use crate::throttle;
@@ -109,13 +109,14 @@ pub async fn submit(
     if !flow.is_csrf_token(&issuer, &typed.csrf) {
         return expired_form(&issuer);
     }
-    attempt(&app, &issuer, &flow, &connector, &typed).await
+    let brought = brought(&app, &issuer, &headers);
+    attempt(&app, &issuer, (&flow, brought), &connector, &typed).await
 }
 
 async fn attempt(
     app: &App,
     issuer: &Arc<Issuer>,
-    flow: &Flow,
+    (flow, brought): (&Flow, Brought),
     connector: &str,
     typed: &LoginForm,
 ) -> Response {
@@ -130,10 +131,11 @@ async fn attempt(
         Ok(under_way) => under_way,
         Err(wait) => return wait_first(again(TOO_OFTEN, StatusCode::TOO_MANY_REQUESTS), wait),
     };
-    let tried =
-        login::with_password(app.provider(), issuer, flow, connector, (username, &typed.password));
+    let arriving = (flow, brought);
+    let attempt = (username, &typed.password);
+    let tried = login::with_password(app.provider(), issuer, arriving, connector, attempt);
     match tried.await {
-        Ok(outcome) => lead_on(issuer, flow, &outcome),
+        Ok(step) => lead_on(issuer, flow, &step),
         Err(StepError::InvalidCredentials) => {
             under_way.failed();
             again(WRONG, StatusCode::UNAUTHORIZED)

@@ -1,5 +1,6 @@
 //! One file per endpoint: parse, ask the domain, render.
 
+pub mod account;
 pub mod approval;
 pub mod asset;
 pub mod authorize;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use claviger_domain::consent::Consent;
 use claviger_domain::flow::{Flow, FlowError};
 use claviger_domain::issuer::Issuer;
-use claviger_domain::login::{Consent, Outcome, StepError};
+use claviger_domain::login::{Brought, Outcome, Step, StepError};
 use claviger_protocol::response_type::Delivery;
 use serde::Deserialize;
 
@@ -71,12 +72,20 @@ pub fn expired_form(issuer: &Issuer) -> Response {
     issuer_error(issuer, &error)
 }
 
-/// Where an outcome leads.
-pub fn lead_on(issuer: &Arc<Issuer>, flow: &Flow, outcome: &Outcome) -> Response {
-    match outcome {
+/// What a request's browser brought along, of itself.
+pub fn brought(app: &App, issuer: &Issuer, headers: &HeaderMap) -> Brought {
+    let received = cookies::received(headers);
+    Brought::of(issuer, cookies::pairs(&received), app.provider().clock.now())
+}
+
+/// Where a step leads.
+pub fn lead_on(issuer: &Arc<Issuer>, flow: &Flow, step: &Step) -> Response {
+    let mut response = match &step.outcome {
         Outcome::Answer(delivery) => deliver(issuer, delivery),
         Outcome::Consent(consent) => ask_consent(issuer, flow, consent),
-    }
+    };
+    cookies::set_all(issuer, &step.cookies, &mut response);
+    response
 }
 
 /// Sends the browser back to the client.
@@ -106,6 +115,7 @@ fn ask_consent(issuer: &Issuer, flow: &Flow, consent: &Consent) -> Response {
         action: format!("{}/approval?{}", issuer.url.path(), FlowQuery::of(flow)),
         csrf: flow.csrf_token(issuer),
         grant: &consent.grant,
+        other: format!("{}/choose?{}", issuer.url.path(), FlowQuery::of(flow)),
     };
     render(StatusCode::OK, &page)
 }

@@ -38,9 +38,9 @@ async fn every_other_error_goes_to_the_client_with_state_and_issuer() {
     let rig = Rig::new();
     let long = "n".repeat(257);
     for (change, error) in [
-        (("response_type", "token"), "unsupported_response_type"),
+        (("response_type", "nonsense"), "unsupported_response_type"),
         (("response_type", ""), "invalid_request"),
-        (("response_mode", "fragment"), "invalid_request"),
+        (("response_mode", "nonsense"), "invalid_request"),
         (("scope", "email"), "invalid_scope"),
         (("scope", "openid admin"), "invalid_scope"),
         (("scope", "openid audience:server:client_id:cli"), "invalid_scope"),

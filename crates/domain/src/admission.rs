@@ -1,0 +1,112 @@
+//! A user who is known, at a client's door: policy, then consent, then the answer. Whether they have just
+//! signed in or their browser was signed in already makes no difference here.
+
+use claviger_protocol::error::ErrorCode;
+use claviger_protocol::scope::ScopeSet;
+
+use crate::answer;
+use crate::authentication::Authentication;
+use crate::code::LoginGrant;
+use crate::connector::Connector;
+use crate::consent::{Consent, Remembered};
+use crate::flow::Flow;
+use crate::identity::Identity;
+use crate::issue::{self, IssueError, Subject};
+use crate::issuer::Issuer;
+use crate::login::{Outcome, StepError, client_of};
+use crate::ports::AuditEvent;
+use crate::provider::Provider;
+use crate::session::UpstreamState;
+
+/// A user an upstream vouched for, after the connector's policy.
+#[derive(Debug, Clone)]
+pub(crate) struct SignedIn {
+    pub identity: Identity,
+    pub upstream: UpstreamState,
+    pub authentication: Authentication,
+    /// Hash of the browser session, where there is one.
+    pub browser: Option<String>,
+}
+
+/// Why the client does not get this user.
+pub(crate) struct Denied {
+    pub code: ErrorCode,
+    pub reason: &'static str,
+    pub description: String,
+}
+
+/// Whether the flow's client may have this user, asked before anything is stored for them.
+///
+/// # Errors
+/// [`StepError`] when nobody can say; `Ok(Err(_))` when it may not.
+pub(crate) fn judge(
+    issuer: &Issuer,
+    flow: &Flow,
+    connector: &Connector,
+    identity: &Identity,
+) -> Result<Result<(), Denied>, StepError> {
+    let client = client_of(issuer, flow)?;
+    let denied = |reason, description: String| {
+        Ok(Err(Denied { code: ErrorCode::AccessDenied, reason, description }))
+    };
+    if !client.allows_groups(&identity.groups) {
+        return denied("ClientPolicy", "user is in none of the client's allowedGroups".into());
+    }
+    if flow.subject.as_ref().is_some_and(|s| *s != issue::subject(issuer, connector, identity)) {
+        // OIDC Core 3.1.2.1 (id_token_hint) and 5.5.1 (sub)
+        return Ok(Err(Denied {
+            code: ErrorCode::LoginRequired,
+            reason: "AnotherUser",
+            description: "the user who signed in is not the one the request names".into(),
+        }));
+    }
+    let scopes = ScopeSet::parse(&flow.scopes).map_err(|_| StepError::Expired)?;
+    let about = Subject { identity, connector, client, scopes: &scopes, asked: &flow.asked };
+    match issue::check(issuer, about) {
+        Ok(()) => Ok(Ok(())),
+        Err(error @ IssueError::ReservedValue { .. }) => denied("ReservedValue", error.to_string()),
+        Err(error @ IssueError::TooLarge { .. }) => denied("TokenTooLarge", error.to_string()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The answer to a client that may not have its user.
+pub(crate) fn deny(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    (connector, denied): (&Connector, &Denied),
+) -> Result<Outcome, StepError> {
+    provider.audit.record(&AuditEvent::LoginRefused {
+        client: &flow.client_id,
+        connector: &connector.name,
+        reason: denied.reason,
+    });
+    answer::refuse(issuer, flow, denied.code, &denied.description)
+}
+
+/// Lets a user in who was judged: asks for consent, where it is to be asked for, or answers.
+pub(crate) async fn admit(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    signed_in: SignedIn,
+    remembered: &Remembered,
+) -> Result<Outcome, StepError> {
+    let client = client_of(issuer, flow)?;
+    let grant = LoginGrant {
+        identity: signed_in.identity,
+        upstream: signed_in.upstream,
+        scopes: flow.scopes.clone(),
+        nonce: flow.nonce.clone(),
+        authentication: signed_in.authentication,
+        asked: flow.asked.clone(),
+        resources: flow.resources.clone(),
+        browser: signed_in.browser,
+    };
+    let must_ask = client.consent_required && !remembered.covers(issuer, client, &grant);
+    if must_ask || flow.force_consent {
+        return Ok(Outcome::Consent(Consent::ask(issuer, flow, client, &grant)));
+    }
+    answer::grant(provider, issuer, flow, grant).await
+}

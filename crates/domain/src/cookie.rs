@@ -1,0 +1,19 @@
+//! A cookie to set or to clear; the server adds the attributes its scheme needs.
+
+/// One cookie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cookie {
+    /// Its name. On https it is host-locked (RFC 6265bis 4.1.3.2).
+    pub name: String,
+    /// Its value; sealed.
+    pub value: String,
+    /// Seconds it is kept for; `None` until the browser is closed, 0 to clear it.
+    pub seconds: Option<i64>,
+}
+
+impl Cookie {
+    /// The cookie of this name, cleared.
+    pub fn cleared(name: String) -> Self {
+        Self { name, value: String::new(), seconds: Some(0) }
+    }
+}

@@ -1,0 +1,104 @@
+//! `/account`: whether to go on as the user this browser is signed in as, or as somebody else
+//! (`prompt=select_account`, OIDC Core 3.1.2.1).
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Form, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Redirect, Response};
+use claviger_domain::browser_session;
+use claviger_domain::flow::Flow;
+use claviger_domain::issuer::Issuer;
+use claviger_domain::login;
+use serde::Deserialize;
+
+use super::AtIssuer;
+use super::step::{FlowQuery, brought, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
+use crate::app::App;
+use crate::page::{AccountPage, Frame, render};
+
+/// What the form sends.
+#[derive(Deserialize)]
+pub struct AccountForm {
+    #[serde(default)]
+    account: String,
+    #[serde(default)]
+    csrf: String,
+}
+
+/// Shows the choice; where the browser's session is over meanwhile there is none.
+pub async fn show(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Query(query): Query<FlowQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let flow = match flow_of(&app, &issuer, &query, &headers) {
+        Ok(flow) => flow,
+        Err(page) => return *page,
+    };
+    let client = match login::client_of(&issuer, &flow) {
+        Ok(client) => client,
+        Err(error) => return refusal(&issuer, &error),
+    };
+    let Some(ticket) = brought(&app, &issuer, &headers).ticket else {
+        return sign_in(&issuer, &flow);
+    };
+    match browser_session::read(app.provider(), &issuer, &ticket).await {
+        Ok(Some(session)) => {
+            let page = AccountPage {
+                frame: Frame::of(&issuer),
+                client: &client.display_name,
+                user: session.payload.identity.label(),
+                action: format!("{}/account?{}", issuer.url.path(), FlowQuery::of(&flow)),
+                csrf: flow.csrf_token(&issuer),
+            };
+            render(StatusCode::OK, &page)
+        }
+        Ok(None) => sign_in(&issuer, &flow),
+        Err(error) => refusal(&issuer, &error.into()),
+    }
+}
+
+/// Takes the choice.
+pub async fn submit(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Query(query): Query<FlowQuery>,
+    headers: HeaderMap,
+    Form(choice): Form<AccountForm>,
+) -> Response {
+    let opened = refuse_cross_site(&issuer, &headers)
+        .and_then(|()| flow_of(&app, &issuer, &query, &headers));
+    let flow = match opened {
+        Ok(flow) => flow,
+        Err(page) => return *page,
+    };
+    if !flow.is_csrf_token(&issuer, &choice.csrf) {
+        return expired_form(&issuer);
+    }
+    if choice.account != "same" {
+        return sign_in(&issuer, &flow);
+    }
+    let brought = brought(&app, &issuer, &headers);
+    match login::with_session(app.provider(), &issuer, &flow, brought).await {
+        Ok(Some(step)) => lead_on(&issuer, &flow, &step),
+        Ok(None) => sign_in(&issuer, &flow),
+        Err(error) => refusal(&issuer, &error),
+    }
+}
+
+/// To where the user signs in: the one connector there is, or the choice among them.
+pub fn sign_in(issuer: &Arc<Issuer>, flow: &Flow) -> Response {
+    let (path, query) = (issuer.url.path(), FlowQuery::of(flow));
+    let offered = login::client_of(issuer, flow).map(|client| {
+        let mut offered = flow.connectors(issuer, client);
+        (offered.next().map(|c| c.name.clone()), offered.next().is_some())
+    });
+    match offered {
+        Ok((Some(only), false)) => Redirect::to(&format!("{path}/auth/{only}?{query}")),
+        _ => Redirect::to(&format!("{path}/choose?{query}")),
+    }
+    .into_response()
+}
