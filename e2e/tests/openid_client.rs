@@ -92,27 +92,7 @@ async fn openid_client_signs_for_itself_asks_about_its_tokens_and_revokes_them()
     let scene = outside::scene(&plane, Directory::None).await?;
     let me = json!({"client_id": "signer"});
     let script = Outsider::start(Library::OpenidClient, "private-key-jwt", &scene, me).await?;
-    let register = async |question: Value| {
-        let key = question["register"].clone();
-        let client = json!({
-            "apiVersion": "claviger.dev/v1alpha1",
-            "kind": "OAuth2Client",
-            "metadata": {"name": "signer"},
-            "spec": {
-                "issuerRef": {"name": "main"},
-                "clientID": "signer",
-                "displayName": "Signer",
-                "type": "Confidential",
-                "authentication": {"method": "private_key_jwt", "jwks": {"keys": [key]}},
-                "redirectURIs": [CALLBACK],
-                "consent": "Skip",
-                "introspection": "OwnTokens",
-            },
-        });
-        scene.installation().apply(&client.to_string())?;
-        scene.installation().wait_for("oauth2client/signer", "Ready").await?;
-        Ok(json!({}))
-    };
+    let register = async |question: Value| register(&scene, &question["register"]).await;
     let came = script.signing_in_and(&scene, LOCAL_USER, register).await?;
 
     assert_eq!(came["claims"]["aud"], "signer");
@@ -122,4 +102,44 @@ async fn openid_client_signs_for_itself_asks_about_its_tokens_and_revokes_them()
     // RFC 6749 5.2: 401 with a challenge, which is all the library tells.
     assert_eq!(came["by_secret"]["name"], "WWWAuthenticateChallengeError", "{}", came["by_secret"]);
     Ok(())
+}
+
+/// RFC 8414, RFC 9126, RFC 9101.
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_pushes_a_request_and_signs_another() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = outside::scene(&plane, Directory::None).await?;
+    let me = json!({"client_id": "signer"});
+    let script = Outsider::start(Library::OpenidClient, "signed-request", &scene, me).await?;
+    let register = async |question: Value| register(&scene, &question["register"]).await;
+    let came = script.signing_in_and(&scene, LOCAL_USER, register).await?;
+
+    assert_eq!(came["pushed"]["asked"], json!(["client_id", "request_uri"]));
+    assert_eq!(came["signed"]["asked"], json!(["client_id", "request"]));
+    for way in ["pushed", "signed"] {
+        assert_eq!(came[way]["claims"]["aud"], "signer", "{came}");
+    }
+    Ok(())
+}
+
+/// The client `signer`, which this key proves.
+async fn register(scene: &Scene, key: &Value) -> Result<Value> {
+    let client = json!({
+        "apiVersion": "claviger.dev/v1alpha1",
+        "kind": "OAuth2Client",
+        "metadata": {"name": "signer"},
+        "spec": {
+            "issuerRef": {"name": "main"},
+            "clientID": "signer",
+            "displayName": "Signer",
+            "type": "Confidential",
+            "authentication": {"method": "private_key_jwt", "jwks": {"keys": [key]}},
+            "redirectURIs": [CALLBACK],
+            "consent": "Skip",
+            "introspection": "OwnTokens",
+        },
+    });
+    scene.installation().apply(&client.to_string())?;
+    scene.installation().wait_for("oauth2client/signer", "Ready").await?;
+    Ok(json!({}))
 }

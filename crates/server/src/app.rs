@@ -24,6 +24,8 @@ use crate::{cors, endpoint};
 
 /// Largest request body taken, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// The metadata by the name that RFC 8414 3 has for it.
+const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
 
 /// What every request is given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -90,6 +92,7 @@ fn issuer_routes(app: App) -> Router {
     Router::new()
         .route("/", get(endpoint::home::show))
         .route("/.well-known/openid-configuration", get(endpoint::discovery::show))
+        .route(OAUTH_METADATA, get(endpoint::discovery::show))
         .route("/keys", get(endpoint::keys::show))
         .route("/auth", get(endpoint::authorize::by_query).post(endpoint::authorize::by_form))
         .route("/account", get(endpoint::account::show).post(endpoint::account::submit))
@@ -123,7 +126,8 @@ fn proxy_routes(app: App) -> Router {
 async fn to_issuer(app: &App, inner: Router, mut request: Request) -> Response {
     let snapshot = app.snapshot.load_full();
     let host = host_of(&request);
-    let path = request.uri().path();
+    let moved = behind_the_issuer(request.uri().path());
+    let path = moved.as_deref().unwrap_or(request.uri().path());
     let Some((issuer, rest)) = host.as_deref().and_then(|h| snapshot.route(h, path)) else {
         let waits = host.as_deref().is_some_and(|host| snapshot.is_unavailable(host, path));
         return no_issuer(waits);
@@ -145,6 +149,13 @@ async fn to_issuer(app: &App, inner: Router, mut request: Request) -> Response {
     cors::allow(&issuer, &call, &mut response);
     secure(&issuer, &mut response);
     response
+}
+
+/// RFC 8414 3.1 puts its well-known part between the host and an issuer's own path; here it stands behind both, as that of
+/// OpenID Connect does.
+fn behind_the_issuer(path: &str) -> Option<String> {
+    let issuer = path.strip_prefix(OAUTH_METADATA)?;
+    issuer.starts_with('/').then(|| format!("{issuer}{OAUTH_METADATA}"))
 }
 
 /// There is no issuer, or only one that is out of service and may come back.

@@ -3,15 +3,15 @@ import * as client from 'openid-client'
 import { ask, settings } from './conversation.mjs'
 
 // Tokens come over TLS, so the library need not look at signatures; here it is to, with the issuer's own keys.
-export async function discover(authentication = client.ClientSecretBasic(settings.client_secret)) {
+export async function discover(authentication = client.ClientSecretBasic(settings.client_secret), options) {
   const issuer = new URL(settings.issuer)
-  const config = await client.discovery(issuer, settings.client_id, {}, authentication)
+  const config = await client.discovery(issuer, settings.client_id, {}, authentication, options)
   client.enableNonRepudiationChecks(config)
   return config
 }
 
-// An authorization request with PKCE, state and nonce, and what its answer must be checked against.
-export async function attempt(config, parameters = {}) {
+// An authorization request with PKCE, state and nonce, and what its answer must be checked against. `build` makes it a URL.
+export async function attempt(config, parameters = {}, build = client.buildAuthorizationUrl) {
   const pkceCodeVerifier = client.randomPKCECodeVerifier()
   const checks = {
     pkceCodeVerifier,
@@ -19,7 +19,7 @@ export async function attempt(config, parameters = {}) {
     expectedNonce: client.randomNonce(),
     idTokenExpected: true,
   }
-  const url = client.buildAuthorizationUrl(config, {
+  const url = await build(config, {
     redirect_uri: settings.redirect_uri,
     scope: settings.scope,
     code_challenge: await client.calculatePKCECodeChallenge(pkceCodeVerifier),
@@ -32,8 +32,8 @@ export async function attempt(config, parameters = {}) {
 }
 
 // The same, up to where the browser ends at the application.
-export async function browse(config, parameters) {
-  const { url, checks } = await attempt(config, parameters)
+export async function browse(config, parameters, build) {
+  const { url, checks } = await attempt(config, parameters, build)
   const { url: landed } = await ask({ browse: url.href })
-  return { landed: new URL(landed), checks }
+  return { url, landed: new URL(landed), checks }
 }

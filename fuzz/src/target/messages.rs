@@ -7,6 +7,7 @@ use claviger_protocol::client_auth::{ClientCredentials, ClientProof};
 use claviger_protocol::form::Params;
 use claviger_protocol::introspect::IntrospectionRequest;
 use claviger_protocol::redirect_uri::RedirectUri;
+use claviger_protocol::request_object::parameters;
 use claviger_protocol::response_type::{Delivery, ResponseMode};
 use claviger_protocol::revoke::RevocationRequest;
 use claviger_protocol::token::TokenRequest;
@@ -62,6 +63,35 @@ fn goes_back(redirect_uri: &RedirectUri, state: Option<&str>, mode: ResponseMode
     assert_eq!(last("iss"), Some("https://id.example.org"));
     if state.is_some() {
         assert_eq!(last("state"), state);
+    }
+}
+
+/// The first line is a form beside a request object, the rest the object's claims: what is inside counts, and a parameter that
+/// stands in both is the same in both.
+pub fn request_object(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let Ok(outside) = Params::parse(&bytes[..end]) else { return };
+    let Ok(claims) = serde_json::from_slice(bytes.get(end + 1..).unwrap_or_default()) else {
+        return;
+    };
+    let Ok(params) = parameters(&claims, &outside) else { return };
+    for nested in ["request", "request_uri"] {
+        assert!(
+            !claims.contains_key(nested) && params.get(nested).is_none(),
+            "a request in a request"
+        );
+    }
+    for name in ["client_id", "response_type", "redirect_uri", "scope", "state"] {
+        if let Some(inside) = claims.get(name).and_then(|value| value.as_str()) {
+            assert_eq!(
+                params.get(name).unwrap_or_default(),
+                inside,
+                "{name} is another than inside"
+            );
+        }
+    }
+    if let Ok(request) = UnverifiedRequest::parse(&params) {
+        let _ = request.validate();
     }
 }
 

@@ -35,6 +35,7 @@ pub const ALL: &[Target] = &[
     cheap("form", form::params),
     cheap("authorize", messages::authorize),
     cheap("token", messages::token),
+    cheap("request_object", messages::request_object),
     cheap("basic", messages::basic),
     cheap("bearer", messages::bearer),
     cheap("pkce", values::pkce),

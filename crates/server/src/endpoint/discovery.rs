@@ -1,4 +1,5 @@
-//! `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0 section 4).
+//! `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0 section 4) and
+//! `/.well-known/oauth-authorization-server` (RFC 8414 3): one document.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};

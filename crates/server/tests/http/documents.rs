@@ -29,6 +29,31 @@ async fn discovery_and_keys_are_public_and_say_how_long_they_hold() {
     assert!(!keys.body.contains("\"d\""), "no private part");
 }
 
+/// RFC 8414 3.1: its well-known part stands between the host and the issuer's own path.
+#[tokio::test]
+async fn oauth_clients_find_the_same_document_where_rfc_8414_has_it() {
+    let rig = Rig::new();
+    let document = rig.get("/.well-known/openid-configuration").await;
+    let same = rig.get("/.well-known/oauth-authorization-server").await;
+    assert_eq!((same.status, &same.body), (StatusCode::OK, &document.body));
+
+    let rig = Rig::with(|world| {
+        world.issuer.url = IssuerUrl::parse("https://id.example.org/dex").unwrap();
+    });
+    let get = async |path: &str| {
+        let request = Request::builder().uri(path).header("host", "id.example.org");
+        answer(rig.router.clone(), request.body(Body::empty()).unwrap()).await
+    };
+    let between = get("/.well-known/oauth-authorization-server/dex").await;
+    assert_eq!(between.status, StatusCode::OK);
+    assert_eq!(between.json()["issuer"], "https://id.example.org/dex");
+    assert_eq!(get("/dex/.well-known/oauth-authorization-server").await.body, between.body);
+    for nobody in ["", "/", "/de", "/dex/x", "dex"] {
+        let path = format!("/.well-known/oauth-authorization-server{nobody}");
+        assert_eq!(get(&path).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn head_is_get_without_its_body_and_other_methods_learn_what_is_allowed() {
     let rig = Rig::new();
