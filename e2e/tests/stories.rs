@@ -35,6 +35,7 @@ mod session_caps;
 mod sign_in;
 mod single_sign_on;
 mod tenants;
+mod token_exchange;
 mod token_revocation;
 
 #[test]

@@ -16,6 +16,9 @@ pub enum Grant {
     RefreshToken,
     /// RFC 6749 section 4.4.
     ClientCredentials,
+    /// RFC 8693.
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange")]
+    TokenExchange,
 }
 
 impl Grant {
@@ -25,6 +28,7 @@ impl Grant {
             Self::AuthorizationCode => "authorization_code",
             Self::RefreshToken => "refresh_token",
             Self::ClientCredentials => "client_credentials",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
 
@@ -40,7 +44,12 @@ mod tests {
 
     #[test]
     fn the_wire_word_is_the_yaml_word() {
-        for grant in [Grant::AuthorizationCode, Grant::RefreshToken, Grant::ClientCredentials] {
+        for grant in [
+            Grant::AuthorizationCode,
+            Grant::RefreshToken,
+            Grant::ClientCredentials,
+            Grant::TokenExchange,
+        ] {
             assert_eq!(serde_json::to_value(grant).unwrap(), grant.as_str());
         }
     }

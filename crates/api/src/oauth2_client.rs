@@ -71,6 +71,10 @@ use crate::signing_key::SigningAlgorithm;
     .message("a Public client cannot prove who asks: remove introspection, or set type to Confidential"),
     validation = Rule::new("!('client_credentials' in self.grants) || self.type == 'Confidential'")
     .message("grant client_credentials is for type Confidential: remove it, or set type to Confidential"),
+    validation = Rule::new(
+        "!('urn:ietf:params:oauth:grant-type:token-exchange' in self.grants) || self.type == 'Confidential'"
+    )
+    .message("grant token-exchange is for type Confidential: remove it, or set type to Confidential"),
     validation = Rule::new("!has(self.clientCredentials) || 'client_credentials' in self.grants")
     .message("clientCredentials is for grant client_credentials: add it to grants, or remove clientCredentials"),
     validation = Rule::new(
@@ -157,9 +161,9 @@ pub struct OAuth2ClientSpec {
     )]
     pub post_logout_redirect_uris: Vec<String>,
 
-    /// Grant types this client may use, if its issuer offers them. Also known: client_credentials,
-    /// for type Confidential, which needs no redirectURIs. Default: authorization_code and
-    /// refresh_token.
+    /// Grant types this client may use, if its issuer offers them. Also known, for type
+    /// Confidential: client_credentials, which needs no redirectURIs, and
+    /// urn:ietf:params:oauth:grant-type:token-exchange. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
@@ -288,6 +292,18 @@ pub struct OAuth2ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ClientConsent")]
     pub consent: Option<ClientConsent>,
+
+    /// Client IDs (up to 64) that may exchange their own users' access tokens for ID tokens with this
+    /// client as the audience (RFC 8693). Each can then act as its users here. What this client's
+    /// allowedConnectors, allowedGroups and requiredACR do not admit is refused. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 317)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(p, p.matches('^[!-~]+$'))")
+            .message("exchangePeers must be client IDs, printable ASCII without spaces, such as my-app or team-a/my-app"),
+    )]
+    pub exchange_peers: Vec<String>,
 
     /// What tokens by grant client_credentials say of this client itself. Default: its identifier
     /// alone.

@@ -126,7 +126,7 @@ pub struct OIDCIssuerSpec {
     pub session_limits: SessionLimits,
 
     /// Grant types on offer; a client gets those that are here and in its own list. Also known:
-    /// client_credentials. Default: authorization_code and refresh_token.
+    /// client_credentials, urn:ietf:params:oauth:grant-type:token-exchange. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(

@@ -60,6 +60,10 @@ impl Audit for LogAudit {
                 tracing::info!(target: "audit", client, grant, "tokens issued without a session");
                 ("TokensIssued", *grant)
             }
+            AuditEvent::TokenExchanged { session, client, audience } => {
+                tracing::info!(target: "audit", session, client, audience, "token exchanged");
+                ("TokenExchanged", "")
+            }
             AuditEvent::SessionRevoked { session, client, reason: why } => {
                 let (why, reason) = (*why, why.as_str());
                 tracing::warn!(target: "audit", session, client, reason, "session revoked");

@@ -139,6 +139,8 @@ impl Answering<'_> {
             nonce: grant.nonce.as_deref(),
             authentication: &grant.authentication,
             resources: &grant.resources,
+            azp: None,
+            not_after: issue::FOR_EVER,
         };
         let mut response = AuthorizationResponse::default();
         if let Some(code) = code {

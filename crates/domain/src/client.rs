@@ -60,6 +60,8 @@ pub struct Client {
     pub introspection: Introspection,
     /// What tokens by grant `client_credentials` say of it.
     pub as_subject: ClientSubject,
+    /// Client IDs that may exchange their users' tokens for ID tokens with this client as audience.
+    pub exchange_peers: BTreeSet<String>,
 }
 
 /// What tokens say of a client itself, beside its identifier. Nothing by default.
@@ -129,6 +131,8 @@ pub enum Grant {
     RefreshToken,
     /// RFC 6749 4.4.
     ClientCredentials,
+    /// RFC 8693.
+    TokenExchange,
 }
 
 impl Grant {
@@ -138,6 +142,7 @@ impl Grant {
             Self::AuthorizationCode => "authorization_code",
             Self::RefreshToken => "refresh_token",
             Self::ClientCredentials => "client_credentials",
+            Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
 }

@@ -548,6 +548,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         consent_required: false,
         introspection: Introspection::Forbidden,
         as_subject: ClientSubject::default(),
+        exchange_peers: BTreeSet::new(),
     }
 }
 

@@ -51,7 +51,14 @@ pub struct Circumstances<'a> {
     pub authentication: &'a Authentication,
     /// Resources the access token is for; none means `/userinfo`.
     pub resources: &'a [String],
+    /// Who has the token, where that is not the client it is for.
+    pub azp: Option<&'a str>,
+    /// When the token dies at the latest, whatever its lifetime; [`FOR_EVER`] where only that counts.
+    pub not_after: i64,
 }
+
+/// The end of a token that is bounded by its lifetime alone.
+pub const FOR_EVER: i64 = i64::MAX;
 
 /// What an ID token comes with, and vouches for by a hash (OIDC Core 3.3.2.11).
 #[derive(Debug, Clone, Copy, Default)]
@@ -211,7 +218,7 @@ pub fn access_token(
         audience,
         scope: scopes.to_string(),
         issued_at: now,
-        expires_at: now + client.lifetimes.access_token,
+        expires_at: (now + client.lifetimes.access_token).min(when.not_after),
         authentication: Some(when.authentication.clone()),
         claims: user_claims(issuer, about, Reveal { scopes, asked: &asked.userinfo })?,
     };
@@ -243,8 +250,8 @@ pub fn id_token(
             iss: issuer.url.as_str().to_owned(),
             sub: claims.sub,
             aud: audience,
-            azp,
-            exp: now + client.lifetimes.id_token,
+            azp: when.azp.map(str::to_owned).or(azp),
+            exp: (now + client.lifetimes.id_token).min(when.not_after),
             iat: now,
             jti: provider.random_id(),
             auth_time: Some(when.authentication.time),

@@ -354,6 +354,15 @@ pub enum AuditEvent<'a> {
         /// `grant_type`.
         grant: &'static str,
     },
+    /// A user's token was exchanged for another.
+    TokenExchanged {
+        /// Session name.
+        session: &'a str,
+        /// `client_id` of the client that exchanged it.
+        client: &'a str,
+        /// `client_id` the new token is for; empty where it is for resources.
+        audience: &'a str,
+    },
     /// A session was revoked.
     SessionRevoked {
         /// Session name.

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::client::{Client, ClientAuthentication, Grant};
 use crate::client_assertion::Presented;
-use crate::grants::{authorization_code, client_credentials, refresh_token};
+use crate::grants::{authorization_code, client_credentials, refresh_token, token_exchange};
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::StoreError;
@@ -106,6 +106,10 @@ pub async fn exchange(
         TokenRequest::ClientCredentials(request) => {
             require_grant(issuer, client, Grant::ClientCredentials)?;
             client_credentials::grant(provider, issuer, client, &request)
+        }
+        TokenRequest::TokenExchange(request) => {
+            require_grant(issuer, client, Grant::TokenExchange)?;
+            token_exchange::exchange(provider, issuer, client, &request).await
         }
     }
 }

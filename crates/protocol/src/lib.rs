@@ -23,4 +23,5 @@ pub mod revoke;
 pub mod scope;
 pub mod subject;
 pub mod token;
+pub mod token_exchange;
 pub mod userinfo;

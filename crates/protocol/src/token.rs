@@ -8,6 +8,7 @@ use crate::error::{ErrorCode, ErrorResponse};
 use crate::form::Params;
 use crate::pkce::CodeVerifier;
 use crate::scope::ScopeSet;
+use crate::token_exchange::{self, IssuedTokenType, TokenExchangeRequest};
 
 const MAX_REDIRECT_URI: usize = 2_048;
 
@@ -20,6 +21,8 @@ pub enum TokenRequest {
     RefreshToken(RefreshTokenRequest),
     /// `client_credentials`.
     ClientCredentials(ClientCredentialsRequest),
+    /// `urn:ietf:params:oauth:grant-type:token-exchange`.
+    TokenExchange(TokenExchangeRequest),
 }
 
 /// `grant_type=authorization_code` (RFC 6749 4.1.3, RFC 7636 4.5).
@@ -85,6 +88,9 @@ impl TokenRequest {
                 let resources = resources(params)?;
                 Ok(Self::ClientCredentials(ClientCredentialsRequest { scope, resources }))
             }
+            token_exchange::GRANT_TYPE => {
+                TokenExchangeRequest::parse(params, scope(params)?).map(Self::TokenExchange)
+            }
             _ => Err(ErrorResponse::new(
                 ErrorCode::UnsupportedGrantType,
                 "grant_type must be one of grant_types_supported in the issuer's metadata",
@@ -104,8 +110,11 @@ pub struct TokenResponse {
     /// Access token.
     #[serde(serialize_with = "expose")]
     pub access_token: SecretString,
-    /// Always `Bearer`.
+    /// `Bearer`; `N_A` where what was issued is no access token (RFC 8693 2.2.1).
     pub token_type: &'static str,
+    /// What an exchange issued (RFC 8693 2.2.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_token_type: Option<IssuedTokenType>,
     /// Seconds until the access token dies.
     pub expires_in: i64,
     /// Refresh token, where there is one.
@@ -131,11 +140,22 @@ impl TokenResponse {
         Self {
             access_token: SecretString::from(access_token),
             token_type: "Bearer",
+            issued_token_type: None,
             expires_in,
             refresh_token,
             id_token: id_token.map(SecretString::from),
             scope,
         }
+    }
+
+    /// The same as the answer to an exchange: what stands in `access_token` is of this type.
+    #[must_use]
+    pub fn exchanged(self, issued: IssuedTokenType) -> Self {
+        let token_type = match issued {
+            IssuedTokenType::AccessToken => "Bearer",
+            IssuedTokenType::IdToken => "N_A",
+        };
+        Self { token_type, issued_token_type: Some(issued), ..self }
     }
 }
 

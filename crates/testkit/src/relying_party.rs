@@ -198,6 +198,19 @@ impl RelyingParty {
         self.token(&[("grant_type", "client_credentials"), ("scope", scope)]).await
     }
 
+    /// Exchanges an access token (RFC 8693), with further parameters.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn exchange(&self, access_token: &str, further: &[(&str, &str)]) -> Result<Answer> {
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token", access_token),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+        ];
+        self.token(&[&form[..], further].concat()).await
+    }
+
     /// Revokes a token: the status of the answer, which has no content when it is done.
     ///
     /// # Errors

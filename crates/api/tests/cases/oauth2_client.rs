@@ -46,6 +46,7 @@ pub fn table() -> Table {
             .chain(authentication())
             .chain(signing())
             .chain(fields())
+            .chain(token_grants())
             .collect(),
         bad_updates: vec![bad_update(
             "rotation back",
@@ -130,7 +131,13 @@ fn good_ones() -> Vec<super::Good> {
                 "displayName": "Kubernetes",
                 "authentication": {"generatedSecret": {"rotation": 3}},
                 "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
-                "grants": ["authorization_code", "refresh_token", "client_credentials"],
+                "grants": [
+                    "authorization_code",
+                    "refresh_token",
+                    "client_credentials",
+                    "urn:ietf:params:oauth:grant-type:token-exchange",
+                ],
+                "exchangePeers": ["team-a/app"],
                 "scopes": ["openid", "federated:id"],
                 "responseTypes": ["code", "code id_token"],
                 "allowedResources": ["https://api.example.com", "urn:example:api"],
@@ -351,6 +358,18 @@ fn fields() -> Vec<super::Bad> {
              or raise the other",
         ),
         bad(
+            "a public client that introspects",
+            json!({"type": "Public", "authentication": null, "introspection": "OwnTokens"}),
+            "a Public client cannot prove who asks: remove introspection, or set type to Confidential",
+        ),
+        bad("EdDSA", json!({"idTokenSigningAlgorithm": "EdDSA"}), "supported values"),
+        bad("a name no object can have", json!({"issuerRef": {"name": "A"}}), "should match"),
+    ]
+}
+
+fn token_grants() -> Vec<super::Bad> {
+    vec![
+        bad(
             "a public client of its own account",
             json!({
                 "type": "Public", "authentication": null,
@@ -359,17 +378,26 @@ fn fields() -> Vec<super::Bad> {
             "grant client_credentials is for type Confidential: remove it, or set type to Confidential",
         ),
         bad(
+            "a public client that exchanges",
+            json!({
+                "type": "Public", "authentication": null,
+                "grants": [
+                    "authorization_code", "urn:ietf:params:oauth:grant-type:token-exchange",
+                ],
+            }),
+            "grant token-exchange is for type Confidential: remove it, or set type to Confidential",
+        ),
+        bad(
+            "an exchanging peer with a space",
+            json!({"exchangePeers": ["my app"]}),
+            "exchangePeers must be client IDs, printable ASCII without spaces, such as my-app or \
+             team-a/my-app",
+        ),
+        bad(
             "claims for a grant it has not",
             json!({"clientCredentials": {"groups": ["robots"]}}),
             "clientCredentials is for grant client_credentials: add it to grants, or remove \
              clientCredentials",
         ),
-        bad(
-            "a public client that introspects",
-            json!({"type": "Public", "authentication": null, "introspection": "OwnTokens"}),
-            "a Public client cannot prove who asks: remove introspection, or set type to Confidential",
-        ),
-        bad("EdDSA", json!({"idTokenSigningAlgorithm": "EdDSA"}), "supported values"),
-        bad("a name no object can have", json!({"issuerRef": {"name": "A"}}), "should match"),
     ]
 }

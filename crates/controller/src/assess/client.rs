@@ -179,6 +179,7 @@ impl<'w> Assessor<'w> {
                 consent_required: self.consent_required(&issuer.object, policy),
                 introspection,
                 as_subject,
+                exchange_peers: self.object.spec.exchange_peers.iter().cloned().collect(),
             },
         );
         self.finish(id, client, secret)

@@ -26,8 +26,9 @@ pub fn grants(
             findings.note(format!("the issuer does not offer grant {word} to this client"));
         }
     }
-    // A refresh token is nothing to begin with: somebody must sign in first.
-    if grants.iter().all(|grant| *grant == Grant::RefreshToken) {
+    // Neither is anything to begin with: somebody must sign in first.
+    let needs_a_token = |grant: &Grant| matches!(grant, Grant::RefreshToken | Grant::TokenExchange);
+    if grants.iter().all(needs_a_token) {
         let reason = match tenant {
             Some(_) => Reason::TenantPolicyViolation,
             None => Reason::InvalidSpec,
@@ -43,5 +44,6 @@ pub fn domain_grant(grant: claviger_api::Grant) -> Grant {
         claviger_api::Grant::AuthorizationCode => Grant::AuthorizationCode,
         claviger_api::Grant::RefreshToken => Grant::RefreshToken,
         claviger_api::Grant::ClientCredentials => Grant::ClientCredentials,
+        claviger_api::Grant::TokenExchange => Grant::TokenExchange,
     }
 }

@@ -16,6 +16,7 @@ use crate::token::TokenError;
 pub mod authorization_code;
 pub mod client_credentials;
 pub mod refresh_token;
+pub mod token_exchange;
 
 /// A session a grant has just proven, with its refresh token's place.
 struct Proven<'a> {
@@ -81,6 +82,8 @@ fn respond(
         nonce: *nonce,
         authentication: &payload.authentication,
         resources,
+        azp: None,
+        not_after: issue::FOR_EVER,
     };
     let tokens = issue::tokens(provider, issuer, about, when)?;
     let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };

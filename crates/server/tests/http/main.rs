@@ -29,4 +29,6 @@ mod tls;
 #[cfg(test)]
 mod token_endpoint;
 #[cfg(test)]
+mod token_exchange;
+#[cfg(test)]
 mod userinfo;

@@ -1,0 +1,276 @@
+//! Token exchange: another audience only where its own client says so, never wider and never longer.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use claviger_domain::client::{Client, Grant};
+use claviger_domain::fakes::World;
+use claviger_domain::issuer::ClientEntry;
+use serde_json::{Value, json};
+
+use crate::rig::{Answer, Rig, claims};
+
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+
+/// `kubernetes` exchanges; `target` lists it, `other` lists nobody.
+fn rig_with(change: impl FnOnce(&mut World)) -> Rig {
+    Rig::with(|world| {
+        world.issuer.connectors.truncate(1);
+        world.issuer.grants.extend([Grant::TokenExchange, Grant::ClientCredentials]);
+        let Some(ClientEntry::InService(model)) = world.issuer.clients.get("kubernetes").cloned()
+        else {
+            panic!("no such client");
+        };
+        for (id, peers) in [("target", &["kubernetes"][..]), ("other", &[])] {
+            let client = Client {
+                uid: format!("uid-of-{id}"),
+                id: id.into(),
+                exchange_peers: peers.iter().map(|&peer| peer.to_owned()).collect(),
+                ..(*model).clone()
+            };
+            world.issuer.clients.insert(id.into(), ClientEntry::InService(Arc::new(client)));
+        }
+        world.change_client("kubernetes", |client| {
+            client.grants.extend([Grant::TokenExchange, Grant::ClientCredentials]);
+        });
+        change(world);
+    })
+}
+
+fn rig() -> Rig {
+    rig_with(|_| {})
+}
+
+async fn access_token(rig: &Rig) -> String {
+    let code = rig.browser().code(&[]).await;
+    let tokens = rig.redeem(&code).await.json();
+    rig.store_requests();
+    rig.world.audit.take();
+    tokens["access_token"].as_str().unwrap().to_owned()
+}
+
+async fn exchange(rig: &Rig, token: &str, further: &[(&str, &str)]) -> Answer {
+    let form = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("subject_token", token),
+    ];
+    rig.token(&[&form[..], further].concat()).await
+}
+
+#[track_caller]
+fn assert_refused(answer: &Answer, error: &str) {
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+    assert_eq!(answer.json()["error"], error, "{answer:?}");
+}
+
+/// The configuration changes under the tokens.
+fn change(rig: &Rig, change: impl FnOnce(&mut World)) {
+    let mut world = World::new();
+    world.issuer = rig.world.issuer.clone();
+    change(&mut world);
+    rig.replace_issuer(world.issuer);
+}
+
+#[tokio::test]
+async fn a_listed_client_gets_an_id_token_for_the_target_and_nothing_else() {
+    let rig = rig();
+    let token = access_token(&rig).await;
+    rig.world.clock.advance(100);
+    let answer = exchange(&rig, &token, &[("audience", "target")]).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(rig.store_requests(), ["get"]);
+    let exchanged = answer.json();
+    assert_eq!(exchanged["issued_token_type"], ID_TOKEN);
+    assert_eq!(exchanged["token_type"], "N_A");
+    assert_eq!(exchanged["expires_in"], 500, "no longer than what went in");
+    assert_eq!(exchanged["scope"], "openid email profile groups");
+    assert!(exchanged.get("refresh_token").is_none() && exchanged.get("id_token").is_none());
+    let id_token = claims(&exchanged["access_token"]);
+    assert_eq!((&id_token["aud"], &id_token["azp"]), (&json!("target"), &json!("kubernetes")));
+    assert_eq!(id_token["exp"], claims(&Value::from(token.as_str()))["exp"]);
+    assert_eq!(id_token["sub"], claims(&Value::from(token.as_str()))["sub"]);
+    assert_eq!(id_token["groups"], json!(["developers", "oncall"]));
+    assert!(id_token.get("nonce").is_none());
+    let audit = rig.world.audit.take();
+    assert!(audit.len() == 1 && audit[0].contains("TokenExchanged"), "{audit:?}");
+    let userinfo = rig.userinfo(exchanged["access_token"].as_str().unwrap()).await;
+    assert_eq!(userinfo.status, StatusCode::UNAUTHORIZED, "an ID token is no access token");
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_list_the_client_is_refused_before_anything_is_read() {
+    let rig = rig();
+    let token = access_token(&rig).await;
+    for audience in ["other", "kubernetes", "cli", "nobody", "system:masters"] {
+        let answer = exchange(&rig, &token, &[("audience", audience)]).await;
+        assert_refused(&answer, "invalid_target");
+        let same = "audience does not accept tokens exchanged by this client";
+        assert_eq!(answer.json()["error_description"], same, "{audience}");
+    }
+    let twice = [("audience", "target"), ("audience", "other")];
+    assert_refused(&exchange(&rig, &token, &twice).await, "invalid_target");
+    let as_access_token = [("audience", "target"), ("requested_token_type", ACCESS_TOKEN)];
+    assert_refused(&exchange(&rig, &token, &as_access_token).await, "invalid_target");
+    let for_nobody = [("requested_token_type", ID_TOKEN)];
+    assert_refused(&exchange(&rig, &token, &for_nobody).await, "invalid_target");
+    let resource = [("audience", "target"), ("resource", "https://api.example.org")];
+    assert_refused(&exchange(&rig, &token, &resource).await, "invalid_target");
+    assert!(rig.store_requests().is_empty());
+}
+
+#[tokio::test]
+async fn scopes_are_only_ever_fewer() {
+    let rig = rig_with(|world| {
+        world.change_client("target", |client| {
+            client.scopes.remove("groups");
+        });
+    });
+    let token = access_token(&rig).await;
+    let all = exchange(&rig, &token, &[("audience", "target")]).await.json();
+    assert_eq!(all["scope"], "openid email profile", "the target has no groups");
+    assert!(claims(&all["access_token"]).get("groups").is_none());
+    let narrow = [("scope", "openid email")];
+    let narrow = exchange(&rig, &token, &narrow).await.json();
+    assert_eq!(narrow["scope"], "openid email");
+    let narrow = narrow["access_token"].as_str().unwrap();
+    let wide = [("scope", "openid profile")];
+    assert_refused(&exchange(&rig, narrow, &wide).await, "invalid_scope");
+    let more = [("scope", "openid federated:id")];
+    assert_refused(&exchange(&rig, &token, &more).await, "invalid_scope");
+    let offline = exchange(&rig, &token, &[("scope", "openid offline_access")]).await.json();
+    assert_eq!(offline["scope"], "openid");
+    assert!(offline.get("refresh_token").is_none());
+}
+
+#[tokio::test]
+async fn without_an_audience_it_is_an_access_token_for_resources_of_ones_own() {
+    let api = "https://api.example.org";
+    let rig = rig_with(|world| {
+        world.change_client("kubernetes", |client| {
+            client.allowed_resources = [api.to_owned(), "urn:other".to_owned()].into();
+        });
+    });
+    let token = access_token(&rig).await;
+    rig.world.clock.advance(1);
+    let answer = exchange(&rig, &token, &[("resource", api), ("scope", "openid")]).await.json();
+    assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(599)));
+    assert_eq!(answer["issued_token_type"], ACCESS_TOKEN);
+    let access = claims(&answer["access_token"]);
+    assert_eq!(access["aud"], api);
+    assert_eq!(access["client_id"], "kubernetes");
+    assert_eq!(access["exp"], claims(&Value::from(token.as_str()))["exp"]);
+    for refused in ["https://other.example.org", "urn:target"] {
+        assert_refused(&exchange(&rig, &token, &[("resource", refused)]).await, "invalid_target");
+    }
+    let revoked = rig.revoke(&token).await;
+    assert_eq!(revoked.status, StatusCode::OK);
+    let exchanged = answer["access_token"].as_str().unwrap();
+    rig.store_requests();
+    assert_refused(&exchange(&rig, exchanged, &[("resource", api)]).await, "invalid_request");
+    assert!(rig.store_requests().is_empty(), "it died with its session");
+}
+
+#[tokio::test]
+async fn only_a_live_access_token_of_its_own_is_exchanged() {
+    let rig = rig_with(|world| {
+        world.change_client("other", |client| {
+            client.grants.insert(Grant::TokenExchange);
+        });
+        world.change_client("target", |client| {
+            client.exchange_peers.insert("other".into());
+        });
+    });
+    let code = rig.browser().code(&[]).await;
+    let tokens = rig.redeem(&code).await.json();
+    let about_itself = rig.token(&[("grant_type", "client_credentials")]).await.json();
+    rig.store_requests();
+    let target = [("audience", "target")];
+    let text = |tokens: &Value, name: &str| tokens[name].as_str().unwrap().to_owned();
+    let access = text(&tokens, "access_token");
+    for subject in [
+        "x".to_owned(),
+        format!("{access}x"),
+        text(&tokens, "id_token"),
+        text(&tokens, "refresh_token"),
+        text(&about_itself, "access_token"),
+    ] {
+        assert_refused(&exchange(&rig, &subject, &target).await, "invalid_request");
+    }
+    let stolen = [
+        ("client_id", "other"),
+        ("client_secret", "s3cret"),
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("subject_token", access.as_str()),
+        ("audience", "target"),
+    ];
+    assert_refused(&rig.post("/token", &stolen).await, "invalid_request");
+    assert!(rig.store_requests().is_empty());
+    let name = rig.world.sessions.all()[0].name.clone();
+    rig.world.sessions.delete(&name);
+    assert_refused(&exchange(&rig, &access, &target).await, "invalid_request");
+    assert_eq!(rig.store_requests(), ["get"], "a deleted session");
+    let access = access_token(&rig).await;
+    rig.world.clock.advance(600);
+    assert_refused(&exchange(&rig, &access, &target).await, "invalid_request");
+    assert!(rig.store_requests().is_empty(), "past its time");
+}
+
+#[tokio::test]
+async fn the_targets_policy_decides_about_the_user() {
+    type Change = fn(&mut Client);
+    let policies: [(&str, Change); 3] = [
+        ("connectors", |client| client.allowed_connectors = Some(["directory".into()].into())),
+        ("groups", |client| client.allowed_groups = ["admins".into()].into()),
+        ("acr", |client| client.required_acr = ["urn:example:strong".into()].into()),
+    ];
+    for (what, policy) in policies {
+        let rig = rig_with(|world| world.change_client("target", policy));
+        let token = access_token(&rig).await;
+        let answer = exchange(&rig, &token, &[("audience", "target")]).await;
+        assert_refused(&answer, "invalid_request");
+        let own = exchange(&rig, &token, &[]).await;
+        assert_eq!(own.status, StatusCode::OK, "{what}: its own are another matter");
+    }
+    let rig = rig();
+    let token = access_token(&rig).await;
+    change(&rig, |world| {
+        world.change_client("kubernetes", |client| client.allowed_groups = ["x".into()].into());
+    });
+    assert_refused(&exchange(&rig, &token, &[("audience", "target")]).await, "invalid_request");
+    change(&rig, |world| {
+        world.change_client("target", |client| client.exchange_peers.clear());
+    });
+    assert_refused(&exchange(&rig, &token, &[("audience", "target")]).await, "invalid_target");
+}
+
+#[tokio::test]
+async fn it_is_off_by_default_and_for_confidential_clients_alone() {
+    let grant = ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange");
+    let rest = [("subject_token", "t"), ("subject_token_type", ACCESS_TOKEN)];
+    let plain = Rig::new();
+    let answer = plain.token(&[&[grant], &rest[..]].concat()).await;
+    assert_refused(&answer, "unsupported_grant_type");
+    let rig = rig_with(|world| {
+        world.change_client("cli", |client| {
+            client.grants.insert(Grant::TokenExchange);
+        });
+    });
+    let public = [&[("client_id", "cli"), grant], &rest[..]].concat();
+    assert_refused(&rig.post("/token", &public).await, "unauthorized_client");
+    let other = [&[("client_id", "other"), ("client_secret", "s3cret"), grant], &rest[..]].concat();
+    assert_refused(&rig.post("/token", &other).await, "unauthorized_client");
+    let actor = [("actor_token", "t"), ("actor_token_type", ACCESS_TOKEN)];
+    assert_refused(&exchange(&rig, "t", &actor).await, "invalid_request");
+}
+
+#[tokio::test]
+async fn while_the_store_is_away_nobody_is_told_that_the_token_is_bad() {
+    let rig = rig();
+    let token = access_token(&rig).await;
+    rig.world.sessions.set_unreadable(true);
+    let answer = exchange(&rig, &token, &[("audience", "target")]).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+}
