@@ -41,7 +41,7 @@ pub use client_authentication::{
     ClientAuthentication, ClientAuthenticationMethod, GeneratedSecret, JsonWebKey, JsonWebKeyCurve,
     JsonWebKeySet, JsonWebKeyType, JsonWebKeyUse, ServiceAccountRef,
 };
-pub use client_credentials::ClientCredentials;
+pub use client_credentials::{ClientClaim, ClientCredentials};
 pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;

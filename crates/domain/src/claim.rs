@@ -33,6 +33,39 @@ pub const CLAIMS: [(&str, &str); 22] = [
     ("sub", "openid"),
 ];
 
+/// Claims of tokens themselves (RFC 7519, 7800, 8693, 9068; OIDC Core 2; logout), and our own.
+const OF_TOKENS: [&str; 24] = [
+    "iss",
+    "sub",
+    "aud",
+    "azp",
+    "exp",
+    "iat",
+    "nbf",
+    "jti",
+    "auth_time",
+    "nonce",
+    "acr",
+    "amr",
+    "sid",
+    "at_hash",
+    "c_hash",
+    "s_hash",
+    "act",
+    "may_act",
+    "cnf",
+    "client_id",
+    "scope",
+    "events",
+    "active",
+    "clv",
+];
+
+/// Whether a claim has a meaning of its own, so that nobody may state it of a client.
+pub fn is_reserved(claim: &str) -> bool {
+    OF_TOKENS.contains(&claim) || scope_of(claim).is_some()
+}
+
 /// The scope that reveals a claim.
 pub fn scope_of(claim: &str) -> Option<&'static str> {
     CLAIMS.iter().find(|(name, _)| *name == claim).map(|(_, scope)| *scope)

@@ -1,6 +1,6 @@
 //! A relying party as the assessor admitted it: every bound (issuer, tenant) is already applied.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use claviger_jose::{Algorithm, KeySet};
@@ -71,6 +71,9 @@ pub struct ClientSubject {
     pub groups: Vec<String>,
     /// With scope `profile`; never for a client outside home.
     pub username: Option<String>,
+    /// Further claims, none of which [`is_reserved`](crate::claim::is_reserved); never for a client outside
+    /// home.
+    pub claims: BTreeMap<String, String>,
 }
 
 /// Which tokens a client may ask about at the introspection endpoint.

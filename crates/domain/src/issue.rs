@@ -365,6 +365,11 @@ fn client_claims(
         groups: if scopes.contains("groups") { of.groups.clone() } else { Vec::new() },
         name: username.clone(),
         preferred_username: username,
+        extra: of
+            .claims
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_str().into()))
+            .collect(),
         ..UserClaims::default()
     };
     refuse_reserved(issuer, &claims)?;

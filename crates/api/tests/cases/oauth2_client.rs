@@ -153,7 +153,11 @@ fn good_ones() -> Vec<super::Good> {
                 "refreshTokenAbsoluteSeconds": 7200,
                 "idTokenSigningAlgorithm": "ES256",
                 "consent": "Skip",
-                "clientCredentials": {"groups": ["robots"], "username": "deployer"},
+                "clientCredentials": {
+                    "groups": ["robots"],
+                    "username": "deployer",
+                    "claims": [{"name": "role", "value": "deployer"}],
+                },
                 "introspection": "AllTokens",
             }),
         ),

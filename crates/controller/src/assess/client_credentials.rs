@@ -2,6 +2,7 @@
 
 use claviger_api::condition::Reason;
 use claviger_api::{ClientType, OAuth2ClientSpec, TenantPolicy};
+use claviger_domain::claim::is_reserved;
 use claviger_domain::client::ClientSubject;
 
 use crate::assess::findings::Findings;
@@ -35,8 +36,28 @@ pub fn client_credentials(
                 "clientCredentials.username is for clients in the issuer's own namespace: remove it",
             );
         }
+        if !claims.claims.is_empty() {
+            findings.reject(
+                Reason::TenantPolicyViolation,
+                "clientCredentials.claims is for clients in the issuer's own namespace: remove it",
+            );
+        }
     }
-    ClientSubject { groups: claims.groups.clone(), username: claims.username.clone() }
+    for claim in claims.claims.iter().filter(|claim| is_reserved(&claim.name)) {
+        findings.reject(
+            Reason::InvalidSpec,
+            format!(
+                "clientCredentials.claims: {:?} has a meaning of its own: choose another name",
+                claim.name
+            ),
+        );
+    }
+    let stated = claims.claims.iter().map(|claim| (claim.name.clone(), claim.value.clone()));
+    ClientSubject {
+        groups: claims.groups.clone(),
+        username: claims.username.clone(),
+        claims: stated.collect(),
+    }
 }
 
 fn is_below(group: &str, prefix: &str) -> bool {

@@ -18,8 +18,11 @@ fn rig_with(change: impl FnOnce(&mut World)) -> Rig {
         world.change_client("kubernetes", |client| {
             client.grants.insert(Grant::ClientCredentials);
             client.introspection = Introspection::OwnTokens;
-            client.as_subject =
-                ClientSubject { groups: vec!["robots".into()], username: Some("deployer".into()) };
+            client.as_subject = ClientSubject {
+                groups: vec!["robots".into()],
+                username: Some("deployer".into()),
+                claims: [("role".to_owned(), "deployer".to_owned())].into(),
+            };
         });
         change(world);
     })
@@ -52,7 +55,8 @@ async fn a_client_gets_a_token_about_itself_and_nothing_is_stored_or_read() {
     assert_eq!(access["client_id"], "kubernetes");
     assert!(access.get("auth_time").is_none(), "nobody signed in: {access}");
     let userinfo = rig.userinfo(tokens["access_token"].as_str().unwrap()).await;
-    assert_eq!(userinfo.json(), json!({"sub": subject::encode("kubernetes", "")}));
+    let expected = json!({"sub": subject::encode("kubernetes", ""), "role": "deployer"});
+    assert_eq!(userinfo.json(), expected);
 
     let full = ask(&rig, "openid profile groups email").await.json();
     assert_eq!(full["scope"], "openid profile groups", "it has no mail address");
@@ -60,6 +64,7 @@ async fn a_client_gets_a_token_about_itself_and_nothing_is_stored_or_read() {
     assert_eq!(id_token["aud"], "kubernetes");
     assert_eq!(id_token["groups"], json!(["robots"]));
     assert_eq!(id_token["name"], "deployer");
+    assert_eq!(id_token["role"], "deployer");
     assert_eq!(id_token["preferred_username"], "deployer");
     for absent in ["email", "email_verified", "auth_time", "nonce", "federated_claims"] {
         assert!(id_token.get(absent).is_none(), "{absent} in {id_token}");
@@ -143,12 +148,17 @@ async fn a_resource_must_be_of_the_clients_list_and_is_never_a_client() {
 
 #[tokio::test]
 async fn the_mint_refuses_system_values_here_too() {
-    for (groups, username) in [(vec!["system:masters"], None), (vec![], Some("system:admin"))] {
+    for (groups, username, role) in [
+        (vec!["system:masters"], None, "x"),
+        (vec![], Some("system:admin"), "x"),
+        (vec![], None, "system:masters"),
+    ] {
         let rig = rig_with(|world| {
             world.change_client("kubernetes", |client| {
                 client.as_subject = ClientSubject {
                     groups: groups.iter().map(|&group| group.to_owned()).collect(),
                     username: username.map(str::to_owned),
+                    claims: [("role".to_owned(), role.to_owned())].into(),
                 };
             });
         });

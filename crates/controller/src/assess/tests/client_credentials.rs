@@ -29,6 +29,15 @@ fn a_client_of_its_own_account_needs_no_redirect_uri_and_says_what_it_states() {
     assert_eq!(client.grants.iter().copied().collect::<Vec<_>>(), [Grant::ClientCredentials]);
     assert_eq!(client.as_subject.groups, ["robots"]);
     assert_eq!(client.as_subject.username.as_deref(), Some("deployer"));
+    let roles = json!({"clientCredentials": {"claims": [{"name": "role", "value": "deployer"}]}});
+    let roles = own_account(HOME, roles, json!({}));
+    assert_eq!(roles.served("app").unwrap().as_subject.claims["role"], "deployer");
+    for reserved in ["sub", "aud", "email", "groups", "name", "clv", "cnf", "picture"] {
+        let claims = json!([{"name": reserved, "value": "x"}]);
+        let spec = json!({"clientCredentials": {"claims": claims}});
+        let word = own_account(HOME, spec, json!({})).client_word(HOME, "app", "Accepted");
+        assert_eq!(word, "False/InvalidSpec", "{reserved}");
+    }
     let silent = own_account(HOME, json!({}), json!({}));
     assert_eq!(silent.served("app").unwrap().as_subject, ClientSubject::default());
     let both = json!({"grants": ["authorization_code", "client_credentials"]});
@@ -54,6 +63,7 @@ fn a_tenants_own_account_is_granted_explicitly_and_stays_in_its_namespace() {
         json!({"groups": ["Team-a:robots"]}),
         json!({"username": "admin"}),
         json!({"username": "team-a:admin"}),
+        json!({"claims": [{"name": "role", "value": "admin"}]}),
     ] {
         let spec = json!({"clientCredentials": claims});
         let assessment = own_account(TENANT, spec, granted.clone());
