@@ -28,7 +28,7 @@ async fn aws_sdk(scene: &Scene, minio: &Minio, token: &str) -> Result<Value> {
         "endpoint": minio.url(),
         "root": [ROOT.0, ROOT.1],
         "id_token": token,
-        "role": minio.role()?,
+        "role": minio.role().await?,
     });
     Outsider::start(Library::Boto3, "web_identity", scene, settings).await?.alone().await
 }
@@ -58,7 +58,7 @@ async fn the_storage_refuses_a_token_for_another_audience() -> Result<()> {
     let plane = ControlPlane::from_env()?;
     let scene = Scene::start(&plane, Directory::None).await?;
     let minio = minio(&scene, "another-client").await?;
-    let answer = minio.assume_role(&id_token(&scene).await?, &minio.role()?).await?;
+    let answer = minio.assume_role(&id_token(&scene).await?, &minio.role().await?).await?;
     assert_refused(&answer);
     Ok(())
 }
@@ -71,7 +71,7 @@ async fn after_a_key_is_withdrawn_the_storage_takes_the_next_key_and_forgets_the
     let plane = ControlPlane::from_env()?;
     let scene = Scene::start(&plane, Directory::None).await?;
     let mut minio = minio(&scene, AUDIENCE).await?;
-    let role = minio.role()?;
+    let role = minio.role().await?;
     let before = id_token(&scene).await?;
     assert_eq!(minio.assume_role(&before, &role).await?.status, StatusCode::OK);
     let (head, signature) = before.rsplit_once('.').context("no JWT")?;

@@ -140,14 +140,18 @@ impl Minio {
         Ok(StsAnswer { status: response.status(), body: response.text().await? })
     }
 
-    /// The role its identity provider stands for, by which it knows the policy. It prints it when it starts.
+    /// The role its identity provider stands for, by which it knows the policy. It prints it once it has started, at times
+    /// after it is ready.
     ///
     /// # Errors
     /// When it does not.
-    pub fn role(&self) -> Result<String> {
-        let log = std::fs::read_to_string(self.folder.path().join("log"))?;
-        let role = log.split_whitespace().find(|word| word.starts_with("arn:minio:iam:"));
-        Ok(role.with_context(|| format!("no role in the log:\n{log}"))?.to_owned())
+    pub async fn role(&self) -> Result<String> {
+        eventually(START, async || {
+            let log = std::fs::read_to_string(self.folder.path().join("log"))?;
+            let role = log.split_whitespace().find(|word| word.starts_with("arn:minio:iam:"));
+            Ok(role.with_context(|| format!("no role in the log:\n{log}"))?.to_owned())
+        })
+        .await
     }
 }
 
