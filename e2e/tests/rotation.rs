@@ -287,7 +287,10 @@ async fn set_the_scene(bounds: &Bounds) -> Result<(Cluster, Scene)> {
     let setup = bounds.flags.iter().fold(setup, |setup, flag| setup.flag(*flag));
     let scene = Scene::start_as(Installation::create(&plane).await?, &setup, |manifests| {
         if let Ok(issuer) = manifests.find("OIDCIssuer", "main") {
-            issuer["spec"]["lifetimes"] = json!({"idTokenLifetimeSeconds": TOKEN_SECONDS});
+            issuer["spec"]["lifetimes"] = json!({
+                "idTokenLifetimeSeconds": TOKEN_SECONDS,
+                "accessTokenLifetimeSeconds": TOKEN_SECONDS,
+            });
         }
     })
     .await?;

@@ -22,6 +22,7 @@ mod idle;
 mod introspection;
 mod kubernetes_api_server;
 mod live_changes;
+mod logout;
 mod minio_sts;
 mod mod_auth_openidc;
 mod openid_client;

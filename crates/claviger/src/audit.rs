@@ -82,10 +82,15 @@ impl Audit for LogAudit {
     }
 }
 
-/// Whether somebody should look at it: not when a client ends what is its own, which costs one request
-/// and no second one, nor when there may be a thousand of them: whoever sweeps tells of all in one Event.
+/// Whether somebody should look at it: not when a client ends what is its own, or a user signs out, which cost
+/// their requests and no more, nor when there may be a thousand of them: whoever sweeps tells of all in one Event.
 fn is_an_event_of_its_own(reason: RevocationReason) -> bool {
-    !matches!(reason, RevocationReason::SessionLimitExceeded | RevocationReason::TokenRevoked)
+    !matches!(
+        reason,
+        RevocationReason::SessionLimitExceeded
+            | RevocationReason::TokenRevoked
+            | RevocationReason::SignedOut
+    )
 }
 
 /// Publishes an Event for every revocation until no [`LogAudit`] is left. A failure is logged.

@@ -141,6 +141,7 @@ impl Answering<'_> {
             resources: &grant.resources,
             azp: None,
             not_after: issue::FOR_EVER,
+            browser: grant.browser.as_deref(),
         };
         let mut response = AuthorizationResponse::default();
         if let Some(code) = code {

@@ -25,6 +25,8 @@ pub struct Client {
     pub authentication: ClientAuthentication,
     /// Registered redirect URIs; matched exactly (loopback ports aside, RFC 8252 7.3).
     pub redirect_uris: Vec<RedirectUri>,
+    /// Where its users may be sent after signing out; compared exactly.
+    pub post_logout_redirect_uris: BTreeSet<String>,
     /// Grants this client may use.
     pub grants: BTreeSet<Grant>,
     /// Response types this client may ask for.

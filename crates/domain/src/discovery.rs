@@ -12,7 +12,7 @@ use crate::issuer::Issuer;
 use crate::scopes::KNOWN_SCOPES;
 
 /// Claims of ours that are not about the user.
-const CLAIMS_OF_TOKENS: [&str; 13] = [
+const CLAIMS_OF_TOKENS: [&str; 14] = [
     "iss",
     "aud",
     "azp",
@@ -26,6 +26,7 @@ const CLAIMS_OF_TOKENS: [&str; 13] = [
     "at_hash",
     "c_hash",
     "s_hash",
+    "sid",
 ];
 
 /// The metadata document of an issuer.
@@ -41,6 +42,7 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         token_endpoint: issuer.url.join("/token"),
         jwks_uri: issuer.url.join("/keys"),
         userinfo_endpoint: issuer.userinfo_endpoint(),
+        end_session_endpoint: issuer.url.join("/logout"),
         revocation_endpoint: issuer.url.join("/token/revoke"),
         introspection_endpoint: issuer.url.join("/token/introspect"),
         scopes_supported: strings(&KNOWN_SCOPES),

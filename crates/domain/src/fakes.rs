@@ -78,6 +78,8 @@ impl Entropy for SystemEntropy {
 #[derive(Debug, Default)]
 pub struct MemorySessions {
     stored: Mutex<BTreeMap<String, StoredSession>>,
+    /// By session, the hash of the browser session it came of.
+    browsers: Mutex<BTreeMap<String, String>>,
     requests: Mutex<Vec<&'static str>>,
     fault: Mutex<Option<Fault>>,
     unreadable: AtomicBool,
@@ -179,6 +181,9 @@ impl Sessions for MemorySessions {
                 payload: new.payload.clone(),
             };
             stored.insert(new.name.clone(), session);
+            if let Some(hash) = &new.labels.browser_hash {
+                lock(&self.browsers).insert(new.name.clone(), hash.clone());
+            }
             Ok(())
         })
     }
@@ -228,6 +233,15 @@ impl Sessions for MemorySessions {
             session.expires_at = activation.expires_at;
             Ok(session.clone())
         })
+    }
+
+    async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
+        lock(&self.requests).push("list");
+        let browsers = lock(&self.browsers);
+        let came_of = |session: &&StoredSession| {
+            browsers.get(&session.name).is_some_and(|hash| hash == browser_hash)
+        };
+        Ok(lock(&self.stored).values().filter(came_of).cloned().collect())
     }
 
     async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {
@@ -531,6 +545,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         display_name: id.to_owned(),
         authentication,
         redirect_uris: vec![redirect_uri()],
+        post_logout_redirect_uris: BTreeSet::new(),
         grants: BTreeSet::from([Grant::AuthorizationCode, Grant::RefreshToken]),
         response_types: BTreeSet::from([ResponseType::Code]),
         allowed_resources: BTreeSet::new(),

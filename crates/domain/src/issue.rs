@@ -55,6 +55,8 @@ pub struct Circumstances<'a> {
     pub azp: Option<&'a str>,
     /// When the token dies at the latest, whatever its lifetime; [`FOR_EVER`] where only that counts.
     pub not_after: i64,
+    /// Hash of the browser session it came of.
+    pub browser: Option<&'a str>,
 }
 
 /// The end of a token that is bounded by its lifetime alone.
@@ -258,7 +260,7 @@ pub fn id_token(
             acr: when.authentication.acr.clone(),
             amr: when.authentication.amr.clone(),
             nonce: when.nonce.map(str::to_owned),
-            sid: None,
+            sid: when.browser.map(str::to_owned),
             at_hash: with.access_token.map(hash),
             c_hash: with.code.map(hash),
             s_hash: with.state.map(hash),

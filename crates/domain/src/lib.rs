@@ -40,6 +40,7 @@ pub mod key_cache;
 pub mod keys;
 mod live_session;
 pub mod login;
+pub mod logout;
 mod offline;
 pub mod outage;
 pub mod ports;

@@ -217,6 +217,12 @@ pub trait Sessions: Send + Sync + fmt::Debug {
     /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
     async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError>;
 
+    /// The sessions of clients that came of a browser session, by its hash: one list.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
+    async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError>;
+
     /// Gives an Active browser session another sealed payload.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod error;
 pub mod form;
 pub mod introspect;
+pub mod logout;
 pub mod pkce;
 pub mod pushed_request;
 pub mod redirect_uri;

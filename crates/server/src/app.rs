@@ -96,6 +96,7 @@ fn issuer_routes(app: App) -> Router {
         .route("/keys", get(endpoint::keys::show))
         .route("/auth", get(endpoint::authorize::by_query).post(endpoint::authorize::by_form))
         .route("/account", get(endpoint::account::show).post(endpoint::account::submit))
+        .route("/logout", get(endpoint::logout::by_query).post(endpoint::logout::by_form))
         .route("/choose", get(endpoint::choose::show))
         .route("/auth/{connector}", get(endpoint::login::redirect))
         .route("/auth/{connector}/login", get(endpoint::login::show).post(endpoint::login::submit))

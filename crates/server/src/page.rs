@@ -79,6 +79,30 @@ pub struct AccountPage<'a> {
     pub csrf: String,
 }
 
+/// The question whether to sign out.
+#[derive(Debug, Template)]
+#[template(path = "logout.html")]
+pub struct LogoutPage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Name of the application that asks.
+    pub client: Option<&'a str>,
+    /// Where the form goes.
+    pub action: String,
+    /// The request, to be sent again.
+    pub fields: Vec<(&'static str, &'a str)>,
+    /// Form token.
+    pub csrf: String,
+}
+
+/// That the user is signed out.
+#[derive(Debug, Template)]
+#[template(path = "signed_out.html")]
+pub struct SignedOutPage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+}
+
 /// The question whether a client may know the user.
 #[derive(Debug, Template)]
 #[template(path = "consent.html")]

@@ -14,7 +14,7 @@ use claviger_domain::ports::{
     Activation, NewSession, RevocationReason, Rotation, SessionKind, SessionLabels, SessionState,
     Sessions, StoreError, StoredSession,
 };
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::client::DEADLINE;
@@ -118,6 +118,12 @@ impl Sessions for KubeSessions {
         ];
         operations.extend(expiry(activation.expires_at));
         self.patch(&activation.name, Value::Array(operations)).await
+    }
+
+    async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
+        let selector = format!("{}={browser_hash}", labels::BROWSER_HASH);
+        let found = within(self.api.list(&ListParams::default().labels(&selector))).await?;
+        found.into_iter().map(stored).collect()
     }
 
     async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {

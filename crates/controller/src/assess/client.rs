@@ -162,6 +162,13 @@ impl<'w> Assessor<'w> {
                 id,
                 authentication,
                 redirect_uris,
+                post_logout_redirect_uris: self
+                    .object
+                    .spec
+                    .post_logout_redirect_uris
+                    .iter()
+                    .cloned()
+                    .collect(),
                 grants,
                 response_types,
                 allowed_resources,

@@ -84,6 +84,7 @@ fn respond(
         resources,
         azp: None,
         not_after: issue::FOR_EVER,
+        browser: payload.browser.as_deref(),
     };
     let tokens = issue::tokens(provider, issuer, about, when)?;
     let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };

@@ -216,6 +216,7 @@ impl Exchange<'_> {
             nonce: None,
             authentication: &self.session.payload.authentication,
             resources,
+            browser: None, // the audience takes no part in it
             azp: None,
             not_after: self.token.expires_at,
         }

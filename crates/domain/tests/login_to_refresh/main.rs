@@ -7,6 +7,7 @@ mod access_token;
 mod authorization_code;
 mod client_authentication;
 mod login;
+mod logout;
 mod offline;
 mod refresh_token;
 mod request_source;

@@ -1,0 +1,208 @@
+//! Signing out, as an application asks for it (OpenID Connect RP-Initiated Logout 1.0).
+//!
+//! What always holds:
+//! - what ends is the session of the browser that asks, found by its own cookie; an ID token alone, which
+//!   others have seen, ends nothing;
+//! - without an ID token of that very session the user is asked, so that no page of others signs them out;
+//! - nobody is sent anywhere but to an address their client registered, exactly;
+//! - refresh tokens given for use while the user is away (`offline_access`) outlive the browser's session, as
+//!   OpenID Connect Back-Channel Logout 1.0 2.7 wants it.
+
+use claviger_jose::{Algorithm, Claims, VerifyError, VerifyOptions, verify};
+use claviger_protocol::logout::LogoutRequest;
+use claviger_protocol::redirect_uri::RedirectUri;
+use claviger_protocol::scope::ScopeSet;
+use claviger_seal::Purpose;
+use data_encoding::BASE64URL_NOPAD;
+use thiserror::Error;
+
+use crate::browser_session::{self, Ticket};
+use crate::client::Client;
+use crate::cookie::Cookie;
+use crate::flow;
+use crate::issuer::{ClientEntry, Issuer};
+use crate::ports::{AuditEvent, RevocationReason, SessionState, StoreError};
+use crate::provider::Provider;
+use crate::session::Payload;
+
+/// What comes of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The user is asked first.
+    Ask {
+        /// Name of the application, if it said who it is.
+        client: Option<String>,
+        /// What the form must bring back.
+        csrf: String,
+    },
+    /// The session is ended.
+    End {
+        /// Its ticket; `None` where the browser has none, and nothing ends.
+        ticket: Option<Ticket>,
+        /// Where the user goes then; `None` to a page of ours.
+        location: Option<String>,
+    },
+}
+
+/// Why a request is not answered. Shown to the user: nobody else may be told.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum LogoutError {
+    /// The hint is no ID token of this issuer.
+    #[error("id_token_hint is not an ID token of this issuer: {0}")]
+    Hint(VerifyError),
+    /// The hint was issued to somebody else.
+    #[error("id_token_hint was not issued to the client that client_id names")]
+    AnotherClient,
+    /// No such client.
+    #[error("client_id names no client in service here")]
+    NoClient,
+    /// An address without a client to hold it against.
+    #[error("post_logout_redirect_uri needs client_id or id_token_hint")]
+    NobodysAddress,
+    /// An address that is not the client's.
+    #[error(
+        "post_logout_redirect_uri is not registered for this client: add it to postLogoutRedirectURIs"
+    )]
+    AddressNotRegistered,
+}
+
+/// Decides about a request; `csrf` is what the form of an earlier [`Decision::Ask`] brought back.
+///
+/// # Errors
+/// [`LogoutError`].
+pub fn decide(
+    issuer: &Issuer,
+    request: &LogoutRequest,
+    ticket: Option<Ticket>,
+    (csrf, now): (Option<&str>, i64),
+) -> Result<Decision, LogoutError> {
+    let hint = hint_of(issuer, request, now)?;
+    let client = client_of(issuer, request, hint.as_ref())?;
+    let location = location_of(client, request)?;
+    let Some(ticket) = ticket else { return Ok(Decision::End { ticket: None, location }) };
+    let sid = hint.as_ref().and_then(|claims| claims.get("sid")?.as_str());
+    let is_hinted = sid.is_some_and(|sid| sid == browser_session::hash_of(&ticket.session));
+    let is_confirmed = csrf.is_some_and(|given| is_csrf_token(issuer, &ticket, given));
+    if is_hinted || is_confirmed {
+        return Ok(Decision::End { ticket: Some(ticket), location });
+    }
+    let client = client.map(|client| client.display_name.clone());
+    Ok(Decision::Ask { client, csrf: csrf_token(issuer, &ticket) })
+}
+
+/// Ends a browser's session and what its clients got for its sake, and returns the cookies to clear.
+///
+/// # Errors
+/// [`StoreError`]: try again, what was ended stays so.
+pub async fn end<'c>(
+    provider: &Provider,
+    issuer: &Issuer,
+    ticket: Option<&Ticket>,
+    cookies: impl IntoIterator<Item = (&'c str, &'c str)>,
+) -> Result<Vec<Cookie>, StoreError> {
+    if let Some(ticket) = ticket {
+        browser_session::revoke(provider, &ticket.session, RevocationReason::SignedOut).await?;
+        end_clients(provider, issuer, &browser_session::hash_of(&ticket.session)).await?;
+    }
+    let (session, flows) = (browser_session::cookie_name(issuer), flow::cookie_prefix(issuer));
+    let ours = |name: &str| name == session || name.starts_with(&flows);
+    let names = cookies.into_iter().map(|(name, _)| name).filter(|name| ours(name));
+    Ok(names.map(|name| Cookie::cleared(name.to_owned())).collect())
+}
+
+/// The sessions of clients that were begun for the browser's sake, but for those meant to outlive it.
+async fn end_clients(provider: &Provider, issuer: &Issuer, hash: &str) -> Result<(), StoreError> {
+    let now = provider.clock.now();
+    for session in provider.sessions.of_browser(hash).await? {
+        let payload = Payload::open(issuer, &session.client_uid, &session, now);
+        let outlives = payload.is_ok_and(|payload| {
+            ScopeSet::parse(&payload.scopes).is_ok_and(|scopes| scopes.contains("offline_access"))
+        });
+        if outlives || session.state == SessionState::Revoked {
+            continue;
+        }
+        let reason = RevocationReason::SignedOut;
+        provider.sessions.revoke(&session.name, reason, now).await?;
+        let client = issuer.clients.values().find_map(|entry| match entry {
+            ClientEntry::InService(client) if client.uid == session.client_uid => Some(&client.id),
+            _ => None,
+        });
+        let client = client.map_or("", String::as_str);
+        provider.audit.record(&AuditEvent::SessionRevoked {
+            session: &session.name,
+            client,
+            reason,
+        });
+    }
+    Ok(())
+}
+
+/// The claims of the hint, however long ago it expired. `None` where its key is gone.
+fn hint_of(
+    issuer: &Issuer,
+    request: &LogoutRequest,
+    now: i64,
+) -> Result<Option<Claims>, LogoutError> {
+    let Some(hint) = &request.id_token_hint else { return Ok(None) };
+    let expected = VerifyOptions {
+        algorithms: &Algorithm::ALL,
+        issuer: issuer.url.as_str(),
+        audience: request.client_id.as_deref(),
+        typ: None,
+        leeway_seconds: i64::MAX,
+    };
+    match verify(&issuer.keys.key_set, hint, now, &expected) {
+        Ok(claims) => Ok(Some(claims)),
+        Err(VerifyError::UnknownKey) => Ok(None),
+        Err(VerifyError::Audience) => Err(LogoutError::AnotherClient),
+        Err(error) => Err(LogoutError::Hint(error)),
+    }
+}
+
+/// The client that asks: the one it says it is, or the one its hint was issued to.
+fn client_of<'i>(
+    issuer: &'i Issuer,
+    request: &LogoutRequest,
+    hint: Option<&Claims>,
+) -> Result<Option<&'i Client>, LogoutError> {
+    let hinted = hint.and_then(|claims| {
+        claims.get("azp").or_else(|| claims.get("aud")).and_then(|value| value.as_str())
+    });
+    let Some(id) = request.client_id.as_deref().or(hinted) else { return Ok(None) };
+    match issuer.client(id) {
+        Some(ClientEntry::InService(client)) => Ok(Some(client)),
+        _ => Err(LogoutError::NoClient),
+    }
+}
+
+fn location_of(
+    client: Option<&Client>,
+    request: &LogoutRequest,
+) -> Result<Option<String>, LogoutError> {
+    let Some(wanted) = &request.post_logout_redirect_uri else { return Ok(None) };
+    let client = client.ok_or(LogoutError::NobodysAddress)?;
+    if !client.post_logout_redirect_uris.contains(wanted) {
+        return Err(LogoutError::AddressNotRegistered);
+    }
+    let uri = RedirectUri::parse(wanted).map_err(|_| LogoutError::AddressNotRegistered)?;
+    let state = request.state.as_deref().map(|state| ("state", state));
+    Ok(Some(if state.is_some() { uri.with_params(state) } else { wanted.clone() }))
+}
+
+fn csrf_token(issuer: &Issuer, ticket: &Ticket) -> String {
+    let (key_id, mac) = issuer.sealing.mac(Purpose::Csrf, &csrf_parts(issuer, ticket));
+    format!("{key_id}.{}", BASE64URL_NOPAD.encode(&mac))
+}
+
+fn is_csrf_token(issuer: &Issuer, ticket: &Ticket, given: &str) -> bool {
+    let Some((key_id, mac)) = given.split_once('.') else { return false };
+    BASE64URL_NOPAD.decode(mac.as_bytes()).is_ok_and(|mac| {
+        let parts = csrf_parts(issuer, ticket);
+        issuer.sealing.verify_mac(Purpose::Csrf, key_id, &parts, &mac).is_ok()
+    })
+}
+
+/// A flow's token has two parts: no token of one is good for the other.
+fn csrf_parts<'a>(issuer: &'a Issuer, ticket: &'a Ticket) -> [&'a [u8]; 3] {
+    [issuer.uid.as_bytes(), b"logout", ticket.session.as_bytes()]
+}

@@ -1,0 +1,157 @@
+//! Signing out: whose session ends, who is asked first, where the user goes, and what stays.
+
+use claviger_domain::browser_session::{BrowserSessions, Ticket, hash_of};
+use claviger_domain::fakes::World;
+use claviger_domain::login::{self, Brought, Outcome};
+use claviger_domain::logout::{self, Decision, LogoutError};
+use claviger_domain::ports::SessionState;
+use claviger_protocol::logout::LogoutRequest;
+use claviger_protocol::response_type::Delivery;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::rig::{begin, encode, query, redeem};
+
+const AFTER: &str = "https://app.example.org/bye";
+
+fn world() -> World {
+    let mut world = World::new();
+    let policy = BrowserSessions { idle: 3_600, absolute: 36_000, consent: 0 };
+    world.issuer.browser_sessions = Some(policy);
+    world.change_client("kubernetes", |client| {
+        client.post_logout_redirect_uris.insert(AFTER.to_owned());
+    });
+    world
+}
+
+/// A browser's cookie (name and value), and the ID token it led to.
+async fn signed_in(world: &World, scope: &str) -> ((String, String), String) {
+    let flow = begin(world, &[("scope", scope)]).flow;
+    let password = SecretString::from("wonderland");
+    let (arriving, attempt) = ((&flow, Brought::default()), ("alice", &password));
+    let (provider, issuer) = (&world.provider, &world.issuer);
+    let step = login::with_password(provider, issuer, arriving, "local", attempt).await.unwrap();
+    let Outcome::Answer(Delivery::Redirect(location)) = step.outcome else { panic!() };
+    let response = redeem(world, &query(&location, "code").unwrap()).await.unwrap();
+    let cookie = step.cookies.into_iter().next().unwrap();
+    let id_token = response.id_token.as_ref().unwrap().expose_secret().to_owned();
+    ((cookie.name, cookie.value), id_token)
+}
+
+fn ticket(world: &World, cookie: &(String, String)) -> Option<Ticket> {
+    let now = world.provider.clock.now();
+    Ticket::of(&world.issuer, [(cookie.0.as_str(), cookie.1.as_str())], now)
+}
+
+fn asks(pairs: &[(&str, &str)]) -> LogoutRequest {
+    LogoutRequest::parse(&encode(pairs)).unwrap()
+}
+
+fn decide(
+    world: &World,
+    pairs: &[(&str, &str)],
+    ticket: Option<Ticket>,
+    csrf: Option<&str>,
+) -> Result<Decision, LogoutError> {
+    let now = world.provider.clock.now();
+    logout::decide(&world.issuer, &asks(pairs), ticket, (csrf, now))
+}
+
+#[tokio::test]
+async fn an_id_token_of_the_session_ends_it_unasked_and_nothing_else_does() {
+    let world = world();
+    let (cookie, id_token) = signed_in(&world, "openid").await;
+    let own = ticket(&world, &cookie);
+    let hint = [("id_token_hint", id_token.as_str())];
+    let ended = decide(&world, &hint, own.clone(), None);
+    assert!(matches!(ended, Ok(Decision::End { ticket: Some(_), location: None })), "{ended:?}");
+
+    let unhinted = decide(&world, &[], own.clone(), None);
+    let Ok(Decision::Ask { client: None, csrf }) = unhinted else { panic!("{unhinted:?}") };
+    let confirmed = decide(&world, &[], own.clone(), Some(&csrf));
+    assert!(matches!(confirmed, Ok(Decision::End { ticket: Some(_), .. })), "{confirmed:?}");
+    let forged = decide(&world, &[], own.clone(), Some(&format!("{csrf}x")));
+    assert!(matches!(forged, Ok(Decision::Ask { .. })), "{forged:?}");
+
+    let (other_cookie, other_token) = signed_in(&world, "openid").await;
+    let others_hint = [("id_token_hint", other_token.as_str())];
+    let asked = decide(&world, &others_hint, own.clone(), None);
+    assert!(matches!(asked, Ok(Decision::Ask { .. })), "another session's: {asked:?}");
+    let others_word = decide(&world, &[], ticket(&world, &other_cookie), Some(&csrf));
+    assert!(matches!(others_word, Ok(Decision::Ask { .. })), "another session's form");
+    let nobody = decide(&world, &hint, None, None);
+    assert_eq!(nobody, Ok(Decision::End { ticket: None, location: None }), "no cookie, no session");
+}
+
+#[tokio::test]
+async fn a_hint_counts_however_old_and_must_be_an_id_token_of_this_client() {
+    let world = world();
+    let (cookie, id_token) = signed_in(&world, "openid").await;
+    let own = ticket(&world, &cookie);
+    world.clock.advance(3_000);
+    let hint = [("id_token_hint", id_token.as_str())];
+    assert!(matches!(decide(&world, &hint, own.clone(), None), Ok(Decision::End { .. })));
+    let elsewhere = [("id_token_hint", id_token.as_str()), ("client_id", "cli")];
+    assert_eq!(decide(&world, &elsewhere, own.clone(), None), Err(LogoutError::AnotherClient));
+    let garbage = decide(&world, &[("id_token_hint", "garbage")], own.clone(), None);
+    assert!(matches!(garbage, Err(LogoutError::Hint(_))), "{garbage:?}");
+    let mut forged = id_token.clone();
+    forged.replace_range(forged.len() - 6.., "AAAAAA");
+    let forged = decide(&world, &[("id_token_hint", &forged)], own, None);
+    assert!(matches!(forged, Err(LogoutError::Hint(_))), "{forged:?}");
+}
+
+#[tokio::test]
+async fn nobody_is_sent_where_the_client_did_not_register() {
+    let world = world();
+    let (cookie, id_token) = signed_in(&world, "openid").await;
+    let own = ticket(&world, &cookie);
+    let to = |uri: &str, more: &[(&str, &str)]| {
+        let pairs = [&[("post_logout_redirect_uri", uri)], more].concat();
+        decide(&world, &pairs, own.clone(), None)
+    };
+    let hint = ("id_token_hint", id_token.as_str());
+    let went = to(AFTER, &[hint, ("state", "a&b")]);
+    let Ok(Decision::End { location, .. }) = went else { panic!("{went:?}") };
+    assert_eq!(location.as_deref(), Some("https://app.example.org/bye?state=a%26b"));
+    for near in
+        ["https://app.example.org/bye/", "https://app.example.org/bye?x", "https://evil.example/"]
+    {
+        assert_eq!(to(near, &[hint]), Err(LogoutError::AddressNotRegistered), "{near}");
+    }
+    assert_eq!(to(AFTER, &[]), Err(LogoutError::NobodysAddress));
+    assert_eq!(to(AFTER, &[("client_id", "cli")]), Err(LogoutError::AddressNotRegistered));
+    assert_eq!(to(AFTER, &[("client_id", "nobody")]), Err(LogoutError::NoClient));
+}
+
+#[tokio::test]
+async fn what_is_meant_to_outlive_the_browser_does_and_the_rest_ends_with_it() {
+    let world = world();
+    let (cookie, id_token) = signed_in(&world, "openid").await;
+    let own = ticket(&world, &cookie).unwrap();
+    let (flow, brought) =
+        (begin(&world, &[]).flow, Brought { ticket: Some(own.clone()), ..Brought::default() });
+    let step = login::with_session(&world.provider, &world.issuer, &flow, brought).await.unwrap();
+    let Outcome::Answer(Delivery::Redirect(location)) = step.unwrap().outcome else { panic!() };
+    let offline = redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
+    assert!(offline.refresh_token.is_some());
+    let sid = |token: &str| {
+        let payload = token.split('.').nth(1).unwrap().as_bytes();
+        let claims = data_encoding::BASE64URL_NOPAD.decode(payload).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["sid"].clone()
+    };
+    assert_eq!(sid(&id_token), hash_of(&own.session).as_str());
+    assert_eq!(sid(&id_token), sid(offline.id_token.as_ref().unwrap().expose_secret()));
+    world.sessions.take_requests();
+
+    let flow_cookie = begin(&world, &[]).cookie.name;
+    let cookies = [(cookie.0.as_str(), ""), (flow_cookie.as_str(), ""), ("another-site", "")];
+    let cleared = logout::end(&world.provider, &world.issuer, Some(&own), cookies).await.unwrap();
+    let cleared: Vec<_> = cleared.into_iter().map(|c| (c.name, c.seconds)).collect();
+    assert_eq!(cleared, [(cookie.0.clone(), Some(0)), (flow_cookie.clone(), Some(0))]);
+    assert_eq!(world.sessions.take_requests(), ["revoke", "list", "revoke"]);
+    let all = world.sessions.all();
+    let active = all.iter().filter(|s| s.state == SessionState::Active).count();
+    assert_eq!((all.len(), active), (3, 1), "the one with offline_access");
+    let refreshed = crate::rig::refresh(&world, &crate::rig::refresh_token(&offline)).await;
+    assert!(refreshed.is_ok(), "{refreshed:?}");
+}

@@ -1,0 +1,76 @@
+//! `/logout` (OpenID Connect RP-Initiated Logout 1.0 section 2): what an application asks when its user signs out.
+
+use url::form_urlencoded;
+
+use crate::error::ErrorResponse;
+use crate::form::Params;
+
+const MAX_ID_TOKEN_HINT: usize = 16 * 1024;
+const MAX_CLIENT_ID: usize = 512;
+const MAX_REDIRECT_URI: usize = 2_048;
+const MAX_STATE: usize = 512;
+
+/// A request to sign a user out. Nothing of it is required.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogoutRequest {
+    /// `id_token_hint`: whom, and at which client.
+    pub id_token_hint: Option<String>,
+    /// `client_id`.
+    pub client_id: Option<String>,
+    /// `post_logout_redirect_uri`: where the user goes afterwards.
+    pub post_logout_redirect_uri: Option<String>,
+    /// `state`, for that address.
+    pub state: Option<String>,
+}
+
+impl LogoutRequest {
+    /// Reads a request; unknown parameters, `logout_hint` and `ui_locales` among them, are ignored.
+    ///
+    /// # Errors
+    /// `invalid_request` for what is too long.
+    pub fn parse(params: &Params) -> Result<Self, ErrorResponse> {
+        Ok(Self {
+            id_token_hint: params.bounded("id_token_hint", MAX_ID_TOKEN_HINT)?,
+            client_id: params.bounded("client_id", MAX_CLIENT_ID)?,
+            post_logout_redirect_uri: params
+                .bounded("post_logout_redirect_uri", MAX_REDIRECT_URI)?,
+            state: params.bounded("state", MAX_STATE)?,
+        })
+    }
+
+    /// The request as a query.
+    pub fn query(&self) -> String {
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(self.fields()).finish()
+    }
+
+    /// The request as the fields of a form.
+    pub fn fields(&self) -> Vec<(&'static str, &str)> {
+        [
+            ("id_token_hint", &self.id_token_hint),
+            ("client_id", &self.client_id),
+            ("post_logout_redirect_uri", &self.post_logout_redirect_uri),
+            ("state", &self.state),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value.as_deref()?)))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_written_again_and_the_rest_is_ignored() {
+        let query = b"id_token_hint=ey&client_id=web&post_logout_redirect_uri=https://a/&state=s&logout_hint=x";
+        let request = LogoutRequest::parse(&Params::parse(query).unwrap()).unwrap();
+        assert_eq!(request.fields().len(), 4);
+        let again = LogoutRequest::parse(&Params::parse(request.query().as_bytes()).unwrap());
+        let again = again.unwrap();
+        assert_eq!(again, request);
+        let long = format!("state={}", "s".repeat(MAX_STATE + 1));
+        assert!(LogoutRequest::parse(&Params::parse(long.as_bytes()).unwrap()).is_err());
+        assert_eq!(LogoutRequest::parse(&Params::default()).unwrap(), LogoutRequest::default());
+    }
+}
