@@ -10,6 +10,7 @@ mod client_authentication;
 mod client_credentials;
 mod clock_skew;
 mod custom_resources;
+mod dpop;
 mod faults_answers;
 mod faults_api_server;
 mod faults_cut_off;

@@ -50,8 +50,8 @@ pub use local_user::{
     Address, LocalUser, LocalUserSpec, LocalUserState, LocalUserStatus, PasswordHash, Profile,
 };
 pub use oauth2_client::{
-    ClientConsent, ClientIntrospection, ClientType, IssuerRef, OAuth2Client, OAuth2ClientSpec,
-    OAuth2ClientStatus, Pkce, PushedAuthorizationRequests,
+    ClientConsent, ClientIntrospection, ClientType, Dpop, IssuerRef, OAuth2Client,
+    OAuth2ClientSpec, OAuth2ClientStatus, Pkce, PushedAuthorizationRequests,
 };
 pub use object_ref::LocalObjectRef;
 pub use oidc_issuer::{

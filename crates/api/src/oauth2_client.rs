@@ -82,6 +82,10 @@ use crate::signing_key::SigningAlgorithm;
     )
     .message("responseTypes other than code need redirectURIs: add at least one"),
     validation = Rule::new(
+        "!has(self.dpop) || self.dpop != 'Required' || (self.responseTypes.all(t, !t.endsWith(' token')) && !('client_credentials' in self.grants) && !('urn:ietf:params:oauth:grant-type:token-exchange' in self.grants))"
+    )
+    .message("dpop Required leaves no token unbound: remove responseTypes with token and the grants client_credentials and token-exchange, or set dpop to Optional"),
+    validation = Rule::new(
         "!('authorization_code' in self.grants) || (has(self.redirectURIs) && size(self.redirectURIs) > 0)"
     )
     .message("grant authorization_code needs redirectURIs: add at least one"),
@@ -264,6 +268,13 @@ pub struct OAuth2ClientSpec {
     #[schemars(with = "PushedAuthorizationRequests")]
     pub pushed_authorization_requests: Option<PushedAuthorizationRequests>,
 
+    /// Whether tokens must be bound to a key of the client's (DPoP, RFC 9449): Required or Optional.
+    /// A token that is bound is worth nothing to whoever steals it alone. With Optional it is bound if
+    /// the client proves possession of a key. Default: Optional.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Dpop")]
+    pub dpop: Option<Dpop>,
+
     /// Lifetime of ID tokens in seconds: 60 to 86400. Default: the issuer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 86_400))]
@@ -337,6 +348,11 @@ impl OAuth2ClientSpec {
         }
     }
 
+    /// Whether tokens must be bound to a key.
+    pub fn dpop_required(&self) -> bool {
+        self.dpop == Some(Dpop::Required)
+    }
+
     /// Whether an authorization request must be pushed.
     pub fn pushed_requests_required(&self) -> bool {
         self.pushed_authorization_requests == Some(PushedAuthorizationRequests::Required)
@@ -373,6 +389,15 @@ pub enum Pkce {
     /// Without one the request is refused.
     Required,
     /// It is checked if it is sent.
+    Optional,
+}
+
+/// Whether tokens must be bound to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Dpop {
+    /// Without a proof of possession there is no token.
+    Required,
+    /// They are bound if there is a proof.
     Optional,
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use claviger_jose::{Algorithm, SignError, Signer, VerifyError, VerifyOptions, verify};
-use claviger_protocol::claims::{AccessTokenClaims, Audience, FederatedClaims};
+use claviger_protocol::claims::{AccessTokenClaims, Audience, Confirmation, FederatedClaims};
 use claviger_seal::{Context, OpenError, Purpose};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,6 +40,8 @@ pub struct AccessToken {
     pub expires_at: i64,
     /// How the user signed in, where one did.
     pub authentication: Option<Authentication>,
+    /// Thumbprint of the key it is bound to, if it is (RFC 9449 6).
+    pub key: Option<String>,
     /// What it reveals at `/userinfo`.
     pub claims: UserClaims,
 }
@@ -120,6 +122,7 @@ impl AccessToken {
             auth_time: self.authentication.as_ref().map(|a| a.time),
             acr: self.authentication.as_ref().and_then(|a| a.acr.clone()),
             amr: self.authentication.as_ref().map(|a| a.amr.clone()).unwrap_or_default(),
+            cnf: self.key.clone().map(|jkt| Confirmation { jkt }),
             sealed: issuer.sealing.seal(Purpose::AccessToken, &context, self.expires_at, &plain),
         };
         signer.sign(Some(TYPE), &claims)
@@ -161,6 +164,7 @@ impl AccessToken {
                 acr: claims.acr,
                 amr: claims.amr,
             }),
+            key: claims.cnf.map(|cnf| cnf.jkt),
             claims: sealed.claims,
         })
     }

@@ -142,6 +142,7 @@ impl Answering<'_> {
             azp: None,
             not_after: issue::FOR_EVER,
             browser: grant.browser.as_deref(),
+            key: None,
         };
         let mut response = AuthorizationResponse::default();
         if let Some(code) = code {

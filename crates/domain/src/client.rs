@@ -48,8 +48,8 @@ pub struct Client {
     pub trusted_peers: BTreeSet<String>,
     /// Whether a code challenge must be sent. Always `true` for public clients.
     pub pkce_required: bool,
-    /// Whether its authorization requests are taken from `/par` alone (RFC 9126 6).
-    pub pushed_requests_required: bool,
+    /// What it must do beyond what every client must.
+    pub demands: Demands,
     /// Algorithm of its ID tokens. The issuer has an active key for it.
     pub id_token_algorithm: Algorithm,
     /// Longest ID token it takes, in bytes.
@@ -87,6 +87,15 @@ pub enum Introspection {
     OwnTokens,
     /// Every access token of the issuer, and its own refresh tokens.
     AllTokens,
+}
+
+/// What a client must do beyond what every client must.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// Its authorization requests are taken from `/par` alone (RFC 9126 6).
+    pub pushed_requests: bool,
+    /// It gets no token without a proof of possession (RFC 9449).
+    pub dpop: bool,
 }
 
 /// How a client proves who it is at the token endpoint.

@@ -53,6 +53,7 @@ pub(crate) struct Presented<'a> {
 #[derive(Debug)]
 pub struct Assertions {
     used: Replays,
+    proofs: Replays,
     publishers: Arc<dyn PublishedKeys>,
     published: KeyCache<KeySet>,
     cluster: ClusterTokens,
@@ -63,10 +64,16 @@ impl Assertions {
     pub fn new(publishers: Arc<dyn PublishedKeys>, cluster: Arc<dyn Cluster>) -> Self {
         Self {
             used: Replays::default(),
+            proofs: Replays::default(),
             publishers,
             published: KeyCache::new(PATIENCE),
             cluster: ClusterTokens::new(cluster),
         }
+    }
+
+    /// Uses up a proof of possession, remembered apart from assertions: whoever has no secret can make them.
+    pub(crate) fn claim_proof(&self, owner: &str, id: &str, until: i64, now: i64) -> Claimed {
+        self.proofs.claim(owner, id, until, now)
     }
 
     /// Who believes the tokens of this cluster's `ServiceAccounts`.

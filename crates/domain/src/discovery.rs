@@ -68,6 +68,7 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         request_object_signing_alg_values_supported: strings(
             &Algorithm::ALL.map(Algorithm::as_str),
         ),
+        dpop_signing_alg_values_supported: strings(&Algorithm::ALL.map(Algorithm::as_str)),
         claims_supported: owned(CLAIMS_OF_TOKENS.into_iter().chain(claims_about_users)),
         claim_types_supported: strings(&["normal"]),
         display_values_supported: strings(&["page"]),

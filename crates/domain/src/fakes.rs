@@ -13,7 +13,7 @@ use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::browser_session::Sharing;
-use crate::client::{Client, ClientAuthentication, ClientSubject, Grant, Introspection};
+use crate::client::{Client, ClientAuthentication, ClientSubject, Demands, Grant, Introspection};
 use crate::client_assertion::Assertions;
 use crate::connector::{
     Authenticated, Connector, ConnectorData, IdentityPolicy, Login, LoginError, PasswordLogin,
@@ -556,7 +556,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         allowed_groups: BTreeSet::new(),
         trusted_peers: BTreeSet::new(),
         pkce_required: public,
-        pushed_requests_required: false,
+        demands: Demands::default(),
         id_token_algorithm: Algorithm::ES256,
         max_id_token: 32_768,
         lifetimes: LIFETIMES,

@@ -8,6 +8,7 @@
 //! ```
 //! A token the caller may not see looks like one that never was.
 
+use claviger_protocol::claims::Confirmation;
 use claviger_protocol::client_auth::ClientCredentials;
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::introspect::{
@@ -93,7 +94,7 @@ impl Asked<'_> {
     fn described(&self, token: &AccessToken, claims: UserClaims) -> ActiveToken {
         ActiveToken {
             token_use: TokenUse::AccessToken,
-            token_type: Some("Bearer"),
+            token_type: Some(if token.key.is_some() { "DPoP" } else { "Bearer" }),
             scope: token.scope.clone(),
             client_id: token.client_id.clone(),
             username: claims.preferred_username.or(claims.email),
@@ -103,6 +104,7 @@ impl Asked<'_> {
             exp: token.expires_at,
             iat: token.issued_at,
             jti: Some(token.id.clone()),
+            cnf: token.key.clone().map(|jkt| Confirmation { jkt }),
             auth_time: token.authentication.as_ref().map(|a| a.time),
         }
     }
@@ -133,6 +135,7 @@ impl Asked<'_> {
             exp,
             iat: session.stored.rotated_at,
             jti: None,
+            cnf: token.key.clone().map(|jkt| Confirmation { jkt }),
             auth_time: Some(session.payload.authentication.time),
         }))
     }

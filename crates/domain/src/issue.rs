@@ -57,6 +57,8 @@ pub struct Circumstances<'a> {
     pub not_after: i64,
     /// Hash of the browser session it came of.
     pub browser: Option<&'a str>,
+    /// Thumbprint of the key the access token is bound to (RFC 9449 6).
+    pub key: Option<&'a str>,
 }
 
 /// The end of a token that is bounded by its lifetime alone.
@@ -213,6 +215,7 @@ pub fn access_token(
     let now = provider.clock.now();
     let audience = resource_audience(issuer, when.resources);
     let token = AccessToken {
+        key: when.key.map(str::to_owned),
         id: provider.random_id(),
         session: Some(when.session.to_owned()),
         client_id: client.id.clone(),
@@ -288,6 +291,7 @@ pub fn client_access_token(
 ) -> Result<String, IssueError> {
     let now = provider.clock.now();
     let token = AccessToken {
+        key: None,
         id: provider.random_id(),
         session: None,
         client_id: client.id.clone(),

@@ -28,6 +28,7 @@ pub mod connector;
 pub mod consent;
 pub mod cookie;
 pub mod discovery;
+pub mod dpop;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod flow;

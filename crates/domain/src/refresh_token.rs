@@ -1,6 +1,6 @@
 //! Refresh tokens hold no stored secret: they are derived, and proven by a MAC.
 //!
-//! `clv_rt_<ring key>.<session>.<n>.<not after>.<connector tag>.<mac>`, the MAC over issuer UID,
+//! `clv_rt_<ring key>.<session>.<n>.<not after>.<connector tag>[~<key>].<mac>`, the MAC over issuer UID,
 //! client UID and every other part. Forged, foreign and expired tokens are refused without any
 //! API-server request, and the same generation always gives the same token again. The connector tag
 //! says before any read whether an upstream must be asked (ADR 0001).
@@ -29,6 +29,8 @@ pub struct RefreshToken {
     pub not_after: i64,
     /// [`connector_tag`] of the session's connector.
     pub connector_tag: String,
+    /// Thumbprint of the key it is bound to, if it is.
+    pub key: Option<String>,
 }
 
 /// Why a text is not one of our live refresh tokens.
@@ -97,16 +99,25 @@ impl RefreshToken {
     }
 
     fn body(&self) -> String {
-        format!("{}.{}.{}.{}", self.session, self.generation, self.not_after, self.connector_tag)
+        let Self { session, generation, not_after, connector_tag, key } = self;
+        let key = key.as_ref().map(|key| format!("~{key}")).unwrap_or_default();
+        format!("{session}.{generation}.{not_after}.{connector_tag}{key}")
     }
 
     fn parse_body(body: &str) -> Option<Self> {
         let mut fields = body.split('.');
+        let (session, generation, not_after) = (fields.next()?, fields.next()?, fields.next()?);
+        let bound = fields.next()?;
+        let (tag, key) = match bound.split_once('~') {
+            Some((tag, key)) => (tag, Some(key.to_owned())),
+            None => (bound, None),
+        };
         let token = Self {
-            session: fields.next()?.to_owned(),
-            generation: number(fields.next()?)?,
-            not_after: number(fields.next()?)?,
-            connector_tag: fields.next()?.to_owned(),
+            session: session.to_owned(),
+            generation: number(generation)?,
+            not_after: number(not_after)?,
+            connector_tag: tag.to_owned(),
+            key,
         };
         fields.next().is_none().then_some(token)
     }
@@ -136,6 +147,7 @@ mod tests {
             generation: 3,
             not_after: 100,
             connector_tag: connector_tag("connector"),
+            key: None,
         }
     }
 

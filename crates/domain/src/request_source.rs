@@ -121,7 +121,7 @@ pub async fn resolve(
                 )),
             }
         }
-        _ if client.pushed_requests_required => {
+        _ if client.demands.pushed_requests => {
             invalid("this client must push its request first (RFC 9126)")
         }
         (None, Some(object)) if matches!(client.authentication, ClientAuthentication::Keys(_)) => {

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::client::{Client, ClientAuthentication, Grant};
 use crate::client_assertion::Presented;
+use crate::dpop::{self, Proof, ProofError};
 use crate::grants::{authorization_code, client_credentials, refresh_token, token_exchange};
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
@@ -86,6 +87,7 @@ pub async fn exchange(
     issuer: &Issuer,
     credentials: &ClientCredentials,
     request: TokenRequest,
+    proof: Option<&str>,
 ) -> Result<TokenResponse, TokenError> {
     let client = authenticate(provider, issuer, credentials, "/token").await?;
     if let Some(doubt) = provider.clock.doubt() {
@@ -94,14 +96,22 @@ pub async fn exchange(
     if !issuer.can_sign_for(client) {
         return Err(IssueError::NoSigner.into()); // before anything is consumed
     }
+    let key = proven_key(provider, issuer, client, proof)?;
+    let key = key.as_deref();
     match request {
         TokenRequest::AuthorizationCode(request) => {
             require_grant(issuer, client, Grant::AuthorizationCode)?;
-            authorization_code::redeem(provider, issuer, client, &request).await
+            authorization_code::redeem(provider, issuer, client, &request, key).await
         }
         TokenRequest::RefreshToken(request) => {
             require_grant(issuer, client, Grant::RefreshToken)?;
-            refresh_token::refresh(provider, issuer, client, &request).await
+            refresh_token::refresh(provider, issuer, client, &request, key).await
+        }
+        TokenRequest::ClientCredentials(_) | TokenRequest::TokenExchange(_) if key.is_some() => {
+            Err(TokenError::refused(
+                ErrorCode::InvalidDpopProof,
+                "DPoP: tokens of this grant are not bound to keys: leave the header out",
+            ))
         }
         TokenRequest::ClientCredentials(request) => {
             require_grant(issuer, client, Grant::ClientCredentials)?;
@@ -112,6 +122,30 @@ pub async fn exchange(
             token_exchange::exchange(provider, issuer, client, &request).await
         }
     }
+}
+
+/// The key that the request proves to hold, if it brings a proof (RFC 9449 5).
+fn proven_key(
+    provider: &Provider,
+    issuer: &Issuer,
+    client: &Client,
+    proof: Option<&str>,
+) -> Result<Option<String>, TokenError> {
+    let Some(jwt) = proof else {
+        if client.demands.dpop {
+            let why = "DPoP: the header is missing, and this client must prove possession of a key";
+            return Err(TokenError::refused(ErrorCode::InvalidDpopProof, why));
+        }
+        return Ok(None);
+    };
+    let proof = Proof { jwt, method: "POST", path: "/token", access_token: None };
+    dpop::prove(provider, issuer, &client.uid, proof).map(Some).map_err(|error| match &error {
+        ProofError::Invalid(_) => {
+            TokenError::refused(ErrorCode::InvalidDpopProof, error.to_string())
+        }
+        ProofError::NonceNeeded => TokenError::refused(ErrorCode::UseDpopNonce, error.to_string()),
+        ProofError::TooMany => TokenError::unavailable(error.to_string()),
+    })
 }
 
 /// Proves who the client is (RFC 6749 2.3): the one place for every endpoint, whose `path` below the

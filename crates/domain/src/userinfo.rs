@@ -4,11 +4,12 @@ use thiserror::Error;
 
 use crate::access_token::{AccessToken, AccessTokenError, UserClaims};
 use crate::client::Client;
+use crate::dpop::{self, Proof, ProofError};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::provider::Provider;
 
 /// Why an access token answers nothing. On the wire all are `invalid_token` (RFC 6750 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UserinfoError {
     /// Not one of this issuer's live access tokens.
     #[error("access token is not valid here: {0}")]
@@ -18,6 +19,17 @@ pub enum UserinfoError {
         "access token is for another resource: ask for this one too, by the resource parameter"
     )]
     OtherResource,
+    /// It is bound to a key and came alone, or with a proof though it is bound to none.
+    #[error(
+        "access token and scheme do not fit: one that is bound to a key is presented as DPoP, any other as Bearer"
+    )]
+    Scheme,
+    /// The proof is another key's.
+    #[error("access token is bound to another key")]
+    OtherKey,
+    /// The proof is not good.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     /// The session it belongs to was revoked.
     #[error("session was revoked")]
     Revoked,
@@ -26,7 +38,7 @@ pub enum UserinfoError {
     ClientGone,
 }
 
-/// What the bearer of this access token may know.
+/// What the bearer of this access token may know, or the holder of the key it is bound to.
 ///
 /// # Errors
 /// [`UserinfoError`].
@@ -34,8 +46,10 @@ pub fn answer(
     provider: &Provider,
     issuer: &Issuer,
     access_token: &str,
+    proof: Option<Proof<'_>>,
 ) -> Result<UserClaims, UserinfoError> {
     let token = AccessToken::open(issuer, access_token, provider.clock.now())?;
+    check_key(provider, issuer, &token, proof)?;
     if !token.audience.contains(&issuer.userinfo_endpoint()) {
         return Err(UserinfoError::OtherResource);
     }
@@ -45,6 +59,23 @@ pub fn answer(
     match issuer.client(&token.client_id) {
         Some(ClientEntry::InService(client)) if is_same(client, &token) => Ok(token.claims),
         _ => Err(UserinfoError::ClientGone),
+    }
+}
+
+/// A token that is bound to a key is its holder's alone (RFC 9449 7.1).
+fn check_key(
+    provider: &Provider,
+    issuer: &Issuer,
+    token: &AccessToken,
+    proof: Option<Proof<'_>>,
+) -> Result<(), UserinfoError> {
+    match (&token.key, proof) {
+        (None, None) => Ok(()),
+        (Some(bound), Some(proof)) => {
+            let key = dpop::prove(provider, issuer, &token.client_uid, proof)?;
+            if key == *bound { Ok(()) } else { Err(UserinfoError::OtherKey) }
+        }
+        _ => Err(UserinfoError::Scheme),
     }
 }
 

@@ -8,7 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use josekit::jwk::KeyPair;
 use josekit::jws::{ES256, ES384, ES512, JwsSigner, PS256, PS384, PS512, RS256, RS384, RS512};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -72,12 +72,33 @@ impl Signer {
     ) -> Result<String, SignError> {
         let claims =
             serde_json::to_vec(claims).map_err(|error| SignError::Claims(error.to_string()))?;
-        let mut token = match typ {
+        let header = match typ {
             None => self.plain_header.clone(),
             Some(_) => header(self.algorithm, &self.kid, typ),
         };
+        self.signed(header, &claims)
+    }
+
+    /// Signs claims with the public key itself in the header: a proof of possession (RFC 9449 4.2).
+    ///
+    /// # Errors
+    /// [`SignError`].
+    pub fn sign_showing(
+        &self,
+        jwk: &Value,
+        typ: &str,
+        claims: &(impl Serialize + ?Sized),
+    ) -> Result<String, SignError> {
+        let claims =
+            serde_json::to_vec(claims).map_err(|error| SignError::Claims(error.to_string()))?;
+        let header = json!({ "typ": typ, "alg": self.algorithm.as_str(), "jwk": jwk });
+        self.signed(BASE64URL_NOPAD.encode(header.to_string().as_bytes()), &claims)
+    }
+
+    fn signed(&self, header: String, claims: &[u8]) -> Result<String, SignError> {
+        let mut token = header;
         token.push('.');
-        BASE64URL_NOPAD.encode_append(&claims, &mut token);
+        BASE64URL_NOPAD.encode_append(claims, &mut token);
         let signature =
             self.josekit.sign(token.as_bytes()).map_err(|_| SignError::Crypto(self.kid.clone()))?;
         token.push('.');
@@ -126,7 +147,6 @@ impl fmt::Debug for Signer {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
 
     use super::*;
 

@@ -112,6 +112,13 @@ pub struct IdTokenClaims {
     pub extra: BTreeMap<String, Value>,
 }
 
+/// The key a token is bound to (RFC 7800 3.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmation {
+    /// Its RFC 7638 thumbprint.
+    pub jkt: String,
+}
+
 /// Claims of an access token (RFC 9068 2.2), in the order they are written. Times are seconds since the
 /// Unix epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,6 +148,9 @@ pub struct AccessTokenClaims {
     /// By which methods (RFC 8176).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub amr: Vec<String>,
+    /// The key it is bound to (RFC 9449 6.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
     /// What the provider answers its bearer, sealed for the provider alone.
     #[serde(rename = "clv")]
     pub sealed: String,

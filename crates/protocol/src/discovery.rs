@@ -30,6 +30,7 @@ pub struct ProviderMetadata {
     pub pushed_authorization_request_endpoint: String,
     pub require_pushed_authorization_requests: bool,
     pub request_object_signing_alg_values_supported: Vec<String>,
+    pub dpop_signing_alg_values_supported: Vec<String>,
     pub claims_supported: Vec<String>,
     pub claim_types_supported: Vec<String>,
     pub display_values_supported: Vec<String>,

@@ -43,6 +43,10 @@ pub enum ErrorCode {
     InvalidRequestUri,
     /// `request` is no valid request object (RFC 9101 7).
     InvalidRequestObject,
+    /// `DPoP` is no proof of possession for this request (RFC 9449 5).
+    InvalidDpopProof,
+    /// The proof needs the nonce that comes with this answer (RFC 9449 8).
+    UseDpopNonce,
     /// The `registration` parameter is not supported.
     RegistrationNotSupported,
     /// The user cannot be authenticated the way the request insists on (OpenID Connect Core Error Code
@@ -80,6 +84,8 @@ impl ErrorCode {
             Self::RequestUriNotSupported => "request_uri_not_supported",
             Self::InvalidRequestUri => "invalid_request_uri",
             Self::InvalidRequestObject => "invalid_request_object",
+            Self::InvalidDpopProof => "invalid_dpop_proof",
+            Self::UseDpopNonce => "use_dpop_nonce",
             Self::RegistrationNotSupported => "registration_not_supported",
             Self::UnmetAuthenticationRequirements => "unmet_authentication_requirements",
             Self::InvalidTarget => "invalid_target",

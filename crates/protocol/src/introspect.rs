@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use serde::Serialize;
 
-use crate::claims::Audience;
+use crate::claims::{Audience, Confirmation};
 use crate::error::ErrorResponse;
 use crate::form::Params;
 
@@ -40,7 +40,7 @@ pub struct IntrospectionResponse {
 pub struct ActiveToken {
     /// Which of the two it is; the member is dex's.
     pub token_use: TokenUse,
-    /// `Bearer`, of an access token.
+    /// `Bearer` or `DPoP`, of an access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_type: Option<&'static str>,
     /// Granted scopes, space-separated.
@@ -64,6 +64,9 @@ pub struct ActiveToken {
     /// Unique ID, of an access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jti: Option<String>,
+    /// The key it is bound to (RFC 9449 6.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
     /// When the user signed in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth_time: Option<i64>,
@@ -120,6 +123,7 @@ mod tests {
             exp: 2,
             iat: 1,
             jti: None,
+            cnf: None,
             auth_time: Some(1),
         };
         let json = serde_json::to_string(&IntrospectionResponse::active(token)).unwrap();

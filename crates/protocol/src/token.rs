@@ -110,7 +110,8 @@ pub struct TokenResponse {
     /// Access token.
     #[serde(serialize_with = "expose")]
     pub access_token: SecretString,
-    /// `Bearer`; `N_A` where what was issued is no access token (RFC 8693 2.2.1).
+    /// `Bearer`, `DPoP` for a token that is bound to a key, or `N_A` where what was issued is no access token
+    /// (RFC 8693 2.2.1).
     pub token_type: &'static str,
     /// What an exchange issued (RFC 8693 2.2.1).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,6 +157,12 @@ impl TokenResponse {
             IssuedTokenType::IdToken => "N_A",
         };
         Self { token_type, issued_token_type: Some(issued), ..self }
+    }
+
+    /// The same, of a token that is bound to the client's key (RFC 9449 5).
+    #[must_use]
+    pub fn bound_to_key(self) -> Self {
+        Self { token_type: "DPoP", ..self }
     }
 }
 

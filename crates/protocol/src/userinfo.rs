@@ -33,6 +33,25 @@ pub fn bearer_token(
     }
 }
 
+/// The access token of a request that presents it with a proof of possession (RFC 9449 7.1).
+///
+/// # Errors
+/// `invalid_token` when it is too long.
+pub fn dpop_token(authorization: Option<&str>) -> Result<Option<SecretString>, ErrorResponse> {
+    match authorization.and_then(|header| header.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("DPoP") => {
+            if token.len() > MAX_TOKEN {
+                return Err(ErrorResponse::new(
+                    ErrorCode::InvalidToken,
+                    "access token is too long",
+                ));
+            }
+            Ok(Some(SecretString::from(token.trim())))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The `WWW-Authenticate` header of a refusal; without an error when no token was presented
 /// (RFC 6750 3.1).
 pub fn challenge(error: Option<&ErrorResponse>) -> String {

@@ -42,6 +42,8 @@ pub enum Purpose {
     Consent,
     /// An authorization request that a client pushed.
     PushedRequest,
+    /// A nonce for proofs of possession.
+    DpopNonce,
     /// An access token.
     AccessToken,
     /// The authoritative part of a stored session.
@@ -60,11 +62,12 @@ pub enum Purpose {
 
 impl Purpose {
     /// Every purpose, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Flow,
         Self::Code,
         Self::Consent,
         Self::PushedRequest,
+        Self::DpopNonce,
         Self::AccessToken,
         Self::SessionPayload,
         Self::BrowserPayload,
@@ -81,6 +84,7 @@ impl Purpose {
             Self::Code => "code",
             Self::Consent => "consent",
             Self::PushedRequest => "pushed-request",
+            Self::DpopNonce => "dpop-nonce",
             Self::AccessToken => "access-token",
             Self::SessionPayload => "session-payload",
             Self::BrowserPayload => "browser-payload",
@@ -95,9 +99,12 @@ impl Purpose {
     /// its keys do not wait for it.
     pub fn ring(self) -> RingKind {
         match self {
-            Self::Flow | Self::Code | Self::Consent | Self::PushedRequest | Self::Csrf => {
-                RingKind::Short
-            }
+            Self::Flow
+            | Self::Code
+            | Self::Consent
+            | Self::PushedRequest
+            | Self::DpopNonce
+            | Self::Csrf => RingKind::Short,
             Self::AccessToken
             | Self::SessionPayload
             | Self::BrowserPayload
@@ -122,8 +129,14 @@ mod tests {
     fn what_lives_minutes_is_sealed_by_keys_that_live_days() {
         let short = Purpose::ALL.into_iter().filter(|purpose| purpose.ring() == RingKind::Short);
         let short: Vec<Purpose> = short.collect();
-        let minutes =
-            [Purpose::Flow, Purpose::Code, Purpose::Consent, Purpose::PushedRequest, Purpose::Csrf];
+        let minutes = [
+            Purpose::Flow,
+            Purpose::Code,
+            Purpose::Consent,
+            Purpose::PushedRequest,
+            Purpose::DpopNonce,
+            Purpose::Csrf,
+        ];
         assert_eq!(short, minutes);
     }
 }

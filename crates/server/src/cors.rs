@@ -49,7 +49,7 @@ pub fn preflight(issuer: &Issuer, call: &Call) -> Option<Response> {
         let headers = response.headers_mut();
         let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
         set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST");
-        set(header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type");
+        set(header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, dpop");
         set(header::ACCESS_CONTROL_MAX_AGE, "600");
         allow(issuer, call, &mut response);
     }
@@ -61,6 +61,8 @@ pub fn allow(issuer: &Issuer, call: &Call, response: &mut Response<Body>) {
     if let Some(origin) = call.allowed_origin(issuer) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        let exposed = HeaderValue::from_static("dpop-nonce, www-authenticate");
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
 }

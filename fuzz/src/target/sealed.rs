@@ -55,6 +55,7 @@ pub fn edited_refresh_token(script: &[u8]) {
             generation: 41,
             not_after: NOW + 60,
             connector_tag: connector_tag("connector"),
+            key: Some("thumbprint".into()),
         };
         token.encode(ring(), BINDING).expose_secret().to_owned()
     });

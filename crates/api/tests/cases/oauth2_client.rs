@@ -28,6 +28,8 @@ const MEMBERS: &str = "a key in jwks needs n and e for kty RSA, or crv, x and y 
                        is missing";
 const ACCOUNT: &str = "authentication.method kubernetes_service_account, and no other, needs \
                        serviceAccount: set both or neither";
+const DPOP: &str = "dpop Required leaves no token unbound: remove responseTypes with token and the \
+                    grants client_credentials and token-exchange, or set dpop to Optional";
 const ONE_SECRET: &str = "authentication needs exactly one of secretRef (a Secret you keep) and \
                           generatedSecret (one Claviger makes)";
 
@@ -148,6 +150,7 @@ fn good_ones() -> Vec<super::Good> {
                 "trustedPeers": ["team-a/app", "argo"],
                 "pkce": "Optional",
                 "pushedAuthorizationRequests": "Required",
+                "dpop": "Optional",
                 "idTokenLifetimeSeconds": 60,
                 "refreshTokenIdleSeconds": 3600,
                 "refreshTokenAbsoluteSeconds": 7200,
@@ -365,6 +368,11 @@ fn fields() -> Vec<super::Bad> {
             "a public client that introspects",
             json!({"type": "Public", "authentication": null, "introspection": "OwnTokens"}),
             "a Public client cannot prove who asks: remove introspection, or set type to Confidential",
+        ),
+        bad(
+            "bound tokens and one in the browser",
+            json!({"dpop": "Required", "responseTypes": ["code id_token token"]}),
+            DPOP,
         ),
         bad("EdDSA", json!({"idTokenSigningAlgorithm": "EdDSA"}), "supported values"),
         bad("a name no object can have", json!({"issuerRef": {"name": "A"}}), "should match"),

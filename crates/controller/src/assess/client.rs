@@ -15,7 +15,7 @@ use claviger_api::{
     OIDCIssuer, Scope, TenantConsent, TenantPolicy,
 };
 use claviger_domain::client::RedirectUri;
-use claviger_domain::client::{Client, Grant};
+use claviger_domain::client::{Client, Demands, Grant};
 use claviger_domain::issuer::{ClientEntry, Lifetimes};
 use claviger_jose::Algorithm;
 use kube::ResourceExt;
@@ -179,7 +179,7 @@ impl<'w> Assessor<'w> {
                 allowed_groups: self.object.spec.allowed_groups.iter().cloned().collect(),
                 trusted_peers: self.object.spec.trusted_peers.iter().cloned().collect(),
                 pkce_required: self.object.spec.pkce_required(),
-                pushed_requests_required: self.object.spec.pushed_requests_required(),
+                demands: self.demands(),
                 id_token_algorithm,
                 max_id_token: self.object.spec.max_id_token_bytes.unsigned_abs() as usize,
                 lifetimes: self.lifetimes(&issuer.object, policy),
@@ -421,6 +421,11 @@ impl<'w> Assessor<'w> {
             format!("the issuer has no signing key for {}: remove idTokenSigningAlgorithm, or add a SigningKey of it to the issuer", wanted.as_str()),
         );
         None
+    }
+
+    fn demands(&self) -> Demands {
+        let spec = &self.object.spec;
+        Demands { pushed_requests: spec.pushed_requests_required(), dpop: spec.dpop_required() }
     }
 
     fn check_authentication_fits_type(&mut self) {

@@ -43,6 +43,7 @@ pub async fn redeem(
     issuer: &Issuer,
     client: &Client,
     request: &AuthorizationCodeRequest,
+    key: Option<&str>,
 ) -> Result<TokenResponse, TokenError> {
     let now = provider.clock.now();
     let text = request.code.expose_secret();
@@ -66,6 +67,7 @@ pub async fn redeem(
         issuer,
         client,
         resources: &request.resources,
+        key,
         name,
         digest: digest_of(text),
         id: provider.random_id(),
@@ -156,6 +158,8 @@ struct Redemption<'a> {
     client: &'a Client,
     /// Resources to narrow the answer to.
     resources: &'a [String],
+    /// The key that the request proved to hold.
+    key: Option<&'a str>,
     name: String,
     digest: String,
     id: String,
@@ -322,6 +326,7 @@ impl Redemption<'_> {
             scopes,
             resources: &resources,
             nonce,
+            key: self.key,
             refresh,
         };
         let response = respond(self.provider, self.issuer, self.client, &proven)?;

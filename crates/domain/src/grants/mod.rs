@@ -29,6 +29,8 @@ struct Proven<'a> {
     resources: &'a [String],
     /// `nonce` of the authorization request, in the answer to its code.
     nonce: Option<&'a str>,
+    /// Thumbprint of the key that the request proved to hold.
+    key: Option<&'a str>,
     /// Generation and expiry of the refresh token to hand out.
     refresh: Option<(i64, i64)>,
 }
@@ -74,7 +76,7 @@ fn respond(
     client: &Client,
     proven: &Proven<'_>,
 ) -> Result<TokenResponse, IssueError> {
-    let Proven { name, payload, connector, scopes, resources, nonce, refresh } = proven;
+    let Proven { name, payload, connector, scopes, resources, nonce, key, refresh } = proven;
     let identity = &payload.identity;
     let about = Subject { identity, connector, client, scopes, asked: &payload.asked };
     let when = Circumstances {
@@ -85,6 +87,7 @@ fn respond(
         azp: None,
         not_after: issue::FOR_EVER,
         browser: payload.browser.as_deref(),
+        key: *key,
     };
     let tokens = issue::tokens(provider, issuer, about, when)?;
     let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
@@ -94,14 +97,17 @@ fn respond(
             generation,
             not_after,
             connector_tag: connector_tag(&connector.uid),
+            // That of a client with a secret is bound by it (RFC 9449 5).
+            key: key.filter(|_| !client.is_confidential()).map(str::to_owned),
         }
         .encode(&issuer.sealing, binding)
     });
-    Ok(TokenResponse::new(
+    let response = TokenResponse::new(
         tokens.access_token,
         tokens.expires_in,
         Some(tokens.id_token),
         refresh_token,
         scopes.to_string(),
-    ))
+    );
+    Ok(if key.is_some() { response.bound_to_key() } else { response })
 }

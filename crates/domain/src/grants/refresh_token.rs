@@ -42,11 +42,17 @@ pub async fn refresh(
     issuer: &Issuer,
     client: &Client,
     request: &RefreshTokenRequest,
+    key: Option<&str>,
 ) -> Result<TokenResponse, TokenError> {
     let now = provider.clock.now();
     let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
     let text = request.refresh_token.expose_secret();
     let token = RefreshToken::decode(text, &issuer.sealing, binding, now).map_err(|_| invalid())?;
+    if token.key.is_some() && token.key.as_deref() != key {
+        return Err(TokenError::invalid_grant(
+            "the refresh token is bound to a key: prove possession of it (DPoP)",
+        ));
+    }
     if provider.revocations.is_revoked(&token.session) {
         return Err(invalid());
     }
@@ -63,6 +69,7 @@ pub async fn refresh(
         connector,
         requested,
         requested_resources,
+        key,
         token,
         now,
     };
@@ -113,6 +120,7 @@ struct Refreshing<'a> {
     connector: Arc<Connector>,
     requested: Option<&'a ScopeSet>,
     requested_resources: &'a [String],
+    key: Option<&'a str>,
     token: RefreshToken,
     now: i64,
 }
@@ -362,6 +370,7 @@ impl Refreshing<'_> {
             connector: &self.connector,
             scopes,
             nonce: None,
+            key: self.key,
             resources: &self.resources(payload)?,
             refresh: Some((session.generation, not_after)),
         };

@@ -86,6 +86,13 @@ fn subject_token(
     if token.client_uid != client.uid || provider.revocations.is_revoked(session) {
         return Err(invalid_subject());
     }
+    if token.key.is_some() {
+        // Whoever stole it would get one that needs no key.
+        return Err(TokenError::refused(
+            ErrorCode::InvalidRequest,
+            "subject_token is bound to a key (DPoP): what it is exchanged for would not be",
+        ));
+    }
     Ok(token)
 }
 
@@ -217,6 +224,7 @@ impl Exchange<'_> {
             authentication: &self.session.payload.authentication,
             resources,
             browser: None, // the audience takes no part in it
+            key: None,     // nor is a bound token exchanged
             azp: None,
             not_after: self.token.expires_at,
         }

@@ -107,7 +107,7 @@ async fn it_lives_as_long_as_it_says_and_answers_only_for_the_resource_it_is_for
     let world = World::new();
     let token = access_token(&world).await;
     world.clock.advance(599);
-    assert!(userinfo::answer(&world.provider, &world.issuer, &token).is_ok());
+    assert!(userinfo::answer(&world.provider, &world.issuer, &token, None).is_ok());
     world.clock.advance(1);
     assert_eq!(refused(&world, &token), AccessTokenError::Token(VerifyError::Expired));
 
@@ -118,7 +118,7 @@ async fn it_lives_as_long_as_it_says_and_answers_only_for_the_resource_it_is_for
         AccessToken { audience: Audience::One("https://api.example.org".into()), ..opened };
     let token =
         elsewhere.sign(&world.issuer, &world.issuer.keys.signers[&Algorithm::ES256]).unwrap();
-    let answer = userinfo::answer(&world.provider, &world.issuer, &token);
+    let answer = userinfo::answer(&world.provider, &world.issuer, &token, None);
     assert_eq!(answer, Err(UserinfoError::OtherResource));
     let read: AccessTokenClaims = serde_json::from_value(parts(&token)[1].clone()).unwrap();
     assert!(read.aud.contains("https://api.example.org") && !read.aud.contains("kubernetes"));

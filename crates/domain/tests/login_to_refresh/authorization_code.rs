@@ -59,10 +59,10 @@ async fn id_token_and_userinfo_say_what_the_scopes_reveal() {
     let at_hash =
         claviger_jose::left_half_hash(claviger_jose::Algorithm::ES256, access_token.as_bytes());
     assert_eq!(claims["at_hash"], at_hash);
-    let known = userinfo::answer(&world.provider, &world.issuer, access_token).unwrap();
+    let known = userinfo::answer(&world.provider, &world.issuer, access_token, None).unwrap();
     assert_eq!(known.email.as_deref(), Some("alice@example.org"));
     world.clock.advance(600);
-    assert!(userinfo::answer(&world.provider, &world.issuer, access_token).is_err());
+    assert!(userinfo::answer(&world.provider, &world.issuer, access_token, None).is_err());
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn replayed_code_revokes_the_session_and_stays_refused() {
     );
     assert_invalid_grant(&refresh(&world, &refresh_token(&response)).await);
     let token = response.access_token.expose_secret();
-    assert!(userinfo::answer(&world.provider, &world.issuer, token).is_err());
+    assert!(userinfo::answer(&world.provider, &world.issuer, token, None).is_err());
     assert!(world.audit.take().iter().any(|event| event.contains("CodeReplayed")));
 }
 
@@ -195,7 +195,7 @@ async fn a_grant_too_large_for_a_code_waits_in_a_pending_session() {
     let response = redeem(&world, &code).await.unwrap();
     assert_eq!(world.sessions.take_requests(), ["activate"]);
     let access_token = response.access_token.expose_secret();
-    let known = userinfo::answer(&world.provider, &world.issuer, access_token).unwrap();
+    let known = userinfo::answer(&world.provider, &world.issuer, access_token, None).unwrap();
     assert_eq!(known.groups.len(), 200);
     refresh(&world, &refresh_token(&response)).await.unwrap();
     assert_invalid_grant(&redeem(&world, &code).await);

@@ -6,6 +6,7 @@
 mod access_token;
 mod authorization_code;
 mod client_authentication;
+mod dpop;
 mod login;
 mod logout;
 mod offline;

@@ -116,7 +116,7 @@ async fn a_refresh_carries_what_the_upstream_says_now() {
         world.upstream.put("alice", "wonderland", moved);
         let response = refresh(&world, &token).await.unwrap();
         let access_token = response.access_token.expose_secret();
-        let known = userinfo::answer(&world.provider, &world.issuer, access_token).unwrap();
+        let known = userinfo::answer(&world.provider, &world.issuer, access_token, None).unwrap();
         assert_eq!(known.groups, ["managers"], "{connector}");
         world.upstream.put("alice", "wonderland", alice());
     }
@@ -181,7 +181,7 @@ async fn narrowed_scopes_are_answered_and_wider_ones_refused() {
     };
     let narrowed = exchange(&world, &form("openid email")).await.unwrap();
     let access_token = narrowed.access_token.expose_secret();
-    let known = userinfo::answer(&world.provider, &world.issuer, access_token).unwrap();
+    let known = userinfo::answer(&world.provider, &world.issuer, access_token, None).unwrap();
     assert!(known.groups.is_empty());
     let wider = exchange(&world, &form("openid federated:id")).await;
     assert!(
@@ -327,7 +327,7 @@ async fn trust_withdrawn_is_withdrawn_at_the_next_refresh() {
     let response = refresh(&world, &token).await.unwrap();
     assert_eq!(response.scope, "openid email profile offline_access");
     let access_token = response.access_token.expose_secret();
-    let known = userinfo::answer(&world.provider, &world.issuer, access_token).unwrap();
+    let known = userinfo::answer(&world.provider, &world.issuer, access_token, None).unwrap();
     assert!(known.groups.is_empty());
     world.change_client("kubernetes", |client| {
         client.allowed_connectors = Some(["directory".to_owned()].into());

@@ -101,7 +101,7 @@ async fn what_the_authorization_endpoint_would_refuse_is_refused_when_it_is_push
 #[tokio::test]
 async fn a_client_that_must_push_is_served_no_other_way() {
     let mut world = World::new();
-    world.change_client("kubernetes", |client| client.pushed_requests_required = true);
+    world.change_client("kubernetes", |client| client.demands.pushed_requests = true);
     let uri = push(&world, request(&[])).await.unwrap();
     assert!(resolve(&world, &at_client("kubernetes", &uri)).await.is_ok());
     let plain = request_source::resolve(&world.provider, &world.issuer, request(&[])).await;

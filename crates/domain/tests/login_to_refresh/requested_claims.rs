@@ -51,7 +51,7 @@ async fn error(world: &World, change: &[(&str, &str)]) -> Option<String> {
 
 fn userinfo(world: &World, response: &TokenResponse) -> Value {
     let token = response.access_token.expose_secret();
-    let answer = userinfo::answer(&world.provider, &world.issuer, token).unwrap();
+    let answer = userinfo::answer(&world.provider, &world.issuer, token, None).unwrap();
     serde_json::to_value(answer).unwrap()
 }
 
@@ -201,7 +201,7 @@ async fn an_access_token_is_for_the_resources_asked_for_and_no_client_is_one() {
     let response = redeem(&world, &code(&world, &[("resource", api)]).await).await.unwrap();
     assert_eq!(claims(response.access_token.expose_secret())["aud"], api);
     let token = response.access_token.expose_secret();
-    let elsewhere = userinfo::answer(&world.provider, &world.issuer, token);
+    let elsewhere = userinfo::answer(&world.provider, &world.issuer, token, None);
     assert_eq!(elsewhere, Err(UserinfoError::OtherResource));
 
     let token = refresh_token(&response);

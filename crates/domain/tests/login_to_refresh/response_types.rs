@@ -90,7 +90,7 @@ async fn an_id_token_alone_stores_nothing_and_an_access_token_one_session() {
     let token = value(&answer, "access_token").unwrap();
     let [session] = world.sessions.all().try_into().unwrap();
     assert_eq!((session.state, session.expires_at), (SessionState::Active, 1_767_226_200));
-    assert!(userinfo::answer(&world.provider, &world.issuer, token).is_ok());
+    assert!(userinfo::answer(&world.provider, &world.issuer, token, None).is_ok());
     world.sessions.take_requests();
     assert_eq!(value(&answer, "scope"), Some("openid email profile groups"), "OIDC Core 11");
 }
@@ -104,9 +104,9 @@ async fn a_replayed_code_takes_the_access_token_that_came_with_it_along() {
     let tokens = redeem(&world, code).await.unwrap();
     assert_eq!(world.sessions.take_requests(), ["activate"]);
     refresh_token(&tokens);
-    assert!(userinfo::answer(&world.provider, &world.issuer, token).is_ok());
+    assert!(userinfo::answer(&world.provider, &world.issuer, token, None).is_ok());
     redeem(&world, code).await.unwrap_err();
-    assert!(userinfo::answer(&world.provider, &world.issuer, token).is_err(), "revoked");
+    assert!(userinfo::answer(&world.provider, &world.issuer, token, None).is_err(), "revoked");
 }
 
 #[tokio::test]

@@ -83,7 +83,7 @@ pub fn credentials() -> ClientCredentials {
 
 pub async fn exchange(world: &World, form: &[(&str, &str)]) -> Result<TokenResponse, TokenError> {
     let request = TokenRequest::parse(&encode(form)).unwrap();
-    token::exchange(&world.provider, &world.issuer, &credentials(), request).await
+    token::exchange(&world.provider, &world.issuer, &credentials(), request, None).await
 }
 
 pub async fn redeem(world: &World, code: &str) -> Result<TokenResponse, TokenError> {

@@ -5,6 +5,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use claviger_domain::dpop;
+use claviger_domain::issuer::Issuer;
 use claviger_domain::token::{self, TokenError};
 use claviger_protocol::client_auth::ClientCredentials;
 use claviger_protocol::error::{ErrorCode, ErrorResponse};
@@ -14,6 +16,8 @@ use claviger_protocol::token::{TokenRequest, TokenResponse};
 use super::AtIssuer;
 use crate::app::App;
 
+const DPOP: &str = "dpop";
+const DPOP_NONCE: &str = "dpop-nonce";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Answers a request.
@@ -27,10 +31,16 @@ pub async fn exchange(
         Ok(parsed) => parsed,
         Err(error) => return refused(&error),
     };
-    match token::exchange(app.provider(), &issuer, &credentials, request).await {
-        Ok(tokens) => granted(&tokens),
-        Err(error) => failed(credentials.client_id(), error),
-    }
+    let proof = match proof(&headers) {
+        Ok(proof) => proof,
+        Err(error) => return refused(&error),
+    };
+    let response =
+        match token::exchange(app.provider(), &issuer, &credentials, request, proof).await {
+            Ok(tokens) => granted(&tokens),
+            Err(error) => failed(credentials.client_id(), error),
+        };
+    if proof.is_some() { with_nonce(&app, &issuer, response) } else { response }
 }
 
 /// The answer to an authenticated client's request that came to nothing.
@@ -53,6 +63,29 @@ fn parse(
 ) -> Result<(ClientCredentials, TokenRequest), ErrorResponse> {
     let params = form(headers, body)?;
     Ok((credentials(headers, &params)?, TokenRequest::parse(&params)?))
+}
+
+/// The proof of possession that a request brings (RFC 9449 4.3: one at most).
+pub fn proof(headers: &HeaderMap) -> Result<Option<&str>, ErrorResponse> {
+    let mut proofs = headers.get_all(DPOP).iter();
+    let refused = |why| Err(ErrorResponse::new(ErrorCode::InvalidDpopProof, why));
+    match (proofs.next(), proofs.next()) {
+        (None, _) => Ok(None),
+        (Some(_), Some(_)) => refused("the DPoP header is repeated"),
+        (Some(one), None) => match one.to_str() {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => refused("the DPoP header is not readable"),
+        },
+    }
+}
+
+/// The same answer with a nonce for the next proof (RFC 9449 8.2).
+pub fn with_nonce(app: &App, issuer: &Issuer, mut response: Response) -> Response {
+    let nonce = dpop::nonce(issuer, app.provider().clock.now());
+    if let Ok(nonce) = HeaderValue::from_str(&nonce) {
+        response.headers_mut().insert(DPOP_NONCE, nonce);
+    }
+    response
 }
 
 /// The form of a request's body.

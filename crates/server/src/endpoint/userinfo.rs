@@ -5,14 +5,16 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use claviger_domain::dpop::{Proof, ProofError};
 use claviger_domain::issuer::Issuer;
-use claviger_domain::userinfo;
-use claviger_protocol::error::{ErrorCode, ErrorResponse};
+use claviger_domain::userinfo::{self, UserinfoError};
+use claviger_protocol::error::{ErrorCode, ErrorResponse, printable};
 use claviger_protocol::form::Params;
-use claviger_protocol::userinfo::{bearer_token, challenge};
+use claviger_protocol::userinfo::{bearer_token, challenge, dpop_token};
 use secrecy::ExposeSecret;
 
 use super::AtIssuer;
+use super::token::{proof, with_nonce};
 use crate::app::App;
 
 /// By GET, with the token in the header.
@@ -21,7 +23,7 @@ pub async fn by_header(
     Extension(issuer): AtIssuer,
     headers: HeaderMap,
 ) -> Response {
-    answer(&app, &issuer, &headers, None)
+    answer(&app, &issuer, (&headers, "GET"), None)
 }
 
 /// By POST, with the token in the header or in a form.
@@ -32,26 +34,75 @@ pub async fn by_body(
     body: Bytes,
 ) -> Response {
     match Params::parse(&body) {
-        Ok(params) => answer(&app, &issuer, &headers, Some(&params)),
+        Ok(params) => answer(&app, &issuer, (&headers, "POST"), Some(&params)),
         Err(error) => refused(Some(&error)),
     }
 }
 
-fn answer(app: &App, issuer: &Issuer, headers: &HeaderMap, body: Option<&Params>) -> Response {
+fn answer(
+    app: &App,
+    issuer: &Issuer,
+    (headers, method): (&HeaderMap, &str),
+    body: Option<&Params>,
+) -> Response {
     let authorization =
         headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let bound = match dpop_token(authorization) {
+        Ok(bound) => bound,
+        Err(error) => return refused(Some(&error)),
+    };
+    let Some(token) = bound else { return to_bearer(app, issuer, authorization, body) };
+    let jwt = match proof(headers) {
+        Ok(Some(jwt)) => jwt,
+        Ok(None) => return refused_key("invalid_dpop_proof", "the DPoP header is missing"),
+        Err(error) => return refused_key("invalid_dpop_proof", &error.to_string()),
+    };
+    let token = token.expose_secret();
+    let proof = Proof { jwt, method, path: "/userinfo", access_token: Some(token) };
+    let response = match userinfo::answer(app.provider(), issuer, token, Some(proof)) {
+        Ok(claims) => Json(claims).into_response(),
+        Err(error @ UserinfoError::Proof(ProofError::NonceNeeded)) => {
+            refused_key("use_dpop_nonce", &error.to_string())
+        }
+        Err(error @ UserinfoError::Proof(_)) => {
+            refused_key("invalid_dpop_proof", &error.to_string())
+        }
+        Err(error) => refused_key("invalid_token", &error.to_string()),
+    };
+    with_nonce(app, issuer, response)
+}
+
+fn to_bearer(
+    app: &App,
+    issuer: &Issuer,
+    authorization: Option<&str>,
+    body: Option<&Params>,
+) -> Response {
     let token = match bearer_token(authorization, body) {
         Ok(Some(token)) => token,
         Ok(None) => return refused(None),
         Err(error) => return refused(Some(&error)),
     };
-    match userinfo::answer(app.provider(), issuer, token.expose_secret()) {
+    match userinfo::answer(app.provider(), issuer, token.expose_secret(), None) {
         Ok(claims) => Json(claims).into_response(),
         Err(error) => {
             let error = ErrorResponse::new(ErrorCode::InvalidToken, &error.to_string());
             refused(Some(&error))
         }
     }
+}
+
+/// A refusal of a token that came with a proof of possession (RFC 9449 7.1).
+fn refused_key(error: &str, description: &str) -> Response {
+    let description = printable(description);
+    let challenge = format!(
+        r#"DPoP error="{error}", error_description="{description}", algs="RS256 PS256 ES256 ES384 ES512""#
+    );
+    let mut response = StatusCode::UNAUTHORIZED.into_response();
+    if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 fn refused(error: Option<&ErrorResponse>) -> Response {

@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use claviger_domain::client::Introspection;
+use claviger_domain::ports::Clock;
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::rig::{Answer, Browser, Rig, encode};
@@ -30,6 +31,7 @@ async fn blobs(rig: &Rig) -> Blobs {
             ("flow cookie", cookie),
             ("form token", csrf),
             ("consent grant", grant),
+            ("DPoP nonce", claviger_domain::dpop::nonce(&rig.world.issuer, rig.world.clock.now())),
             ("pushed request", pushed.rsplit(':').next().unwrap().to_owned()),
             ("code", code),
             ("access token", access_token),
