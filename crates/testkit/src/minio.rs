@@ -84,6 +84,10 @@ impl Minio {
     /// When it ends, with its last words.
     pub async fn start_again(&mut self) -> Result<()> {
         self.process = None;
+        let log = self.folder.path().join("log");
+        if log.exists() {
+            std::fs::remove_file(&log)?; // what it says now is of this start
+        }
         let mut command = tied(&self.program);
         command
             .args(["server", "--address", &format!("127.0.0.1:{}", self.port.port())])
@@ -98,7 +102,7 @@ impl Minio {
             .env("NO_PROXY", "*")
             .env("TZ", "UTC")
             .envs(self.identity.iter().map(|(name, value)| (*name, value)));
-        let mut process = Supervised::spawn("minio", command, &self.folder.path().join("log"))?;
+        let mut process = Supervised::spawn("minio", command, &log)?;
         let url = format!("{}/minio/health/ready", self.url());
         let http = &self.http;
         eventually(START, async || {
@@ -111,7 +115,8 @@ impl Minio {
         .await
         .with_context(|| format!("minio does not answer; it says:\n{}", process.log_tail()))??;
         self.process = Some(process);
-        Ok(())
+        // It is ready before it knows its identity provider: what it refused until then would say nothing.
+        self.role().await.map(drop)
     }
 
     /// Its URL.
@@ -140,8 +145,8 @@ impl Minio {
         Ok(StsAnswer { status: response.status(), body: response.text().await? })
     }
 
-    /// The role its identity provider stands for, by which it knows the policy. It prints it once it has started, at times
-    /// after it is ready.
+    /// The role its identity provider stands for, by which it knows the policy. It prints it when it has
+    /// its provider's metadata.
     ///
     /// # Errors
     /// When it does not.
