@@ -95,6 +95,10 @@ pub async fn answer(
             Err(error) => AuthorizeError::Page(error.to_string()),
         }
     };
+    if silent && unasked && !is_known(issuer, &begun.flow, &brought) {
+        // Before anything is said that depends on who the user is: this client is nobody they agreed to.
+        return Err(refuse(ErrorCode::InteractionRequired, "the user has not agreed yet"));
+    }
     if unasked {
         match login::with_session(provider, issuer, &begun.flow, brought).await {
             Ok(Some(Step { outcome: Outcome::Consent(_), .. })) if silent => {
@@ -114,6 +118,14 @@ pub async fn answer(
         return Err(refuse(ErrorCode::LoginRequired, "the user is not signed in"));
     }
     Ok(Answered::Begun(begun))
+}
+
+/// Whether the user of this browser has agreed to the flow's client before, or need not.
+fn is_known(issuer: &Issuer, flow: &Flow, brought: &Brought) -> bool {
+    match login::client_of(issuer, flow) {
+        Ok(client) => !client.consent_required || brought.remembered.knows(client),
+        Err(_) => false,
+    }
 }
 
 /// A request that is in order, and how its user may be troubled.

@@ -281,7 +281,8 @@ pub async fn begin(
         }
         revoke(provider, &session.name, RevocationReason::SignedOut).await?;
     }
-    let name = session::name_for_browser(&issuer.uid, &flow.id);
+    let user = (payload.upstream.connector_uid.as_str(), payload.identity.user_id.as_str());
+    let name = session::name_for_browser(&issuer.uid, &flow.id, user);
     match provider.sessions.create(&new_session(issuer, &payload, &name, now)).await {
         // A double click: the first one's session is as good.
         Ok(()) | Err(StoreError::AlreadyExists) => {}

@@ -95,6 +95,16 @@ impl RequestedClaims {
         }
     }
 
+    /// What of it the client may still have, by the configuration of this moment.
+    #[must_use]
+    pub fn still_granted(&self, client: &Client) -> Self {
+        let granted = |claims: &[String]| {
+            let may = |claim: &&String| scope_of(claim).is_some_and(|s| client.scopes.contains(s));
+            claims.iter().filter(may).cloned().collect()
+        };
+        Self { id_token: granted(&self.id_token), userinfo: granted(&self.userinfo) }
+    }
+
     /// Whether nothing was asked for by name.
     pub fn is_empty(&self) -> bool {
         self.id_token.is_empty() && self.userinfo.is_empty()

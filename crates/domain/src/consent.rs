@@ -17,6 +17,8 @@ use crate::session;
 
 /// Clients a browser remembers consent for; the one asked longest ago is forgotten.
 const MAX_REMEMBERED: usize = 24;
+/// Longest cookie value: with the flows' cookies it must fit proxies' header limits.
+const MAX_COOKIE_LENGTH: usize = 1_024;
 
 /// What the consent page shows and carries.
 #[derive(Debug)]
@@ -85,6 +87,12 @@ impl Remembered {
         opened.and_then(|plain| rmp_serde::from_slice(&plain).ok()).unwrap_or_default()
     }
 
+    /// Whether a user of this browser agreed to this client before, whatever it was to.
+    pub(crate) fn knows(&self, client: &Client) -> bool {
+        let hash = session::object_hash(&client.uid);
+        self.clients.iter().any(|(known, _)| *known == hash)
+    }
+
     /// Whether this user agreed that this client gets all of these scopes.
     pub(crate) fn covers(&self, issuer: &Issuer, client: &Client, grant: &LoginGrant) -> bool {
         let hash = session::object_hash(&client.uid);
@@ -116,13 +124,16 @@ impl Remembered {
         self.clients.push((hash, grant.scopes.clone()));
         let surplus = self.clients.len().saturating_sub(MAX_REMEMBERED);
         self.clients.drain(..surplus);
-        let plain = rmp_serde::to_vec_named(&self).unwrap_or_default();
         let (context, not_after) = (cookie_context(issuer), now + policy.consent);
-        Some(Cookie {
-            name: cookie_name(issuer),
-            value: issuer.sealing.seal(Purpose::Consents, &context, not_after, &plain),
-            seconds: Some(policy.consent),
-        })
+        loop {
+            let plain = rmp_serde::to_vec_named(&self).unwrap_or_default();
+            let value = issuer.sealing.seal(Purpose::Consents, &context, not_after, &plain);
+            if value.len() <= MAX_COOKIE_LENGTH || self.clients.len() <= 1 {
+                let (name, seconds) = (cookie_name(issuer), Some(policy.consent));
+                return Some(Cookie { name, value, seconds });
+            }
+            self.clients.remove(0);
+        }
     }
 }
 

@@ -62,16 +62,42 @@ pub fn nonce(issuer: &Issuer, now: i64) -> String {
     issuer.sealing.seal(Purpose::DpopNonce, &context(issuer), now + NONCE_SECONDS, b"")
 }
 
-/// Believes a proof and gives the thumbprint of its key. Each of its `jti` is remembered as `owner`'s.
+/// A proof that is good, and may have been used before.
+#[derive(Debug)]
+pub struct Verified {
+    /// Thumbprint of its key.
+    pub key: String,
+    id: String,
+    until: i64,
+}
+
+impl Verified {
+    /// Uses the proof up, as `owner`'s, and gives the thumbprint of its key. There is room for so many: it is
+    /// done for requests that bring something else that is good, and not for strangers'.
+    ///
+    /// # Errors
+    /// [`ProofError`] for one that was used before, or where there is no room.
+    pub fn claim(self, provider: &Provider, owner: &str) -> Result<String, ProofError> {
+        let now = provider.clock.now();
+        match provider.assertions.claim_proof(owner, &self.id, self.until, now) {
+            Claimed::First => Ok(self.key),
+            Claimed::Again => {
+                Err(invalid("jti was used before: sign a new proof for each request"))
+            }
+            Claimed::NoRoom => Err(ProofError::TooMany),
+        }
+    }
+}
+
+/// Holds a proof against the request.
 ///
 /// # Errors
 /// [`ProofError`].
-pub fn prove(
+pub fn verify(
     provider: &Provider,
     issuer: &Issuer,
-    owner: &str,
     proof: Proof<'_>,
-) -> Result<String, ProofError> {
+) -> Result<Verified, ProofError> {
     if proof.jwt.len() > MAX_PROOF {
         return Err(invalid("the proof is too long"));
     }
@@ -87,12 +113,7 @@ pub fn prove(
     let now = provider.clock.now();
     let (jti, made_at) = check(&signed.claims, issuer, proof, now)?;
     let until = made_at + PROOF_SECONDS + SKEW_SECONDS;
-    let used = provider.assertions.claim_proof(owner, &format!("{thumbprint}.{jti}"), until, now);
-    match used {
-        Claimed::First => Ok(thumbprint),
-        Claimed::Again => Err(invalid("jti was used before: sign a new proof for each request")),
-        Claimed::NoRoom => Err(ProofError::TooMany),
-    }
+    Ok(Verified { id: format!("{thumbprint}.{jti}"), key: thumbprint, until })
 }
 
 /// The key in a proof's header, public alone (RFC 9449 4.3).

@@ -100,7 +100,10 @@ pub async fn end<'c>(
     ticket: Option<&Ticket>,
     cookies: impl IntoIterator<Item = (&'c str, &'c str)>,
 ) -> Result<Vec<Cookie>, StoreError> {
-    if let Some(ticket) = ticket {
+    // One that is over already costs a read and no more, however often its cookie is sent.
+    if let Some(ticket) = ticket
+        && browser_session::read(provider, issuer, ticket).await?.is_some()
+    {
         browser_session::revoke(provider, &ticket.session, RevocationReason::SignedOut).await?;
         end_clients(provider, issuer, &browser_session::hash_of(&ticket.session)).await?;
     }

@@ -120,9 +120,14 @@ pub fn name_for_flow(issuer_uid: &str, flow_id: &str) -> String {
     hash_name(&["session", issuer_uid, flow_id], NAME_BYTES)
 }
 
-/// Name of the browser session that a sign-in in this flow begins.
-pub fn name_for_browser(issuer_uid: &str, flow_id: &str) -> String {
-    hash_name(&["browser", issuer_uid, flow_id], NAME_BYTES)
+/// Name of the browser session that a user's sign-in in this flow begins: another user's in the same flow is
+/// another.
+pub fn name_for_browser(
+    issuer_uid: &str,
+    flow_id: &str,
+    (connector_uid, user_id): (&str, &str),
+) -> String {
+    hash_name(&["browser", issuer_uid, flow_id, connector_uid, user_id], NAME_BYTES)
 }
 
 /// Hash of a user for selectors: the same user at the same connector and issuer, always the same.

@@ -9,12 +9,14 @@ use thiserror::Error;
 
 use crate::client::{Client, ClientAuthentication, Grant};
 use crate::client_assertion::Presented;
+use crate::code::Code;
 use crate::dpop::{self, Proof, ProofError};
 use crate::grants::{authorization_code, client_credentials, refresh_token, token_exchange};
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::StoreError;
 use crate::provider::Provider;
+use crate::refresh_token::{Binding, RefreshToken};
 
 /// Seconds a client is told to wait when nobody said how long.
 pub const DEFAULT_RETRY_AFTER: u32 = 2;
@@ -96,7 +98,7 @@ pub async fn exchange(
     if !issuer.can_sign_for(client) {
         return Err(IssueError::NoSigner.into()); // before anything is consumed
     }
-    let key = proven_key(provider, issuer, client, proof)?;
+    let key = proven_key(provider, issuer, client, (&request, proof))?;
     let key = key.as_deref();
     match request {
         TokenRequest::AuthorizationCode(request) => {
@@ -129,7 +131,7 @@ fn proven_key(
     provider: &Provider,
     issuer: &Issuer,
     client: &Client,
-    proof: Option<&str>,
+    (request, proof): (&TokenRequest, Option<&str>),
 ) -> Result<Option<String>, TokenError> {
     let Some(jwt) = proof else {
         if client.demands.dpop {
@@ -139,13 +141,39 @@ fn proven_key(
         return Ok(None);
     };
     let proof = Proof { jwt, method: "POST", path: "/token", access_token: None };
-    dpop::prove(provider, issuer, &client.uid, proof).map(Some).map_err(|error| match &error {
+    let verified = dpop::verify(provider, issuer, proof).and_then(|verified| {
+        // A proof alone is nobody's: anyone may say a public client's ID, and none shall use up its room.
+        if opens(issuer, client, request, provider.clock.now()) {
+            verified.claim(provider, &client.uid)
+        } else {
+            Ok(verified.key)
+        }
+    });
+    verified.map(Some).map_err(|error| match &error {
         ProofError::Invalid(_) => {
             TokenError::refused(ErrorCode::InvalidDpopProof, error.to_string())
         }
         ProofError::NonceNeeded => TokenError::refused(ErrorCode::UseDpopNonce, error.to_string()),
         ProofError::TooMany => TokenError::unavailable(error.to_string()),
     })
+}
+
+/// Whether a request brings what was made here for its client; whatever else is wrong is found out later.
+fn opens(issuer: &Issuer, client: &Client, request: &TokenRequest, now: i64) -> bool {
+    match request {
+        TokenRequest::AuthorizationCode(request) => {
+            let code = Code::open(issuer, request.code.expose_secret(), now);
+            code.is_ok_and(|code| code.client_uid == client.uid)
+        }
+        TokenRequest::RefreshToken(request) => {
+            let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
+            let text = request.refresh_token.expose_secret();
+            RefreshToken::decode(text, &issuer.sealing, binding, now).is_ok()
+        }
+        TokenRequest::ClientCredentials(_) | TokenRequest::TokenExchange(_) => {
+            client.is_confidential()
+        }
+    }
 }
 
 /// Proves who the client is (RFC 6749 2.3): the one place for every endpoint, whose `path` below the

@@ -72,8 +72,12 @@ fn check_key(
     match (&token.key, proof) {
         (None, None) => Ok(()),
         (Some(bound), Some(proof)) => {
-            let key = dpop::prove(provider, issuer, &token.client_uid, proof)?;
-            if key == *bound { Ok(()) } else { Err(UserinfoError::OtherKey) }
+            let verified = dpop::verify(provider, issuer, proof)?;
+            if verified.key != *bound {
+                return Err(UserinfoError::OtherKey);
+            }
+            verified.claim(provider, &token.client_uid)?;
+            Ok(())
         }
         _ => Err(UserinfoError::Scheme),
     }

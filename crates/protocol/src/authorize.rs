@@ -217,6 +217,8 @@ fn refuse_unsupported(params: &Params) -> Result<(), ErrorResponse> {
         ("request", ErrorCode::RequestNotSupported),
         ("request_uri", ErrorCode::RequestUriNotSupported),
         ("registration", ErrorCode::RegistrationNotSupported),
+        // Ignored, it would let its sender believe that the code is bound to the key (RFC 9449 10).
+        ("dpop_jkt", ErrorCode::InvalidRequest),
     ] {
         if params.get(name).is_some() {
             return Err(ErrorResponse::new(code, &format!("{name} is not supported")));

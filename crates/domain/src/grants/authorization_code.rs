@@ -120,7 +120,7 @@ pub(crate) fn payload_of(
         scopes: grant.scopes.clone(),
         nonce: None,
         authentication: grant.authentication.clone(),
-        asked: grant.asked.clone(),
+        asked: grant.asked.still_granted(client),
         resources: grant.resources.clone(),
         browser: grant.browser.clone(),
         absolute_expiry,
@@ -298,7 +298,7 @@ impl Redemption<'_> {
     }
 
     fn resources(&self, granted: &[String]) -> Result<Vec<String>, TokenError> {
-        narrowed_resources(self.issuer, granted, self.resources)
+        narrowed_resources(self.issuer, self.client, granted, self.resources)
     }
 
     fn expires_at(&self, connector: &Connector, payload: &Payload, scopes: &ScopeSet) -> i64 {

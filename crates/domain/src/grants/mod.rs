@@ -10,6 +10,7 @@ use crate::issue::{self, Circumstances, IssueError, Subject};
 use crate::issuer::Issuer;
 use crate::provider::Provider;
 use crate::refresh_token::{Binding, RefreshToken, connector_tag};
+use crate::resources;
 use crate::session::Payload;
 use crate::token::TokenError;
 
@@ -48,21 +49,23 @@ fn refresh_expiry(client: &Client, now: i64, absolute_expiry: i64) -> i64 {
     now.saturating_add(client.lifetimes.refresh_idle).min(absolute_expiry)
 }
 
-/// The resources of one answer: what was asked for, never more than was granted (RFC 8707 2.2).
+/// The resources of one answer: what was asked for, never more than was granted (RFC 8707 2.2) and than the
+/// client may still have.
 fn narrowed_resources(
     issuer: &Issuer,
+    client: &Client,
     granted: &[String],
     requested: &[String],
 ) -> Result<Vec<String>, TokenError> {
-    if requested.is_empty() {
-        return Ok(granted.to_vec());
-    }
+    let chosen = if requested.is_empty() { granted } else { requested };
+    resources::check(issuer, client, chosen)
+        .map_err(|why| TokenError::refused(ErrorCode::InvalidTarget, why))?;
     let userinfo = issuer.userinfo_endpoint();
     let within = |resource: &String| {
         granted.contains(resource) || (granted.is_empty() && *resource == userinfo)
     };
     match requested.iter().find(|resource| !within(resource)) {
-        None => Ok(requested.to_vec()),
+        None => Ok(chosen.to_vec()),
         Some(refused) => Err(TokenError::refused(
             ErrorCode::InvalidTarget,
             format!("resource {refused} was not granted at login"),

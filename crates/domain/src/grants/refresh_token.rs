@@ -267,6 +267,7 @@ impl Refreshing<'_> {
     fn open(&self, session: &StoredSession) -> Result<Payload, TokenError> {
         let mut payload = Payload::open(self.issuer, &self.client.uid, session, self.now)
             .map_err(|_| invalid())?;
+        payload.asked = payload.asked.still_granted(self.client);
         payload.nonce = None; // of a session that waited for its code: answered, and over
         payload.absolute_expiry =
             offline::end(&self.connector, payload.authentication.time, payload.absolute_expiry);
@@ -354,7 +355,8 @@ impl Refreshing<'_> {
 
     /// The resources of this answer's access token.
     fn resources(&self, payload: &Payload) -> Result<Vec<String>, TokenError> {
-        narrowed_resources(self.issuer, &payload.resources, self.requested_resources)
+        let requested = self.requested_resources;
+        narrowed_resources(self.issuer, self.client, &payload.resources, requested)
     }
 
     fn respond(

@@ -143,6 +143,25 @@ async fn a_refresh_token_of_a_client_with_a_secret_is_bound_by_the_secret() {
 }
 
 #[tokio::test]
+async fn a_proof_beside_nothing_that_is_good_takes_nobodys_room() {
+    let world = public();
+    let proof = Holder::new(Algorithm::ES256).for_tokens(&world);
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", "forged"),
+        ("redirect_uri", REDIRECT_URI),
+        ("code_verifier", VERIFIER),
+    ];
+    for _ in 0..2 {
+        let (code, why) = refused(ask(&world, &form, Some(&proof)).await);
+        assert_eq!(code, ErrorCode::InvalidGrant, "{why}");
+    }
+    redeem(&world, Some(&proof)).await.unwrap();
+    let (code, why) = refused(redeem(&world, Some(&proof)).await);
+    assert_eq!(code, ErrorCode::InvalidDpopProof, "{why}");
+}
+
+#[tokio::test]
 async fn a_bound_token_is_exchanged_for_none_that_needs_no_key() {
     let mut world = World::new();
     world.issuer.grants.insert(Grant::TokenExchange);
@@ -301,7 +320,7 @@ proptest! {
         let encode = |part: &str| BASE64URL_NOPAD.encode(part.as_bytes());
         for jwt in [text, format!("{}.{}.AA", encode(&header), encode(&claims))] {
             let proof = Proof { jwt: &jwt, method: "POST", path: "/token", access_token: None };
-            prop_assert!(dpop::prove(&world.provider, &world.issuer, "owner", proof).is_err());
+            prop_assert!(dpop::verify(&world.provider, &world.issuer, proof).is_err());
         }
     }
 }

@@ -148,7 +148,10 @@ async fn what_is_meant_to_outlive_the_browser_does_and_the_rest_ends_with_it() {
     let cleared = logout::end(&world.provider, &world.issuer, Some(&own), cookies).await.unwrap();
     let cleared: Vec<_> = cleared.into_iter().map(|c| (c.name, c.seconds)).collect();
     assert_eq!(cleared, [(cookie.0.clone(), Some(0)), (flow_cookie.clone(), Some(0))]);
-    assert_eq!(world.sessions.take_requests(), ["revoke", "list", "revoke"]);
+    assert_eq!(world.sessions.take_requests(), ["get", "revoke", "list", "revoke"]);
+    let none: [(&str, &str); 0] = [];
+    logout::end(&world.provider, &world.issuer, Some(&own), none).await.unwrap();
+    assert!(world.sessions.take_requests().is_empty(), "over is over");
     let all = world.sessions.all();
     let active = all.iter().filter(|s| s.state == SessionState::Active).count();
     assert_eq!((all.len(), active), (3, 1), "the one with offline_access");

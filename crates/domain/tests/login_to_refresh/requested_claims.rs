@@ -72,6 +72,27 @@ async fn a_claim_asked_for_by_name_is_given_where_it_is_wanted_and_nowhere_else(
 }
 
 #[tokio::test]
+async fn what_a_client_may_no_longer_ask_for_it_gets_no_longer() {
+    let mut world = World::new();
+    let api = "https://api.example.org";
+    world.change_client("kubernetes", |client| {
+        client.allowed_resources.insert(api.to_owned());
+    });
+    let asked = r#"{"id_token":{"email":null},"userinfo":{"email":null}}"#;
+    let change = [("scope", "openid offline_access"), ("claims", asked), ("resource", api)];
+    let response = redeem(&world, &code(&world, &change).await).await.unwrap();
+    assert_eq!(id_token(&response)["email"], "alice@example.org");
+    world.change_client("kubernetes", |client| {
+        client.scopes.remove("email");
+    });
+    let refreshed = refresh(&world, &refresh_token(&response)).await.unwrap();
+    assert_eq!(id_token(&refreshed).get("email"), None);
+    world.change_client("kubernetes", |client| client.allowed_resources.clear());
+    let refused = refresh(&world, &refresh_token(&refreshed)).await;
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_client_learns_by_no_name_what_it_may_not_ask_for_by_scope() {
     let mut world = World::new();
     world.change_client("kubernetes", |client| {

@@ -156,7 +156,13 @@ async fn nobody_is_asked_where_the_request_says_so() {
     browser.opens(&world, &SILENT).await.code();
 
     world.change_client("kubernetes", |client| client.consent_required = true);
-    assert_eq!(browser.opens(&world, &SILENT).await.error(), "consent_required");
+    for change in
+        [("login_hint", "alice@example.org"), ("login_hint", "bob@example.org"), ("state", "x")]
+    {
+        let silent = [("prompt", "none"), change];
+        let said = browser.opens(&world, &silent).await.error();
+        assert_eq!(said, "interaction_required", "nothing about who it is: {change:?}");
+    }
     let Came::Consent(flow, consent) = browser.opens(&world, &[]).await else { panic!() };
     browser.agrees(&world, (flow, consent)).await.code();
     browser.opens(&world, &SILENT).await.code();
@@ -313,6 +319,23 @@ async fn another_user_takes_the_browser_over_and_the_first_ones_session_is_revok
     assert_eq!(world.sessions.take_requests(), ["get", "revoke", "create"]);
     stolen.clone().opens(&world, &[]).await.asked();
     assert!(world.sessions.take_requests().is_empty());
+}
+
+#[tokio::test]
+async fn another_user_in_the_same_flow_has_a_session_of_their_own() {
+    let mut world = world();
+    world.change_client("kubernetes", |client| client.consent_required = true);
+    let mut browser = Browser::default();
+    let Came::Consent(flow, _) = browser.enters(&world, "local").await else { panic!() };
+    let mut second = Browser::default(); // whose cookie of the first is not there
+    world.upstream.put("alice", "wonderland", Identity { user_id: "bob".into(), ..alice() });
+    for browser in [&mut browser, &mut second] {
+        let asked = browser.signs_in(&world, flow.clone(), "local").await;
+        assert!(matches!(asked, Came::Consent(..)), "{asked:?}");
+        let ticket = browser.brings(&world).ticket.unwrap();
+        let read = claviger_domain::browser_session::read(&world.provider, &world.issuer, &ticket);
+        assert_eq!(read.await.unwrap().unwrap().payload.identity.user_id, "bob");
+    }
 }
 
 #[tokio::test]
