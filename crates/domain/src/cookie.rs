@@ -1,7 +1,9 @@
 //! A cookie to set or to clear; the server adds the attributes its scheme needs.
 
-/// One cookie.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use std::fmt;
+
+/// One cookie. Prints its name alone: whoever has its value is the browser.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Cookie {
     /// Its name. On https it is host-locked (RFC 6265bis 4.1.3.2).
     pub name: String,
@@ -9,6 +11,12 @@ pub struct Cookie {
     pub value: String,
     /// Seconds it is kept for; `None` until the browser is closed, 0 to clear it.
     pub seconds: Option<i64>,
+}
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cookie({}, {:?} s)", self.name, self.seconds)
+    }
 }
 
 impl Cookie {

@@ -1,8 +1,8 @@
 //! What may be used once: the `jti` of assertions and proofs, for as long as they could be used again.
 //!
 //! What always holds: memory is bounded, for each owner and for all; when there is no room the caller is
-//! told so and nothing is admitted unseen; no owner takes another's room beyond its own share. Every
-//! replica remembers for itself.
+//! told so and nothing is admitted unseen; no owner has more than its share, though
+//! all together have a limit too. Every replica remembers for itself.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Token exchange (RFC 8693): a client turns its user's access token into another, narrower one.
+//! Token exchange (RFC 8693): a client turns its user's access token into another of no wider scope and no longer life.
 //!
 //! ```text
 //! subject token ── forged, expired, another client's, revoked ─→ invalid_request, no request
