@@ -18,13 +18,16 @@
 )]
 #![expect(clippy::duplicated_attributes, reason = "every printer column has a type_")]
 
+mod browser_sessions;
 mod client_authentication;
 mod client_credentials;
+mod client_policy;
 pub mod condition;
 pub mod connector;
 mod crds;
 mod grant;
 pub mod labels;
+mod lifetimes;
 mod local_user;
 mod oauth2_client;
 mod object_ref;
@@ -34,38 +37,45 @@ mod schema;
 mod scope;
 mod secret_ref;
 mod session;
+mod session_limits;
 mod signing_key;
+mod tenant_policy;
 pub mod time;
 
+pub use browser_sessions::{BrowserSessions, SessionSharing};
 pub use client_authentication::{
     ClientAuthentication, ClientAuthenticationMethod, GeneratedSecret, JsonWebKey, JsonWebKeyCurve,
     JsonWebKeySet, JsonWebKeyType, JsonWebKeyUse, ServiceAccountRef,
 };
 pub use client_credentials::{ClientClaim, ClientCredentials};
+pub use client_policy::{
+    ClientConsent, ClientIntrospection, Dpop, Pkce, PushedAuthorizationRequests,
+};
 pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;
 pub use grant::Grant;
+pub use lifetimes::Lifetimes;
 pub use local_user::{
     Address, LocalUser, LocalUserSpec, LocalUserState, LocalUserStatus, PasswordHash, Profile,
 };
 pub use oauth2_client::{
-    ClientConsent, ClientIntrospection, ClientType, Dpop, IssuerRef, OAuth2Client,
-    OAuth2ClientSpec, OAuth2ClientStatus, Pkce, PushedAuthorizationRequests,
+    ClientType, IssuerRef, OAuth2Client, OAuth2ClientSpec, OAuth2ClientStatus,
 };
 pub use object_ref::LocalObjectRef;
 pub use oidc_issuer::{
-    AllowedClients, Branding, BrowserSessions, ClientNamespaces, Cors, InsecureHttp, IssuerConsent,
-    IssuerTls, Lifetimes, NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus,
-    SessionLimits, SessionSharing, Subject, TenantConsent, TenantPolicy,
+    AllowedClients, Branding, ClientNamespaces, Cors, InsecureHttp, IssuerConsent, IssuerTls,
+    NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus, Subject,
 };
 pub use response_type::ResponseType;
 pub use scope::Scope;
 pub use secret_ref::SecretKeyRef;
 pub use session::{Session, SessionSpec, SessionState, SessionType};
+pub use session_limits::SessionLimits;
 pub use signing_key::{
     KeyState, PublishedKey, SigningAlgorithm, SigningKey, SigningKeySpec, SigningKeyStatus,
 };
+pub use tenant_policy::{TenantConsent, TenantPolicy};
 
 /// API group of every kind here.
 pub const GROUP: &str = "claviger.dev";

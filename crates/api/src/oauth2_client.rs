@@ -9,11 +9,14 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::browser_sessions::SessionSharing;
 use crate::client_authentication::ClientAuthentication;
 use crate::client_credentials::ClientCredentials;
+use crate::client_policy::{
+    ClientConsent, ClientIntrospection, Dpop, Pkce, PushedAuthorizationRequests,
+};
 use crate::grant::Grant;
 use crate::object_ref::NAME_PATTERN;
-use crate::oidc_issuer::SessionSharing;
 use crate::response_type::ResponseType;
 use crate::schema;
 use crate::scope::Scope;
@@ -381,53 +384,6 @@ pub enum ClientType {
     Confidential,
     /// On the user's device; it has none.
     Public,
-}
-
-/// Whether a code challenge must be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Pkce {
-    /// Without one the request is refused.
-    Required,
-    /// It is checked if it is sent.
-    Optional,
-}
-
-/// Whether tokens must be bound to a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Dpop {
-    /// Without a proof of possession there is no token.
-    Required,
-    /// They are bound if there is a proof.
-    Optional,
-}
-
-/// Whether an authorization request must be pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum PushedAuthorizationRequests {
-    /// One that was not is refused.
-    Required,
-    /// It may be.
-    Optional,
-}
-
-/// Whether users are asked before a client learns who they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ClientConsent {
-    /// They are asked.
-    Required,
-    /// They are not.
-    Skip,
-}
-
-/// Which tokens a client may ask about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ClientIntrospection {
-    /// None.
-    Forbidden,
-    /// Those that were given to itself.
-    OwnTokens,
-    /// Every access token of the issuer, and its own refresh tokens.
-    AllTokens,
 }
 
 /// What Claviger says about an OAuth2Client.

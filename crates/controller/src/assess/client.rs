@@ -6,25 +6,27 @@
 //! - a client whose issuer is not in home is nobody's business here: no status, no entry, no Secret;
 //! - of two clients with one ID the oldest has it, in service or not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claviger_api::condition::Reason;
 use claviger_api::{
-    ClientConsent, ClientType, IssuerConsent, NamespacesFrom, OAuth2Client, OAuth2ClientStatus,
-    OIDCIssuer, Scope, TenantConsent, TenantPolicy,
+    ClientConsent, IssuerConsent, NamespacesFrom, OAuth2Client, OAuth2ClientStatus, OIDCIssuer,
+    TenantConsent, TenantPolicy,
 };
-use claviger_domain::client::RedirectUri;
 use claviger_domain::client::{Client, Demands, Grant};
-use claviger_domain::issuer::{ClientEntry, Lifetimes};
+use claviger_domain::issuer::ClientEntry;
 use claviger_jose::Algorithm;
 use kube::ResourceExt;
 
 use crate::assess::age::by_age;
 use crate::assess::client_authentication::{self, KeyMemo, Subject};
 use crate::assess::client_credentials::client_credentials;
+use crate::assess::client_lifetimes::lifetimes;
 use crate::assess::client_requests;
 use crate::assess::client_secret::ClientSecret;
+use crate::assess::client_uris;
+use crate::assess::client_users;
 use crate::assess::findings::Findings;
 use crate::assess::grants::grants;
 use crate::assess::introspection::introspection;
@@ -132,15 +134,16 @@ impl<'w> Assessor<'w> {
         let policy = self.tenant_policy(&issuer.object);
         let spec = &self.object.spec;
         let grants = grants(spec, &issuer.object.spec, policy, &mut self.findings);
-        let scopes = self.scopes(policy);
+        let scopes = client_users::scopes(spec, policy, &mut self.findings);
         let signs_in = grants.contains(&Grant::AuthorizationCode);
-        let connectors = self.connectors(issuer, policy, signs_in);
-        let redirect_uris = self.redirect_uris(policy, signs_in);
+        let connectors =
+            client_users::connectors(spec, issuer, policy, signs_in, &mut self.findings);
+        let redirect_uris = client_uris::redirect_uris(spec, policy, signs_in, &mut self.findings);
         let response_types =
             client_requests::response_types(spec, &issuer.object, policy, &mut self.findings);
         let allowed_resources = client_requests::resources(spec, policy, &mut self.findings);
         let id_token_algorithm = self.algorithm(issuer);
-        self.check_authentication_fits_type();
+        client_authentication::check_fits_type(spec, &mut self.findings);
         let (authentication, secret) = match &id {
             Some(id) if admitted => {
                 let identity = (id.as_str(), issuer.object.spec.url.as_str());
@@ -182,7 +185,7 @@ impl<'w> Assessor<'w> {
                 demands: self.demands(),
                 id_token_algorithm,
                 max_id_token: self.object.spec.max_id_token_bytes.unsigned_abs() as usize,
-                lifetimes: self.lifetimes(&issuer.object, policy),
+                lifetimes: lifetimes(spec, &issuer.object, policy),
                 consent_required: self.consent_required(&issuer.object, policy),
                 introspection,
                 as_subject,
@@ -308,105 +311,6 @@ impl<'w> Assessor<'w> {
         issuer.spec.tenants.as_ref().filter(|_| !self.in_home())
     }
 
-    fn violates(&mut self, message: String) {
-        self.findings.reject(Reason::TenantPolicyViolation, message);
-    }
-
-    fn scopes(&mut self, policy: Option<&TenantPolicy>) -> BTreeSet<String> {
-        let Some(policy) = policy else {
-            return self.object.spec.scopes.iter().map(|s| s.as_str().to_owned()).collect();
-        };
-        let mut scopes = BTreeSet::new();
-        for scope in self.object.spec.scopes.clone() {
-            if policy.allowed_scopes.contains(&scope) {
-                scopes.insert(scope.as_str().to_owned());
-            } else if matches!(scope, Scope::OpenId | Scope::FederatedId) {
-                // What nobody gets by default was asked for; and without openid there is nothing.
-                self.violates(format!(
-                    "scope {} is not in the issuer's tenants.allowedScopes: remove it, or ask the issuer's administrator",
-                    scope.as_str()
-                ));
-            } else {
-                self.findings.note(format!(
-                    "scope {} is withheld by the issuer's tenants.allowedScopes",
-                    scope.as_str()
-                ));
-            }
-        }
-        scopes
-    }
-
-    fn connectors(
-        &mut self,
-        issuer: &AssessedIssuer,
-        policy: Option<&TenantPolicy>,
-        signs_in: bool,
-    ) -> Option<BTreeSet<String>> {
-        let wanted: BTreeSet<String> =
-            self.object.spec.allowed_connectors.iter().cloned().collect();
-        let offered: BTreeSet<&str> =
-            issuer.object.spec.connectors.iter().map(|connector| connector.name.as_str()).collect();
-        for name in wanted.iter().filter(|name| !offered.contains(name.as_str())) {
-            self.findings.note(format!("connector {name} is not offered by the issuer"));
-        }
-        if !wanted.is_empty() && !wanted.iter().any(|name| offered.contains(name.as_str())) {
-            self.findings.unresolved(crate::secret::Unresolved::new(
-                Reason::ConnectorNotFound,
-                "none of allowedConnectors is offered by the issuer: correct the names, or remove the field",
-            ));
-        }
-        let Some(policy) = policy else {
-            return (!wanted.is_empty()).then_some(wanted);
-        };
-        let allowed: BTreeSet<String> = policy.allowed_connectors.iter().cloned().collect();
-        if signs_in && allowed.is_empty() {
-            self.violates("the issuer's tenants.allowedConnectors is empty, so nobody could sign in: ask its administrator".to_owned());
-        }
-        for name in wanted.difference(&allowed) {
-            self.violates(format!(
-                "connector {name} is not in the issuer's tenants.allowedConnectors: remove it, or ask the issuer's administrator"
-            ));
-        }
-        Some(if wanted.is_empty() {
-            allowed
-        } else {
-            wanted.intersection(&allowed).cloned().collect()
-        })
-    }
-
-    fn redirect_uris(&mut self, policy: Option<&TenantPolicy>, signs_in: bool) -> Vec<RedirectUri> {
-        let mut uris = Vec::new();
-        for raw in &self.object.spec.redirect_uris {
-            match RedirectUri::parse(raw) {
-                Ok(uri) => uris.push(uri),
-                Err(error) => {
-                    self.findings
-                        .reject(Reason::InvalidSpec, format!("redirectURIs: {raw:?}: {error}"));
-                }
-            }
-        }
-        let post_logout = &self.object.spec.post_logout_redirect_uris;
-        for raw in self.object.spec.redirect_uris.iter().chain(post_logout) {
-            let admitted = policy.is_none_or(|policy| {
-                let hosts = &policy.allowed_redirect_uri_hosts;
-                host_of(raw).is_some_and(|host| admits_host(hosts, &host))
-            });
-            if !admitted {
-                self.findings.reject(
-                    Reason::TenantPolicyViolation,
-                    format!("the host of {raw:?} is not in the issuer's tenants.allowedRedirectURIHosts: remove the URI, or ask the issuer's administrator"),
-                );
-            }
-        }
-        if signs_in && uris.is_empty() && self.findings.is_accepted() {
-            self.findings.reject(
-                Reason::InvalidSpec,
-                "redirectURIs is empty, so nobody could sign in: add at least one",
-            );
-        }
-        uris
-    }
-
     fn algorithm(&mut self, issuer: &AssessedIssuer) -> Option<Algorithm> {
         let keys = issuer.keys.as_ref()?;
         let Some(wanted) = self.object.spec.id_token_signing_algorithm else {
@@ -428,52 +332,6 @@ impl<'w> Assessor<'w> {
         Demands { pushed_requests: spec.pushed_requests_required(), dpop: spec.dpop_required() }
     }
 
-    fn check_authentication_fits_type(&mut self) {
-        let has_proof = self.object.spec.authentication.as_ref().is_some_and(|a| {
-            a.secret_ref.is_some()
-                || a.generated_secret.is_some()
-                || a.jwks.is_some()
-                || a.jwks_uri.is_some()
-                || a.service_account.is_some()
-        });
-        match self.object.spec.type_ {
-            ClientType::Public if has_proof => self.findings.reject(
-                Reason::InvalidSpec,
-                "a Public client cannot keep a secret: remove authentication, or set type to Confidential",
-            ),
-            ClientType::Confidential if !has_proof => self.findings.reject(
-                Reason::InvalidSpec,
-                "a Confidential client needs authentication: add secretRef, generatedSecret, jwks, jwksURI or serviceAccount, or set type to Public",
-            ),
-            _ => {}
-        }
-    }
-
-    fn lifetimes(&self, issuer: &OIDCIssuer, policy: Option<&TenantPolicy>) -> Lifetimes {
-        let spec = &self.object.spec;
-        let defaults = &issuer.spec.lifetimes;
-        let bound = |value: i32, bound: Option<i32>| {
-            i64::from(bound.map_or(value, |bound| value.min(bound)))
-        };
-        let token = policy.map(|policy| policy.max_id_token_lifetime_seconds);
-        let session = policy.map(|policy| policy.max_refresh_token_lifetime_seconds);
-        let absolute = bound(
-            spec.refresh_token_absolute_seconds.unwrap_or(defaults.refresh_token_absolute_seconds),
-            session,
-        );
-        let idle = spec.refresh_token_idle_seconds.unwrap_or(defaults.refresh_token_idle_seconds);
-        Lifetimes {
-            id_token: bound(
-                spec.id_token_lifetime_seconds.unwrap_or(defaults.id_token_lifetime_seconds),
-                token,
-            ),
-            access_token: bound(defaults.access_token_lifetime_seconds, token),
-            refresh_idle: i64::from(idle).min(absolute),
-            refresh_absolute: absolute,
-            refresh_grace: i64::from(defaults.refresh_grace_seconds),
-        }
-    }
-
     fn consent_required(&self, issuer: &OIDCIssuer, policy: Option<&TenantPolicy>) -> bool {
         if policy.is_some_and(|policy| policy.consent == TenantConsent::Required) {
             return true;
@@ -484,29 +342,4 @@ impl<'w> Assessor<'w> {
             None => issuer.spec.consent == IssuerConsent::Required,
         }
     }
-}
-
-/// Host of an http(s) URI in lower case, without port. A URI that is written so that a browser
-/// might see another host (user, backslash) has none.
-pub fn host_of(uri: &str) -> Option<String> {
-    let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"))?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    if authority.is_empty() || authority.contains(['@', '\\', '%']) {
-        return None;
-    }
-    let host = match authority.strip_prefix('[') {
-        Some(bracketed) => format!("[{}]", bracketed.split_once(']')?.0),
-        None => authority.split_once(':').map_or(authority, |(host, _)| host).to_owned(),
-    };
-    Some(host.to_ascii_lowercase())
-}
-
-/// Whether a host is one of these, or below one that begins with `*.`.
-pub fn admits_host(hosts: &[String], host: &str) -> bool {
-    hosts.iter().any(|allowed| match allowed.strip_prefix("*.") {
-        Some(parent) => {
-            host.strip_suffix(parent).is_some_and(|sub| sub.len() > 1 && sub.ends_with('.'))
-        }
-        None => host == allowed,
-    })
 }

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use claviger_api::condition::Reason;
 use claviger_api::{
     ClientAuthenticationMethod, ClientType, JsonWebKey, JsonWebKeySet, OAuth2Client,
-    ServiceAccountRef, TenantPolicy,
+    OAuth2ClientSpec, ServiceAccountRef, TenantPolicy,
 };
 use claviger_domain::client::{ClientAuthentication, ClientKeys, ServiceAccount};
 use claviger_jose::{KeySet, PublicKey};
 use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::assess::client::{admits_host, host_of};
 use crate::assess::client_secret::{self, ClientSecret};
+use crate::assess::client_uris::{admits_host, host_of};
 use crate::assess::findings::Findings;
 use crate::world::World;
 
@@ -45,6 +45,28 @@ impl KeyMemo {
         let keys = known.map_or_else(|| key_set(jwks).map(Arc::new), |(_, keys)| keys);
         self.now.insert(uid, (generation, keys.clone()));
         keys
+    }
+}
+
+/// Whether a client that can keep a proof has one, and one that cannot has none.
+pub fn check_fits_type(spec: &OAuth2ClientSpec, findings: &mut Findings) {
+    let has_proof = spec.authentication.as_ref().is_some_and(|a| {
+        a.secret_ref.is_some()
+            || a.generated_secret.is_some()
+            || a.jwks.is_some()
+            || a.jwks_uri.is_some()
+            || a.service_account.is_some()
+    });
+    match spec.type_ {
+        ClientType::Public if has_proof => findings.reject(
+            Reason::InvalidSpec,
+            "a Public client cannot keep a secret: remove authentication, or set type to Confidential",
+        ),
+        ClientType::Confidential if !has_proof => findings.reject(
+            Reason::InvalidSpec,
+            "a Confidential client needs authentication: add secretRef, generatedSecret, jwks, jwksURI or serviceAccount, or set type to Public",
+        ),
+        _ => {}
     }
 }
 

@@ -1,0 +1,215 @@
+//! Sessions in memory, with a record of every request and faults on demand.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+
+use super::lock;
+use crate::ports::{
+    Activation, NewSession, RevocationReason, Revocations, Rotation, SessionState, Sessions,
+    StoreError, StoredSession,
+};
+
+/// Sessions in memory, with a record of every request and faults on demand.
+#[derive(Debug, Default)]
+pub struct MemorySessions {
+    stored: Mutex<BTreeMap<String, StoredSession>>,
+    /// By session, the hash of the browser session it came of.
+    browsers: Mutex<BTreeMap<String, String>>,
+    requests: Mutex<Vec<&'static str>>,
+    fault: Mutex<Option<Fault>>,
+    unreadable: AtomicBool,
+    unlabelled: Mutex<bool>,
+}
+
+/// What goes wrong with the next write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It does not happen.
+    Refused,
+    /// It happens, but its answer is lost.
+    AnswerLost,
+    /// It is refused at the API server's door, which asks for this many seconds.
+    TurnedAway(u32),
+    /// It does not happen, and the API server, which cannot know, asks for this many seconds.
+    Overloaded(u32),
+    /// It happens, but the API server gives up on it and asks for this many seconds.
+    TimedOut(u32),
+}
+
+impl MemorySessions {
+    /// Makes the next write fail.
+    pub fn fail_next_write(&self, fault: Fault) {
+        *lock(&self.fault) = Some(fault);
+    }
+
+    /// Makes every read fail, or no more.
+    pub fn set_unreadable(&self, unreadable: bool) {
+        self.unreadable.store(unreadable, Ordering::SeqCst);
+    }
+
+    /// The requests made so far, taken out: `create`, `get`, `rotate`, `activate`, `revoke`.
+    pub fn take_requests(&self) -> Vec<&'static str> {
+        std::mem::take(&mut lock(&self.requests))
+    }
+
+    /// Every stored session.
+    pub fn all(&self) -> Vec<StoredSession> {
+        lock(&self.stored).values().cloned().collect()
+    }
+
+    /// Removes every label of every session, as `kubectl label` would. Nothing is rotated before they
+    /// are given again.
+    pub fn remove_labels(&self) {
+        *lock(&self.unlabelled) = true;
+    }
+
+    /// Removes a session, as `kubectl delete` or garbage collection would.
+    pub fn delete(&self, name: &str) {
+        lock(&self.stored).remove(name);
+    }
+
+    fn write<T>(
+        &self,
+        verb: &'static str,
+        apply: impl FnOnce(&mut BTreeMap<String, StoredSession>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        lock(&self.requests).push(verb);
+        let lost = |retry_after| StoreError::Unavailable {
+            message: "answer lost by the test".into(),
+            retry_after,
+        };
+        match lock(&self.fault).take() {
+            None => apply(&mut lock(&self.stored)),
+            Some(Fault::Refused) => Err(lost(None)),
+            Some(Fault::Overloaded(seconds)) => Err(lost(Some(seconds))),
+            Some(Fault::TurnedAway(seconds)) => Err(StoreError::Refused {
+                message: "turned away by the test".into(),
+                retry_after: Some(seconds),
+            }),
+            Some(Fault::AnswerLost) => {
+                apply(&mut lock(&self.stored))?;
+                Err(lost(None))
+            }
+            Some(Fault::TimedOut(seconds)) => {
+                apply(&mut lock(&self.stored))?;
+                Err(lost(Some(seconds)))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Sessions for MemorySessions {
+    async fn create(&self, new: &NewSession) -> Result<(), StoreError> {
+        self.write("create", |stored| {
+            if stored.contains_key(&new.name) {
+                return Err(StoreError::AlreadyExists);
+            }
+            let session = StoredSession {
+                name: new.name.clone(),
+                state: new.state,
+                generation: 0,
+                client_uid: new.client_uid.clone(),
+                rotated_at: new.rotated_at,
+                expires_at: new.expires_at,
+                redemption_id: new.redemption_id.clone(),
+                payload: new.payload.clone(),
+            };
+            stored.insert(new.name.clone(), session);
+            if let Some(hash) = &new.labels.browser_hash {
+                lock(&self.browsers).insert(new.name.clone(), hash.clone());
+            }
+            Ok(())
+        })
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<StoredSession>, StoreError> {
+        lock(&self.requests).push("get");
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable {
+                message: "unreadable by the test".into(),
+                retry_after: None,
+            });
+        }
+        Ok(lock(&self.stored).get(name).cloned())
+    }
+
+    async fn rotate(&self, rotation: &Rotation) -> Result<StoredSession, StoreError> {
+        self.write("rotate", |stored| {
+            let session = stored.get_mut(&rotation.name).ok_or(StoreError::PreconditionFailed)?;
+            if session.state != SessionState::Active
+                || session.client_uid != rotation.client_uid
+                || session.generation != rotation.from_generation
+                || (*lock(&self.unlabelled) && rotation.labels.is_none())
+            {
+                return Err(StoreError::PreconditionFailed);
+            }
+            *lock(&self.unlabelled) = false;
+            session.generation += 1;
+            session.rotated_at = rotation.rotated_at;
+            session.expires_at = rotation.expires_at;
+            if let Some(payload) = &rotation.payload {
+                session.payload.clone_from(payload);
+            }
+            Ok(session.clone())
+        })
+    }
+
+    async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError> {
+        self.write("activate", |stored| {
+            let session = stored.get_mut(&activation.name).ok_or(StoreError::PreconditionFailed)?;
+            if session.state != SessionState::Pending || session.client_uid != activation.client_uid
+            {
+                return Err(StoreError::PreconditionFailed);
+            }
+            session.state = SessionState::Active;
+            session.redemption_id = Some(activation.redemption_id.clone());
+            session.rotated_at = activation.activated_at;
+            session.expires_at = activation.expires_at;
+            Ok(session.clone())
+        })
+    }
+
+    async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
+        lock(&self.requests).push("list");
+        let browsers = lock(&self.browsers);
+        let came_of = |session: &&StoredSession| {
+            browsers.get(&session.name).is_some_and(|hash| hash == browser_hash)
+        };
+        Ok(lock(&self.stored).values().filter(came_of).cloned().collect())
+    }
+
+    async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {
+        self.write("replace", |stored| {
+            let session = stored.get_mut(name).ok_or(StoreError::PreconditionFailed)?;
+            if session.state != SessionState::Active {
+                return Err(StoreError::PreconditionFailed);
+            }
+            payload.clone_into(&mut session.payload);
+            Ok(())
+        })
+    }
+
+    async fn revoke(
+        &self,
+        name: &str,
+        _reason: RevocationReason,
+        _now: i64,
+    ) -> Result<(), StoreError> {
+        self.write("revoke", |stored| {
+            if let Some(session) = stored.get_mut(name) {
+                session.state = SessionState::Revoked;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Revocations for MemorySessions {
+    fn is_revoked(&self, name: &str) -> bool {
+        lock(&self.stored).get(name).is_some_and(|s| s.state == SessionState::Revoked)
+    }
+}
