@@ -24,7 +24,7 @@ pub(crate) struct SignedIn {
     pub identity: Identity,
     pub upstream: UpstreamState,
     pub authentication: Authentication,
-    /// Hash of the browser session, where there is one.
+    /// Name of the browser session, where there is one.
     pub browser: Option<String>,
 }
 

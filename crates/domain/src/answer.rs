@@ -30,6 +30,9 @@ pub(crate) async fn grant(
     if let Some(doubt) = provider.clock.doubt() {
         return Err(StepError::Unavailable(doubt));
     }
+    if grant.is_over(provider) {
+        return Err(StepError::Expired); // signed out while the question was open
+    }
     let client = client_of(issuer, flow)?;
     let uid = &grant.upstream.connector_uid;
     let connector = issuer.connector_by_uid(uid).ok_or(StepError::NoConnector)?;
@@ -134,6 +137,7 @@ impl Answering<'_> {
             scopes: &self.scopes,
             asked: &grant.asked,
         };
+        let sid = grant.sid();
         let when = Circumstances {
             session: &self.session,
             nonce: grant.nonce.as_deref(),
@@ -141,7 +145,7 @@ impl Answering<'_> {
             resources: &grant.resources,
             azp: None,
             not_after: issue::FOR_EVER,
-            browser: grant.browser.as_deref(),
+            browser: sid.as_deref(),
             key: None,
         };
         let mut response = AuthorizationResponse::default();

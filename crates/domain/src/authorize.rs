@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use claviger_jose::{Algorithm, VerifyError, VerifyOptions, verify};
+use claviger_jose::VerifyError;
 use claviger_protocol::authorize::{
     AuthorizationRequest, AuthorizationResponse, Prompt, UnverifiedRequest,
 };
@@ -22,6 +22,7 @@ use crate::client::{Client, Grant};
 use crate::connector::Connector;
 use crate::cookie::Cookie;
 use crate::flow::{Flow, MAX_COOKIE_LENGTH};
+use crate::id_token_hint;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::login::{self, Brought, Outcome, Step};
 use crate::provider::Provider;
@@ -415,19 +416,9 @@ pub fn hinted_subject(
     id_token: &str,
     now: i64,
 ) -> Result<Option<String>, VerifyError> {
-    let expected = VerifyOptions {
-        algorithms: &Algorithm::ALL,
-        issuer: issuer.url.as_str(),
-        audience: None,
-        typ: None,
-        leeway_seconds: i64::MAX,
+    let Some(claims) = id_token_hint::claims_of(issuer, id_token, None, now)? else {
+        return Ok(None);
     };
-    match verify(&issuer.keys.key_set, id_token, now, &expected) {
-        Ok(claims) => {
-            let subject = claims.get("sub").and_then(|sub| sub.as_str());
-            subject.map(|sub| Some(sub.to_owned())).ok_or(VerifyError::Claim("sub"))
-        }
-        Err(VerifyError::UnknownKey) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let subject = claims.get("sub").and_then(|sub| sub.as_str());
+    subject.map(|sub| Some(sub.to_owned())).ok_or(VerifyError::Claim("sub"))
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authentication::Authentication;
 use crate::connector::{Connector, RecheckError, Refresh};
-use crate::cookie::Cookie;
+use crate::cookie::{self, Cookie};
 use crate::flow::Flow;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
@@ -90,8 +90,7 @@ pub struct BrowserSession {
 
 /// Name of the cookie.
 pub fn cookie_name(issuer: &Issuer) -> String {
-    let lock = if issuer.url.is_https() { "__Host-" } else { "" };
-    format!("{lock}claviger-session-{}", &session::object_hash(&issuer.uid)[..8])
+    cookie::name_for(issuer, "session")
 }
 
 /// What stands in the `sid` of tokens and in a label of client sessions for the browser session of this name.

@@ -11,9 +11,11 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
 use crate::authentication::Authentication;
+use crate::browser_session;
 use crate::claim::RequestedClaims;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
+use crate::provider::Provider;
 use crate::session::UpstreamState;
 
 /// Lifetime of a code in seconds (RFC 6749 4.1.2 recommends at most 600).
@@ -65,9 +67,21 @@ pub struct LoginGrant {
     /// Resources the access tokens are for; none means `/userinfo`.
     #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
-    /// Hash of the browser session it came of.
-    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    /// Name of the browser session it came of: over, and so is the grant.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<String>,
+}
+
+impl LoginGrant {
+    /// What tokens and sessions say of the browser session.
+    pub fn sid(&self) -> Option<String> {
+        self.browser.as_deref().map(browser_session::hash_of)
+    }
+
+    /// Whether its user has signed out since, as memory knows it.
+    pub(crate) fn is_over(&self, provider: &Provider) -> bool {
+        self.browser.as_deref().is_some_and(|name| provider.revocations.is_revoked(name))
+    }
 }
 
 impl Code {

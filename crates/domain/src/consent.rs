@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::claim::scope_of;
 use crate::client::Client;
 use crate::code::LoginGrant;
-use crate::cookie::Cookie;
+use crate::cookie::{self, Cookie};
 use crate::flow::{FLOW_SECONDS, Flow};
 use crate::issuer::Issuer;
 use crate::session;
@@ -139,8 +139,7 @@ impl Remembered {
 
 /// Name of the cookie.
 pub fn cookie_name(issuer: &Issuer) -> String {
-    let lock = if issuer.url.is_https() { "__Host-" } else { "" };
-    format!("{lock}claviger-consent-{}", &session::object_hash(&issuer.uid)[..8])
+    cookie::name_for(issuer, "consent")
 }
 
 /// What a grant reveals, in scopes and resources.

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::issuer::Issuer;
+use crate::session;
+
 /// One cookie. Prints its name alone: whoever has its value is the browser.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Cookie {
@@ -11,6 +14,13 @@ pub struct Cookie {
     pub value: String,
     /// Seconds it is kept for; `None` until the browser is closed, 0 to clear it.
     pub seconds: Option<i64>,
+}
+
+/// Name of an issuer's cookie for `what`. On https it is host-locked; issuers below paths of one host share its
+/// cookies and must not take each other's for their own, so their names differ.
+pub(crate) fn name_for(issuer: &Issuer, what: &str) -> String {
+    let lock = if issuer.url.is_https() { "__Host-" } else { "" };
+    format!("{lock}claviger-{what}-{}", &session::object_hash(&issuer.uid)[..8])
 }
 
 impl fmt::Debug for Cookie {

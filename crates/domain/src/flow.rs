@@ -10,7 +10,6 @@ use claviger_protocol::pkce::CodeChallenge;
 use claviger_protocol::redirect_uri::RedirectUri;
 use claviger_protocol::response_type::{Delivery, ResponseMode, ResponseType};
 use claviger_seal::{Context, Purpose};
-use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -18,11 +17,11 @@ use crate::browser_session::{BrowserSession, Payload};
 use crate::claim::RequestedClaims;
 use crate::client::Client;
 use crate::connector::Connector;
-use crate::cookie::Cookie;
+use crate::cookie::{self, Cookie};
+use crate::form_token::{form_token, is_form_token};
 use crate::identity::Identity;
 use crate::issue::subject;
 use crate::issuer::Issuer;
-use crate::session;
 
 /// How long a user may take to sign in, in seconds.
 pub const FLOW_SECONDS: i64 = 600;
@@ -115,8 +114,7 @@ pub fn cookie_name(issuer: &Issuer, flow_id: &str) -> String {
 /// What the names of an issuer's flow cookies begin with: issuers below paths of one host share its
 /// cookies and must not take each other's for surplus.
 pub fn cookie_prefix(issuer: &Issuer) -> String {
-    let lock = if issuer.url.is_https() { "__Host-" } else { "" };
-    format!("{lock}claviger-flow-{}-", &session::object_hash(&issuer.uid)[..8])
+    format!("{}-", cookie::name_for(issuer, "flow"))
 }
 
 impl Flow {
@@ -158,16 +156,12 @@ impl Flow {
 
     /// The value a form of this flow carries to prove that our page was seen.
     pub fn csrf_token(&self, issuer: &Issuer) -> String {
-        let (key_id, mac) = issuer.sealing.mac(Purpose::Csrf, &self.csrf_parts(issuer));
-        format!("{key_id}.{}", BASE64URL_NOPAD.encode(&mac))
+        form_token(issuer, &self.csrf_parts(issuer))
     }
 
     /// Whether a form's value is this flow's.
     pub fn is_csrf_token(&self, issuer: &Issuer, given: &str) -> bool {
-        let Some((key_id, mac)) = given.split_once('.') else { return false };
-        BASE64URL_NOPAD.decode(mac.as_bytes()).is_ok_and(|mac| {
-            issuer.sealing.verify_mac(Purpose::Csrf, key_id, &self.csrf_parts(issuer), &mac).is_ok()
-        })
+        is_form_token(issuer, &self.csrf_parts(issuer), given)
     }
 
     /// The connectors its user may choose from.

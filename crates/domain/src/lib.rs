@@ -32,7 +32,9 @@ pub mod dpop;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod flow;
+mod form_token;
 pub mod grants;
+mod id_token_hint;
 pub mod identity;
 pub mod introspection;
 pub mod issue;

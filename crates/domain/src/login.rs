@@ -284,7 +284,7 @@ async fn begin_session(
     };
     let begun = browser_session::begin(provider, issuer, flow, (payload, before)).await?;
     let (name, cookie) = begun;
-    signed_in.browser = Some(browser_session::hash_of(&name));
+    signed_in.browser = Some(name);
     Ok(Some(cookie))
 }
 
@@ -333,7 +333,7 @@ pub async fn with_session(
             ..session.payload.upstream.clone()
         },
         authentication: session.payload.authentication.clone(),
-        browser: Some(browser_session::hash_of(&session.name)),
+        browser: Some(session.name.clone()),
     };
     let remembered = &brought.remembered;
     let outcome = admission::admit(provider, issuer, flow, signed_in, remembered).await?;

@@ -8,18 +8,18 @@
 //! - refresh tokens given for use while the user is away (`offline_access`) outlive the browser's session, as
 //!   OpenID Connect Back-Channel Logout 1.0 2.7 wants it.
 
-use claviger_jose::{Algorithm, Claims, VerifyError, VerifyOptions, verify};
+use claviger_jose::{Claims, VerifyError};
 use claviger_protocol::logout::LogoutRequest;
 use claviger_protocol::redirect_uri::RedirectUri;
 use claviger_protocol::scope::ScopeSet;
-use claviger_seal::Purpose;
-use data_encoding::BASE64URL_NOPAD;
 use thiserror::Error;
 
 use crate::browser_session::{self, Ticket};
 use crate::client::Client;
 use crate::cookie::Cookie;
 use crate::flow;
+use crate::form_token::{form_token, is_form_token};
+use crate::id_token_hint;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::{AuditEvent, RevocationReason, SessionState, StoreError};
 use crate::provider::Provider;
@@ -82,12 +82,13 @@ pub fn decide(
     let Some(ticket) = ticket else { return Ok(Decision::End { ticket: None, location }) };
     let sid = hint.as_ref().and_then(|claims| claims.get("sid")?.as_str());
     let is_hinted = sid.is_some_and(|sid| sid == browser_session::hash_of(&ticket.session));
-    let is_confirmed = csrf.is_some_and(|given| is_csrf_token(issuer, &ticket, given));
+    let is_confirmed =
+        csrf.is_some_and(|given| is_form_token(issuer, &csrf_parts(issuer, &ticket), given));
     if is_hinted || is_confirmed {
         return Ok(Decision::End { ticket: Some(ticket), location });
     }
     let client = client.map(|client| client.display_name.clone());
-    Ok(Decision::Ask { client, csrf: csrf_token(issuer, &ticket) })
+    Ok(Decision::Ask { client, csrf: form_token(issuer, &csrf_parts(issuer, &ticket)) })
 }
 
 /// Ends a browser's session and what its clients got for its sake, and returns the cookies to clear.
@@ -104,8 +105,9 @@ pub async fn end<'c>(
     if let Some(ticket) = ticket
         && browser_session::read(provider, issuer, ticket).await?.is_some()
     {
-        browser_session::revoke(provider, &ticket.session, RevocationReason::SignedOut).await?;
+        // Last of all, so that whoever was told to try again still can.
         end_clients(provider, issuer, &browser_session::hash_of(&ticket.session)).await?;
+        browser_session::revoke(provider, &ticket.session, RevocationReason::SignedOut).await?;
     }
     let (session, flows) = (browser_session::cookie_name(issuer), flow::cookie_prefix(issuer));
     let ours = |name: &str| name == session || name.starts_with(&flows);
@@ -118,9 +120,12 @@ async fn end_clients(provider: &Provider, issuer: &Issuer, hash: &str) -> Result
     let now = provider.clock.now();
     for session in provider.sessions.of_browser(hash).await? {
         let payload = Payload::open(issuer, &session.client_uid, &session, now);
-        let outlives = payload.is_ok_and(|payload| {
-            ScopeSet::parse(&payload.scopes).is_ok_and(|scopes| scopes.contains("offline_access"))
-        });
+        // One that waits for its code gave out no refresh token that could outlive anything.
+        let outlives = session.state == SessionState::Active
+            && payload.is_ok_and(|payload| {
+                let scopes = ScopeSet::parse(&payload.scopes);
+                scopes.is_ok_and(|scopes| scopes.contains("offline_access"))
+            });
         if outlives || session.state == SessionState::Revoked {
             continue;
         }
@@ -147,19 +152,12 @@ fn hint_of(
     now: i64,
 ) -> Result<Option<Claims>, LogoutError> {
     let Some(hint) = &request.id_token_hint else { return Ok(None) };
-    let expected = VerifyOptions {
-        algorithms: &Algorithm::ALL,
-        issuer: issuer.url.as_str(),
-        audience: request.client_id.as_deref(),
-        typ: None,
-        leeway_seconds: i64::MAX,
-    };
-    match verify(&issuer.keys.key_set, hint, now, &expected) {
-        Ok(claims) => Ok(Some(claims)),
-        Err(VerifyError::UnknownKey) => Ok(None),
-        Err(VerifyError::Audience) => Err(LogoutError::AnotherClient),
-        Err(error) => Err(LogoutError::Hint(error)),
-    }
+    id_token_hint::claims_of(issuer, hint, request.client_id.as_deref(), now).map_err(|error| {
+        match error {
+            VerifyError::Audience => LogoutError::AnotherClient,
+            error => LogoutError::Hint(error),
+        }
+    })
 }
 
 /// The client that asks: the one it says it is, or the one its hint was issued to.
@@ -190,19 +188,6 @@ fn location_of(
     let uri = RedirectUri::parse(wanted).map_err(|_| LogoutError::AddressNotRegistered)?;
     let state = request.state.as_deref().map(|state| ("state", state));
     Ok(Some(if state.is_some() { uri.with_params(state) } else { wanted.clone() }))
-}
-
-fn csrf_token(issuer: &Issuer, ticket: &Ticket) -> String {
-    let (key_id, mac) = issuer.sealing.mac(Purpose::Csrf, &csrf_parts(issuer, ticket));
-    format!("{key_id}.{}", BASE64URL_NOPAD.encode(&mac))
-}
-
-fn is_csrf_token(issuer: &Issuer, ticket: &Ticket, given: &str) -> bool {
-    let Some((key_id, mac)) = given.split_once('.') else { return false };
-    BASE64URL_NOPAD.decode(mac.as_bytes()).is_ok_and(|mac| {
-        let parts = csrf_parts(issuer, ticket);
-        issuer.sealing.verify_mac(Purpose::Csrf, key_id, &parts, &mac).is_ok()
-    })
 }
 
 /// A flow's token has two parts: no token of one is good for the other.

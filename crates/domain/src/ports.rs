@@ -217,7 +217,8 @@ pub trait Sessions: Send + Sync + fmt::Debug {
     /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
     async fn activate(&self, activation: &Activation) -> Result<StoredSession, StoreError>;
 
-    /// The sessions of clients that came of a browser session, by its hash: one list.
+    /// The sessions of clients that came of a browser session, by its hash: a list, a page at a time. One that
+    /// cannot be read is left out.
     ///
     /// # Errors
     /// [`StoreError::Refused`] or [`StoreError::Unavailable`].

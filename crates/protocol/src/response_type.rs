@@ -132,7 +132,7 @@ impl ResponseMode {
 }
 
 /// What the browser is told to do with an authorization response.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// Go there.
     Redirect(String),
@@ -143,6 +143,22 @@ pub enum Delivery {
         /// Names and values, in order.
         fields: Vec<(&'static str, String)>,
     },
+}
+
+/// Where it goes and the names of what it brings: codes and tokens are for the client alone.
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redirect(location) => {
+                let end = location.find(['?', '#']).unwrap_or(location.len());
+                write!(f, "Redirect({:?})", &location[..end])
+            }
+            Self::Post { action, fields } => {
+                let names: Vec<_> = fields.iter().map(|(name, _)| *name).collect();
+                write!(f, "Post({action:?}, {names:?})")
+            }
+        }
+    }
 }
 
 impl Delivery {
@@ -207,5 +223,13 @@ mod tests {
         );
         let action = "https://a.example/cb?x=1".to_owned();
         assert_eq!(of(ResponseMode::FormPost), Delivery::Post { action, fields: fields() });
+        for mode in ResponseMode::ALL {
+            let printed = format!("{:?}", of(mode));
+            assert!(
+                printed.contains("https://a.example/cb") && !printed.contains("c%26"),
+                "{printed}"
+            );
+            assert!(!printed.contains("c&"), "{printed}");
+        }
     }
 }

@@ -14,7 +14,9 @@ use claviger_domain::ports::{
     Activation, NewSession, RevocationReason, Rotation, SessionKind, SessionLabels, SessionState,
     Sessions, StoreError, StoredSession,
 };
-use kube::api::{Api, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, ApiResource, DynamicObject, ListParams, ObjectMeta, Patch, PatchParams, PostParams,
+};
 use serde_json::{Value, json};
 
 use crate::client::DEADLINE;
@@ -24,6 +26,9 @@ use crate::write_gate::{Whose, WriteGate};
 
 /// Name under which our writes stand in `managedFields`.
 const FIELD_MANAGER: &str = "claviger-sessions";
+/// Sessions of one browser that are listed at once, and how often: a browser has a session a client and sign-in.
+const BROWSER_PAGE: u32 = 100;
+const BROWSER_PAGES: usize = 20;
 const LABELS_POINTER: &str = "/metadata/labels";
 const EXPIRY_HOUR_POINTER: &str = "/metadata/labels/claviger.dev~1expiry-hour";
 
@@ -31,6 +36,8 @@ const EXPIRY_HOUR_POINTER: &str = "/metadata/labels/claviger.dev~1expiry-hour";
 #[derive(Debug, Clone)]
 pub struct KubeSessions {
     api: Api<Session>,
+    /// The same, for lists in which one that cannot be read must not hide the others.
+    untyped: Api<DynamicObject>,
     revoked: Arc<RevokedSessions>,
     gate: Arc<WriteGate>,
 }
@@ -44,7 +51,9 @@ impl KubeSessions {
         revoked: Arc<RevokedSessions>,
         gate: Arc<WriteGate>,
     ) -> Self {
-        Self { api: Api::namespaced(client, namespace), revoked, gate }
+        let kind = ApiResource::erase::<Session>(&());
+        let untyped = Api::namespaced_with(client.clone(), namespace, &kind);
+        Self { api: Api::namespaced(client, namespace), untyped, revoked, gate }
     }
 
     async fn patch(&self, name: &str, operations: Value) -> Result<StoredSession, StoreError> {
@@ -122,8 +131,22 @@ impl Sessions for KubeSessions {
 
     async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
         let selector = format!("{}={browser_hash}", labels::BROWSER_HASH);
-        let found = within(self.api.list(&ListParams::default().labels(&selector))).await?;
-        found.into_iter().map(stored).collect()
+        let mut params = ListParams::default().labels(&selector).limit(BROWSER_PAGE);
+        let mut found = Vec::new();
+        for _ in 0..BROWSER_PAGES {
+            let page = within(self.untyped.list(&params)).await?;
+            params.continue_token = page.metadata.continue_.filter(|next| !next.is_empty());
+            found.extend(page.items.into_iter().filter_map(readable));
+            if params.continue_token.is_none() {
+                return Ok(found);
+            }
+        }
+        tracing::warn!(
+            browser_hash,
+            found = found.len(),
+            "a browser has more sessions than are looked at"
+        );
+        Ok(found)
     }
 
     async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {
@@ -225,6 +248,19 @@ fn object(session: &NewSession) -> Session {
             revoked_reason: None,
             payload: session.payload.clone(),
         },
+    }
+}
+
+/// A listed session; one that was edited into something else is nobody's, and is said.
+fn readable(object: DynamicObject) -> Option<StoredSession> {
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let session = object.try_parse::<Session>().map_err(|error| error.to_string());
+    match session.and_then(|session| stored(session).map_err(|error| error.to_string())) {
+        Ok(session) => Some(session),
+        Err(error) => {
+            tracing::warn!(session = name, error, "a session was edited into something else");
+            None
+        }
     }
 }
 
@@ -432,6 +468,49 @@ mod tests {
         assert_eq!(parrot.asked(), 0);
         parrot.sessions.revoke("name", RevocationReason::CodeReplayed, 0).await.unwrap();
         assert_eq!(parrot.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_session_that_cannot_be_read_hides_no_other_of_its_browser() {
+        let session = |name: &str, generation: Value| {
+            json!({
+                "apiVersion": "claviger.dev/v1alpha1", "kind": "Session",
+                "metadata": {"name": name},
+                "spec": {
+                    "state": "Active", "type": "Client", "generation": generation, "clientUID": "c",
+                    "clientID": "c", "connector": "n", "user": "u",
+                    "rotatedAt": "2025-01-01T00:00:00Z", "expiresAt": "2025-01-02T00:00:00Z", "payload": "p",
+                },
+            })
+        };
+        let list = json!({
+            "apiVersion": "claviger.dev/v1alpha1", "kind": "SessionList", "metadata": {},
+            "items": [session("edited", json!("many")), session("whole", json!(0))],
+        });
+        let body = list.to_string();
+        let head = "HTTP/1.1 200 OK\nContent-Type: application/json\nConnection: close";
+        let length = body.len();
+        let parrot =
+            Parrot::saying(&format!("{head}\nContent-Length: {length}\n\n{body}"), 1).await;
+        let found = parrot.sessions.of_browser("b").await.unwrap();
+        let names: Vec<_> = found.into_iter().map(|session| session.name).collect();
+        assert_eq!(names, ["whole"]);
+        assert_eq!(parrot.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_list_without_an_end_is_left_after_so_many_pages() {
+        let list = json!({
+            "apiVersion": "claviger.dev/v1alpha1", "kind": "SessionList",
+            "metadata": {"continue": "more"}, "items": [],
+        });
+        let body = list.to_string();
+        let head = "HTTP/1.1 200 OK\nContent-Type: application/json\nConnection: close";
+        let length = body.len();
+        let parrot =
+            Parrot::saying(&format!("{head}\nContent-Length: {length}\n\n{body}"), 1).await;
+        assert!(parrot.sessions.of_browser("b").await.unwrap().is_empty());
+        assert_eq!(parrot.asked(), BROWSER_PAGES);
     }
 
     fn new_session(user: &str) -> NewSession {

@@ -1,7 +1,7 @@
 //! `authorization_code` (RFC 6749 4.1.3): the checks, in this order, nothing consumed before the last.
 //!
-//! open · expiry · issuer · (client authentication came before) · client · redirect URI · PKCE · not revoked ·
-//! connector · claims · **create**. The create is the single use: the session is named by the flow,
+//! open · expiry · issuer · (client authentication came before) · client · redirect URI · PKCE · not revoked, nor is
+//! the browser session it came of · connector · claims · **create**. The create is the single use: the session is named by the flow,
 //! so a second redemption meets the first one's object.
 
 use std::sync::Arc;
@@ -60,6 +60,10 @@ pub async fn redeem(
     let name = session::name_for_flow(&issuer.uid, &code.flow_id);
     // Replayed before: known from memory, so that whoever goes on replaying costs no request.
     if provider.revocations.is_revoked(&name) {
+        return Err(invalid());
+    }
+    // Its user has signed out meanwhile. A grant too large for its code waits in a session that signing out ends.
+    if code.grant.as_ref().is_some_and(|grant| grant.is_over(provider)) {
         return Err(invalid());
     }
     let redemption = Redemption {
@@ -122,7 +126,7 @@ pub(crate) fn payload_of(
         authentication: grant.authentication.clone(),
         asked: grant.asked.still_granted(client),
         resources: grant.resources.clone(),
-        browser: grant.browser.clone(),
+        browser: grant.sid(),
         absolute_expiry,
         code_digest,
     }

@@ -1,8 +1,9 @@
 //! Signing out: whose session ends, who is asked first, where the user goes, and what stays.
 
 use claviger_domain::browser_session::{BrowserSessions, Ticket, hash_of};
-use claviger_domain::fakes::World;
-use claviger_domain::login::{self, Brought, Outcome};
+use claviger_domain::consent::Remembered;
+use claviger_domain::fakes::{Fault, World};
+use claviger_domain::login::{self, Brought, Outcome, StepError};
 use claviger_domain::logout::{self, Decision, LogoutError};
 use claviger_domain::ports::SessionState;
 use claviger_protocol::logout::LogoutRequest;
@@ -148,7 +149,7 @@ async fn what_is_meant_to_outlive_the_browser_does_and_the_rest_ends_with_it() {
     let cleared = logout::end(&world.provider, &world.issuer, Some(&own), cookies).await.unwrap();
     let cleared: Vec<_> = cleared.into_iter().map(|c| (c.name, c.seconds)).collect();
     assert_eq!(cleared, [(cookie.0.clone(), Some(0)), (flow_cookie.clone(), Some(0))]);
-    assert_eq!(world.sessions.take_requests(), ["get", "revoke", "list", "revoke"]);
+    assert_eq!(world.sessions.take_requests(), ["get", "list", "revoke", "revoke"]);
     let none: [(&str, &str); 0] = [];
     logout::end(&world.provider, &world.issuer, Some(&own), none).await.unwrap();
     assert!(world.sessions.take_requests().is_empty(), "over is over");
@@ -157,4 +158,88 @@ async fn what_is_meant_to_outlive_the_browser_does_and_the_rest_ends_with_it() {
     assert_eq!((all.len(), active), (3, 1), "the one with offline_access");
     let refreshed = crate::rig::refresh(&world, &crate::rig::refresh_token(&offline)).await;
     assert!(refreshed.is_ok(), "{refreshed:?}");
+}
+
+#[tokio::test]
+async fn a_code_under_way_at_the_sign_out_is_refused_from_memory() {
+    for scope in ["openid", "openid offline_access"] {
+        let world = world();
+        let (cookie, _) = signed_in(&world, "openid").await;
+        let own = ticket(&world, &cookie).unwrap();
+        let under_way = another_code(&world, &own, &[("scope", scope)]).await;
+        sign_out(&world, &own).await;
+        world.sessions.take_requests();
+        let refused = redeem(&world, &under_way).await;
+        assert!(refused.is_err(), "{scope}: redeemed after the sign-out");
+        assert!(world.sessions.take_requests().is_empty(), "{scope}");
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_waits_for_its_code_ends_whatever_it_was_meant_for() {
+    let mut world = world();
+    world.upstream.put(
+        "alice",
+        "wonderland",
+        claviger_domain::identity::Identity {
+            groups: (0..200).map(|n| format!("a-group-with-a-long-name-{n}")).collect(),
+            ..claviger_domain::fakes::alice()
+        },
+    );
+    world.change_client("kubernetes", |client| client.max_id_token = 64 * 1024);
+    let (cookie, _) = signed_in(&world, "openid groups").await;
+    let own = ticket(&world, &cookie).unwrap();
+    let scope = [("scope", "openid groups offline_access")];
+    let under_way = another_code(&world, &own, &scope).await;
+    let pending = |world: &World| {
+        let all = world.sessions.all();
+        all.iter().filter(|s| s.state == SessionState::Pending).count()
+    };
+    assert_eq!(pending(&world), 1);
+    sign_out(&world, &own).await;
+    assert_eq!(pending(&world), 0);
+    assert!(redeem(&world, &under_way).await.is_err(), "redeemed after the sign-out");
+}
+
+#[tokio::test]
+async fn a_sign_out_that_failed_half_way_can_be_made_again() {
+    let world = world();
+    let (cookie, _) = signed_in(&world, "openid").await;
+    let own = ticket(&world, &cookie).unwrap();
+    world.sessions.fail_next_write(Fault::Refused);
+    let none: [(&str, &str); 0] = [];
+    let failed = logout::end(&world.provider, &world.issuer, Some(&own), none).await;
+    assert!(failed.is_err(), "{failed:?}");
+    sign_out(&world, &own).await;
+    assert!(world.sessions.all().iter().all(|s| s.state == SessionState::Revoked));
+}
+
+#[tokio::test]
+async fn a_question_open_at_the_sign_out_is_answered_no_more() {
+    let mut world = world();
+    let (cookie, _) = signed_in(&world, "openid").await;
+    let own = ticket(&world, &cookie).unwrap();
+    world.change_client("kubernetes", |client| client.consent_required = true);
+    let flow = begin(&world, &[]).flow;
+    let brought = Brought { ticket: Some(own.clone()), ..Brought::default() };
+    let step = login::with_session(&world.provider, &world.issuer, &flow, brought).await.unwrap();
+    let Outcome::Consent(question) = step.unwrap().outcome else { panic!("not asked") };
+    sign_out(&world, &own).await;
+    let arriving = (&flow, Remembered::default());
+    let (provider, issuer) = (&world.provider, &world.issuer);
+    let answered = login::answer_consent(provider, issuer, arriving, &question.grant, true).await;
+    assert!(matches!(answered, Err(StepError::Expired)), "{answered:?}");
+}
+
+async fn another_code(world: &World, ticket: &Ticket, params: &[(&str, &str)]) -> String {
+    let flow = begin(world, params).flow;
+    let brought = Brought { ticket: Some(ticket.clone()), ..Brought::default() };
+    let step = login::with_session(&world.provider, &world.issuer, &flow, brought).await.unwrap();
+    let Outcome::Answer(Delivery::Redirect(location)) = step.unwrap().outcome else { panic!() };
+    query(&location, "code").unwrap()
+}
+
+async fn sign_out(world: &World, ticket: &Ticket) {
+    let none: [(&str, &str); 0] = [];
+    logout::end(&world.provider, &world.issuer, Some(ticket), none).await.unwrap();
 }
