@@ -184,8 +184,9 @@ impl Assertions {
         };
         let header = unverified_header(jwt).map_err(refused)?;
         let will_do = |keys: &KeySet| keys.has(header.kid.as_deref(), header.algorithm);
-        let ask = async {
-            let document = self.publishers.fetch(uri).await?;
+        let (publishers, place) = (Arc::clone(&self.publishers), uri.clone());
+        let ask = async move {
+            let document = publishers.fetch(&place).await?;
             KeySet::parse(&document).map_err(|error| FetchError::unavailable(error.to_string()))
         };
         let asked = self.published.get(uri, clock.elapsed(), will_do, ask).await;

@@ -90,20 +90,22 @@ impl ClusterTokens {
         let will_do = |known: &Known| {
             known.issuer != issuer || known.keys.has(header.kid.as_deref(), header.algorithm)
         };
-        let asked = self.known.get("cluster", clock.elapsed(), will_do, self.ask()).await;
+        let asked = self
+            .known
+            .get("cluster", clock.elapsed(), will_do, ask(Arc::clone(&self.cluster)))
+            .await;
         let known = asked.map_err(ClusterTokenError::Unavailable)?;
         if known.issuer != issuer {
             return Err(refused("iss is not this cluster's token issuer"));
         }
         check(&verify_signature(&known.keys, jwt, &Algorithm::ALL)?.claims)
     }
+}
 
-    async fn ask(&self) -> Result<Known, FetchError> {
-        let found = self.cluster.discover().await?;
-        let keys =
-            KeySet::parse(&found.jwks).map_err(|e| FetchError::unavailable(e.to_string()))?;
-        Ok(Known { issuer: found.issuer, keys })
-    }
+async fn ask(cluster: Arc<dyn Cluster>) -> Result<Known, FetchError> {
+    let found = cluster.discover().await?;
+    let keys = KeySet::parse(&found.jwks).map_err(|e| FetchError::unavailable(e.to_string()))?;
+    Ok(Known { issuer: found.issuer, keys })
 }
 
 /// Holds the claims of a token against this issuer and the clock.

@@ -1,13 +1,21 @@
 //! Keys that others publish, kept for a while: those of clients behind their URLs, those of the cluster.
 //!
+//! ```text
+//! get ─┬─ fresh, and will do ───────────────────────────→ answered at once, however many wait
+//!      ├─ a question is under way ─────────────────────→ waits for its answer
+//!      ├─ asked a moment ago (the pause) ────────────────→ what is still believed, or nothing
+//!      └─ asks: a task of its own, which nobody's hanging up ends
+//! ```
 //! What always holds: whoever makes us look for a key nobody has, makes us ask once in a pause and no
-//! more; one question at a time about one place, and only so many wait for its answer; keys that cannot
-//! be asked for any more are believed for a bounded time; memory is bounded.
+//! more; one question at a time about one place, and only so many wait for its answer; whoever hangs up
+//! takes the answer from nobody; keys that cannot be asked for any more are believed for a bounded time;
+//! memory is bounded.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 use crate::ports::FetchError;
 
@@ -37,19 +45,31 @@ pub struct KeyCache<V> {
 /// What one place said.
 #[derive(Debug)]
 struct Place<V> {
-    known: AsyncMutex<Known<V>>,
+    known: Mutex<Known<V>>,
     waiting: Semaphore,
 }
 
 #[derive(Debug)]
 struct Known<V> {
-    /// The last good answer and when it came.
+    /// The last good answer and when it was asked for.
     answer: Option<(Arc<V>, i64)>,
     /// When it was last asked, whatever came of it.
     asked_at: Option<i64>,
+    /// The question under way, or the last one.
+    question: Option<Question<V>>,
 }
 
-impl<V> KeyCache<V> {
+/// What became of a question; nothing yet while it is under way.
+type Outcome<V> = Option<Result<Arc<V>, FetchError>>;
+
+/// One question: its task keeps the sending half, so that whoever waits learns of its end, a panic's too.
+#[derive(Debug)]
+struct Question<V> {
+    outcome: watch::Receiver<Outcome<V>>,
+    task: JoinHandle<()>,
+}
+
+impl<V: Send + Sync + 'static> KeyCache<V> {
     /// Nothing is known yet.
     pub fn new(patience: Patience) -> Self {
         Self { places: Mutex::default(), patience }
@@ -65,32 +85,34 @@ impl<V> KeyCache<V> {
         place: &str,
         elapsed: i64,
         will_do: impl Fn(&V) -> bool,
-        ask: impl Future<Output = Result<V, FetchError>>,
+        ask: impl Future<Output = Result<V, FetchError>> + Send + 'static,
     ) -> Result<Arc<V>, FetchError> {
         let place = self.place(place);
-        let busy = |_| FetchError::unavailable("too many wait for the same keys");
-        let _waiting = place.waiting.try_acquire().map_err(busy)?;
-        let mut known = place.known.lock().await;
-        let believable = known.answer.clone().filter(|(_, at)| elapsed - at < self.patience.stale);
-        if let Some((value, at)) = &believable
-            && elapsed - at < self.patience.fresh
-            && will_do(value)
-        {
-            return Ok(Arc::clone(value));
-        }
-        let just_asked = known.asked_at.is_some_and(|at| elapsed - at < self.patience.pause);
-        let asked = if just_asked {
-            Err(FetchError::unavailable("they were asked for a moment ago"))
-        } else {
-            known.asked_at = Some(elapsed);
-            ask.await
-        };
-        match (asked, believable) {
-            (Ok(value), _) => {
-                let value = Arc::new(value);
-                known.answer = Some((Arc::clone(&value), elapsed));
-                Ok(value)
+        let (believable, outcome, _waiting) = {
+            let mut known = place.known();
+            let believable =
+                known.answer.clone().filter(|(_, at)| elapsed - at < self.patience.stale);
+            if let Some((value, at)) = &believable
+                && elapsed - at < self.patience.fresh
+                && will_do(value)
+            {
+                return Ok(Arc::clone(value));
             }
+            let busy = |_| FetchError::unavailable("too many wait for the same keys");
+            let permit = place.waiting.try_acquire().map_err(busy)?;
+            let outcome = match known.under_way() {
+                Some(outcome) => Some(outcome),
+                None if known.asked_at.is_some_and(|at| elapsed - at < self.patience.pause) => None,
+                None => Some(begin(&place, &mut known, elapsed, ask)),
+            };
+            (believable, outcome, permit)
+        };
+        let answered = match outcome {
+            Some(outcome) => end_of(outcome).await,
+            None => Err(FetchError::unavailable("they were asked for a moment ago")),
+        };
+        match (answered, believable) {
+            (Ok(value), _) => Ok(value),
             (Err(error), Some((value, _))) => {
                 tracing::debug!(%error, "keys could not be asked for again");
                 Ok(value)
@@ -107,13 +129,54 @@ impl<V> KeyCache<V> {
         if places.len() >= PLACES {
             places.clear(); // what is still asked for is soon known again
         }
-        let place = Arc::new(Place {
-            known: AsyncMutex::new(Known { answer: None, asked_at: None }),
-            waiting: Semaphore::new(WAITING),
-        });
+        let known = Known { answer: None, asked_at: None, question: None };
+        let place = Arc::new(Place { known: Mutex::new(known), waiting: Semaphore::new(WAITING) });
         places.insert(name.to_owned(), Arc::clone(&place));
         place
     }
+}
+
+impl<V> Place<V> {
+    fn known(&self) -> MutexGuard<'_, Known<V>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V> Known<V> {
+    /// The question under way, if there is one: a task that ended without a word asks nothing any more.
+    fn under_way(&self) -> Option<watch::Receiver<Outcome<V>>> {
+        let question = self.question.as_ref().filter(|question| !question.task.is_finished())?;
+        question.outcome.borrow().is_none().then(|| question.outcome.clone())
+    }
+}
+
+/// Asks in a task of its own: the request that was the first to need the answer may be gone before it comes.
+fn begin<V: Send + Sync + 'static>(
+    place: &Arc<Place<V>>,
+    known: &mut Known<V>,
+    elapsed: i64,
+    ask: impl Future<Output = Result<V, FetchError>> + Send + 'static,
+) -> watch::Receiver<Outcome<V>> {
+    let (told, outcome) = watch::channel(None);
+    let own = Arc::clone(place);
+    let task = tokio::spawn(async move {
+        let answer = ask.await.map(Arc::new);
+        let mut known = own.known();
+        if let Ok(value) = &answer {
+            known.answer = Some((Arc::clone(value), elapsed));
+        }
+        told.send_replace(Some(answer));
+    });
+    known.asked_at = Some(elapsed);
+    known.question = Some(Question { outcome: outcome.clone(), task });
+    outcome
+}
+
+/// Waits for the end of a question.
+async fn end_of<V>(mut outcome: watch::Receiver<Outcome<V>>) -> Result<Arc<V>, FetchError> {
+    let broken = || FetchError::unavailable("the question broke off");
+    let told = outcome.wait_for(Option::is_some).await.map_err(|_| broken())?;
+    told.clone().unwrap_or_else(|| Err(broken()))
 }
 
 #[cfg(test)]
@@ -127,19 +190,20 @@ mod tests {
     /// A place that answers a number, one higher each time, or fails while it is below zero.
     struct Numbers {
         cache: KeyCache<i64>,
-        next: AtomicI64,
+        next: Arc<AtomicI64>,
     }
 
     impl Numbers {
         fn new() -> Self {
-            Self { cache: KeyCache::new(PATIENCE), next: AtomicI64::new(1) }
+            Self { cache: KeyCache::new(PATIENCE), next: Arc::new(AtomicI64::new(1)) }
         }
 
         async fn at_least(&self, least: i64, elapsed: i64) -> Option<i64> {
-            let ask = async {
-                match self.next.load(Ordering::SeqCst) {
+            let next = Arc::clone(&self.next);
+            let ask = async move {
+                match next.load(Ordering::SeqCst) {
                     ..0 => Err(FetchError::unavailable("away")),
-                    _ => Ok(self.next.fetch_add(1, Ordering::SeqCst)),
+                    _ => Ok(next.fetch_add(1, Ordering::SeqCst)),
                 }
             };
             self.cache.get("place", elapsed, |value| *value >= least, ask).await.ok().map(|v| *v)
@@ -181,21 +245,110 @@ mod tests {
         assert_eq!(numbers.at_least(1, 3_610).await, Some(7));
     }
 
+    /// A place that answers when it is let, and counts who asks.
+    struct Gate {
+        cache: KeyCache<i64>,
+        asked: Arc<AtomicI64>,
+        open: Arc<Semaphore>,
+    }
+
+    impl Gate {
+        fn new() -> Self {
+            let (asked, open) = (Arc::default(), Arc::new(Semaphore::new(0)));
+            Self { cache: KeyCache::new(PATIENCE), asked, open }
+        }
+
+        async fn get(&self, least: i64, elapsed: i64) -> Result<Arc<i64>, FetchError> {
+            let (asked, open) = (Arc::clone(&self.asked), Arc::clone(&self.open));
+            let ask = async move {
+                let answer = asked.fetch_add(1, Ordering::SeqCst) + 1;
+                open.acquire().await.unwrap().forget();
+                Ok(answer)
+            };
+            self.cache.get("place", elapsed, |value| *value >= least, ask).await
+        }
+
+        fn asked(&self) -> i64 {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        /// A request that has asked, and waits.
+        async fn waiting(
+            &self,
+        ) -> std::pin::Pin<Box<dyn Future<Output = Result<Arc<i64>, FetchError>> + '_>> {
+            let mut waiting = Box::pin(self.get(1, 0));
+            let polled = futures_of(vec![std::future::poll_fn(|context| {
+                std::task::Poll::Ready(waiting.as_mut().poll(context).is_pending())
+            })]);
+            assert_eq!(polled.await, [true]);
+            waiting
+        }
+    }
+
     #[tokio::test]
     async fn only_so_many_wait_for_one_answer_and_they_ask_once() {
-        let cache: KeyCache<i64> = KeyCache::new(PATIENCE);
-        let asked = AtomicI64::new(0);
-        let one = || {
-            cache.get("place", 0, |_| true, async {
-                asked.fetch_add(1, Ordering::SeqCst);
-                tokio::task::yield_now().await;
-                Ok(1)
-            })
-        };
-        let all: Vec<_> = (0..WAITING + 8).map(|_| one()).collect();
+        let gate = Gate::new();
+        gate.open.add_permits(1);
+        let all: Vec<_> = (0..WAITING + 8).map(|_| gate.get(1, 0)).collect();
         let answers = futures_of(all).await;
         assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), WAITING);
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        assert_eq!(gate.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_takes_the_answer_from_nobody() {
+        let gate = Gate::new();
+        drop(gate.waiting().await); // the first request is aborted while its question is under way
+        let mut another = gate.waiting().await;
+        gate.open.add_permits(1);
+        assert_eq!(another.as_mut().await.as_deref(), Ok(&1), "in the pause, and yet answered");
+        assert_eq!(gate.asked(), 1, "they share the question");
+        assert_eq!(gate.get(1, 0).await.as_deref(), Ok(&1));
+    }
+
+    #[tokio::test]
+    async fn an_answer_nobody_waits_for_any_more_is_kept() {
+        let gate = Gate::new();
+        drop(gate.waiting().await);
+        gate.open.add_permits(1);
+        let kept = || gate.cache.place("place").known().answer.is_some();
+        while !kept() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(gate.get(1, 1).await.as_deref(), Ok(&1));
+        assert_eq!(gate.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn fresh_keys_are_answered_however_many_wait_for_others() {
+        let gate = Gate::new();
+        gate.open.add_permits(1);
+        assert_eq!(gate.get(1, 0).await.as_deref(), Ok(&1));
+        let mut strangers = Vec::new();
+        for _ in 0..WAITING {
+            let mut stranger = Box::pin(gate.get(99, 10));
+            let polled = futures_of(vec![std::future::poll_fn(|context| {
+                std::task::Poll::Ready(stranger.as_mut().poll(context).is_pending())
+            })]);
+            assert_eq!(polled.await, [true]);
+            strangers.push(stranger);
+        }
+        assert!(gate.get(99, 10).await.is_err(), "one more does not wait");
+        assert_eq!(
+            gate.get(1, 10).await.as_deref(),
+            Ok(&1),
+            "who needs nothing new does not either"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_question_that_breaks_off_ends_for_all_and_is_asked_again_after_the_pause() {
+        let cache: KeyCache<i64> = KeyCache::new(PATIENCE);
+        let broken = cache.get("place", 0, |_| true, async { panic!("planted by the test") });
+        assert_eq!(broken.await, Err(FetchError::unavailable("the question broke off")));
+        let again = |elapsed| cache.get("place", elapsed, |_| true, async { Ok(1) });
+        assert!(again(9).await.is_err());
+        assert_eq!(again(10).await.as_deref(), Ok(&1));
     }
 
     #[test]

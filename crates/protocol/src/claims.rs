@@ -23,6 +23,14 @@ impl Audience {
             Self::Many(several) => several.iter().any(|one| one == audience),
         }
     }
+
+    /// All of them.
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Many(several) => several,
+        }
+    }
 }
 
 impl From<Vec<String>> for Audience {

@@ -50,7 +50,7 @@ pub async fn exchange(
         ));
     }
     let token = subject_token(provider, issuer, client, request)?;
-    let target = Target::of(issuer, client, request)?;
+    let target = Target::of(issuer, client, (request, &token))?;
     let scopes = narrowed(&token, request.scope.as_ref())?;
     let session = match &token.session {
         Some(name) => LiveSession::read(provider, issuer, client, name).await?,
@@ -100,7 +100,7 @@ fn subject_token(
 enum Target<'r> {
     /// An ID token for another client.
     Client(Arc<Client>),
-    /// An access token for resources; none means `/userinfo`.
+    /// An access token for resources.
     Resources(&'r [String]),
 }
 
@@ -108,7 +108,7 @@ impl<'r> Target<'r> {
     fn of(
         issuer: &Issuer,
         client: &Client,
-        request: &'r TokenExchangeRequest,
+        (request, token): (&'r TokenExchangeRequest, &'r AccessToken),
     ) -> Result<Self, TokenError> {
         let refused = |why: &str| TokenError::refused(ErrorCode::InvalidTarget, why);
         match (request.requested, request.audience.as_deref()) {
@@ -133,11 +133,29 @@ impl<'r> Target<'r> {
                 "an access token is for a resource: say resource, or ask for an id_token",
             )),
             (IssuedTokenType::AccessToken, None) => {
-                resources::check(issuer, client, &request.resources)
-                    .map_err(|why| refused(&why))?;
-                Ok(Self::Resources(&request.resources))
+                let resources = narrowed_resources(token, &request.resources)?;
+                resources::check(issuer, client, resources).map_err(|why| refused(&why))?;
+                Ok(Self::Resources(resources))
             }
         }
+    }
+}
+
+/// The resources of the new token: what was asked for, never more than the subject token is for. What a
+/// refresh narrowed is not wide again.
+fn narrowed_resources<'r>(
+    token: &'r AccessToken,
+    requested: &'r [String],
+) -> Result<&'r [String], TokenError> {
+    let has = token.audience.as_slice();
+    match requested.iter().find(|resource| !has.contains(resource)) {
+        None => Ok(if requested.is_empty() { has } else { requested }),
+        Some(refused) => Err(TokenError::refused(
+            ErrorCode::InvalidTarget,
+            format!(
+                "resource {refused} is not in the subject token's audience: ask for it at login"
+            ),
+        )),
     }
 }
 

@@ -306,12 +306,8 @@ pub fn authorization<'a>(change: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str
         ("code_challenge", CHALLENGE),
         ("code_challenge_method", "S256"),
     ];
-    for (name, value) in change {
-        pairs.retain(|(known, _)| known != name);
-        if !value.is_empty() {
-            pairs.push((name, value));
-        }
-    }
+    pairs.retain(|(known, _)| change.iter().all(|(name, _)| known != name));
+    pairs.extend(change.iter().filter(|(_, value)| !value.is_empty()));
     pairs
 }
 

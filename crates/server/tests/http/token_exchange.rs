@@ -43,7 +43,12 @@ fn rig() -> Rig {
 }
 
 async fn access_token(rig: &Rig) -> String {
-    let code = rig.browser().code(&[]).await;
+    access_token_for(rig, &[]).await
+}
+
+async fn access_token_for(rig: &Rig, resources: &[&str]) -> String {
+    let asked: Vec<_> = resources.iter().map(|resource| ("resource", *resource)).collect();
+    let code = rig.browser().code(&asked).await;
     let tokens = rig.redeem(&code).await.json();
     rig.store_requests();
     rig.world.audit.take();
@@ -152,7 +157,7 @@ async fn without_an_audience_it_is_an_access_token_for_resources_of_ones_own() {
             client.allowed_resources = [api.to_owned(), "urn:other".to_owned()].into();
         });
     });
-    let token = access_token(&rig).await;
+    let token = access_token_for(&rig, &[api]).await;
     rig.world.clock.advance(1);
     let answer = exchange(&rig, &token, &[("resource", api), ("scope", "openid")]).await.json();
     assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(599)));
@@ -161,7 +166,7 @@ async fn without_an_audience_it_is_an_access_token_for_resources_of_ones_own() {
     assert_eq!(access["aud"], api);
     assert_eq!(access["client_id"], "kubernetes");
     assert_eq!(access["exp"], claims(&Value::from(token.as_str()))["exp"]);
-    for refused in ["https://other.example.org", "urn:target"] {
+    for refused in ["https://other.example.org", "urn:target", "urn:other"] {
         assert_refused(&exchange(&rig, &token, &[("resource", refused)]).await, "invalid_target");
     }
     let revoked = rig.revoke(&token).await;
@@ -170,6 +175,40 @@ async fn without_an_audience_it_is_an_access_token_for_resources_of_ones_own() {
     rig.store_requests();
     assert_refused(&exchange(&rig, exchanged, &[("resource", api)]).await, "invalid_request");
     assert!(rig.store_requests().is_empty(), "it died with its session");
+}
+
+#[tokio::test]
+async fn resources_are_only_ever_fewer() {
+    let api = "https://api.example.org";
+    let userinfo = "https://id.example.org/userinfo";
+    let rig = rig_with(|world| {
+        world.change_client("kubernetes", |client| {
+            client.allowed_resources = [api.to_owned(), "urn:other".to_owned()].into();
+        });
+    });
+    let aud = |answer: &Answer| claims(&answer.json()["access_token"])["aud"].clone();
+    let wide = access_token_for(&rig, &[api, "urn:other"]).await;
+    let same = exchange(&rig, &wide, &[]).await;
+    assert_eq!(aud(&same), json!([api, "urn:other"]), "what it was for, where nothing is said");
+    let narrow = exchange(&rig, &wide, &[("resource", api)]).await;
+    assert_eq!(aud(&narrow), api);
+    let narrow = narrow.json()["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(aud(&exchange(&rig, &narrow, &[]).await), api);
+    for beyond in ["urn:other", userinfo] {
+        let answer = exchange(&rig, &narrow, &[("resource", beyond)]).await;
+        assert_refused(&answer, "invalid_target");
+    }
+    let plain = access_token(&rig).await;
+    assert_eq!(aud(&exchange(&rig, &plain, &[]).await), userinfo);
+    let answer = exchange(&rig, &plain, &[("resource", api)]).await;
+    assert_refused(&answer, "invalid_target");
+    assert!(answer.json()["error_description"].as_str().unwrap().contains(api), "{answer:?}");
+    change(&rig, |world| {
+        world.change_client("kubernetes", |client| {
+            client.allowed_resources.remove("urn:other");
+        });
+    });
+    assert_refused(&exchange(&rig, &wide, &[]).await, "invalid_target");
 }
 
 #[tokio::test]
