@@ -1,7 +1,7 @@
 //! The chart, the manifests rendered from it and the examples, on a real API server.
 //!
 //! `helm install` makes an issuer in one step; its service account may do exactly what
-//! [`HOME`], [`TENANT`] and [`ANYWHERE`] list; its pod is admitted under the restricted standard;
+//! [`HOME`], [`TENANT`], [`REGISTRATION`] and [`ANYWHERE`] list; its pod is admitted under the restricted standard;
 //! `deploy/claviger.yaml` and every file in `examples/` are taken with strict validation, and what
 //! `docs/` shows is what is applied here.
 
@@ -47,6 +47,12 @@ const HOME: &[&str] = &[
 /// What it may do in its own namespace and in each of `tenantNamespaces`.
 const TENANT: &[&str] =
     &["get /secrets", "list /secrets", "watch /secrets", "create /secrets", "update /secrets"];
+/// What it may do in each of `registrationNamespaces` besides.
+const REGISTRATION: &[&str] = &[
+    "create claviger.dev/oauth2clients",
+    "update claviger.dev/oauth2clients",
+    "delete claviger.dev/oauth2clients",
+];
 /// What it may do in every namespace.
 const ANYWHERE: &[&str] = &[
     "get claviger.dev/oauth2clients",
@@ -159,6 +165,7 @@ async fn the_service_account_has_exactly_its_rights(plane: &ControlPlane) -> Res
     for (namespace, expected) in [
         ("home", all(&[HOME, TENANT, ANYWHERE])),
         ("team-a", all(&[TENANT, ANYWHERE])),
+        ("registered", all(&[TENANT, REGISTRATION, ANYWHERE])),
         ("default", all(&[ANYWHERE])),
     ] {
         let given = rights(plane, &everybody, namespace)?;
@@ -231,14 +238,15 @@ async fn only_home_namespaces_choose_client_ids(plane: &ControlPlane) -> Result<
 #[tokio::test]
 async fn helm_installs_an_issuer_in_one_step_with_least_privilege() -> Result<()> {
     let plane = ControlPlane::start(ControlPlane::builder()).await?;
-    for namespace in ["home", "other-home", "team-a"] {
+    for namespace in ["home", "other-home", "team-a", "registered"] {
         create_namespace(&plane, namespace)?;
     }
     let values = [
         "issuer.url=https://id.example.com/main",
         "issuer.connectors={local}",
         "issuer.spec.lifetimes.idTokenLifetimeSeconds=60",
-        "tenantNamespaces={team-a}",
+        "tenantNamespaces={team-a,registered}",
+        "registrationNamespaces={registered}",
         "admissionPolicy.otherHomeNamespaces={other-home}",
     ];
     let mut install = plane.helm();

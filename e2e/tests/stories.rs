@@ -11,6 +11,7 @@ mod client_credentials;
 mod clock_skew;
 mod custom_resources;
 mod dpop;
+mod dynamic_registration;
 mod faults_answers;
 mod faults_api_server;
 mod faults_cut_off;

@@ -50,6 +50,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if has .Release.Namespace .Values.tenantNamespaces -}}
 {{- fail (printf "tenantNamespaces must not hold the release's own namespace %s: remove it" .Release.Namespace) -}}
 {{- end -}}
+{{- range .Values.registrationNamespaces -}}
+{{- if not (has . $.Values.tenantNamespaces) -}}
+{{- fail (printf "registrationNamespaces holds %s, which is not in tenantNamespaces: add it there too" .) -}}
+{{- end -}}
+{{- end -}}
 {{- if ge (int .Values.leaderElection.graceSeconds) (int .Values.leaderElection.leaseDurationSeconds) -}}
 {{- fail "leaderElection.graceSeconds must be less than leaseDurationSeconds" -}}
 {{- end -}}

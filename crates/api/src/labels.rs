@@ -12,6 +12,8 @@ pub const SECRET_CLIENT: &str = "client";
 pub const SECRET_USER: &str = "user";
 /// Value of [`SECRET`]: serving certificates of `OIDCIssuer`s.
 pub const SECRET_TLS: &str = "tls";
+/// Value of [`SECRET`]: initial access tokens of `OIDCIssuer`s.
+pub const SECRET_REGISTRATION: &str = "registration";
 /// Value of [`SECRET`]: private signing keys. Written by Claviger; no field can refer to it.
 pub const SECRET_SIGNING_KEY: &str = "signing-key";
 /// Value of [`SECRET`]: the ring that seals what browsers and clients carry. Written by Claviger;

@@ -21,10 +21,12 @@
 mod browser_sessions;
 mod client_authentication;
 mod client_credentials;
+mod client_information;
 mod client_policy;
 pub mod condition;
 pub mod connector;
 mod crds;
+mod dynamic_registration;
 mod grant;
 pub mod labels;
 mod lifetimes;
@@ -48,12 +50,14 @@ pub use client_authentication::{
     JsonWebKeySet, JsonWebKeyType, JsonWebKeyUse, ServiceAccountRef,
 };
 pub use client_credentials::{ClientClaim, ClientCredentials};
+pub use client_information::{ClientInformation, ClientRegistration};
 pub use client_policy::{
     ClientConsent, ClientIntrospection, Dpop, Pkce, PushedAuthorizationRequests,
 };
 pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;
+pub use dynamic_registration::DynamicRegistration;
 pub use grant::Grant;
 pub use lifetimes::Lifetimes;
 pub use local_user::{

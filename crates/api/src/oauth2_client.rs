@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::browser_sessions::SessionSharing;
 use crate::client_authentication::ClientAuthentication;
 use crate::client_credentials::ClientCredentials;
+use crate::client_information::{ClientInformation, ClientRegistration};
 use crate::client_policy::{
     ClientConsent, ClientIntrospection, Dpop, Pkce, PushedAuthorizationRequests,
 };
@@ -332,6 +333,15 @@ pub struct OAuth2ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ClientIntrospection")]
     pub introspection: Option<ClientIntrospection>,
+
+    /// Pages about this client, to which the consent page links. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub information: Option<ClientInformation>,
+
+    /// There if the client registered itself, and may manage that (RFC 7592). Written by Claviger. Outside
+    /// the issuer's `dynamicRegistration.namespace` it means nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<ClientRegistration>,
 }
 
 impl OAuth2ClientSpec {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::browser_sessions::BrowserSessions;
+use crate::dynamic_registration::DynamicRegistration;
 use crate::grant::Grant;
 use crate::lifetimes::Lifetimes;
 use crate::object_ref::{LocalObjectRef, NAME_PATTERN};
@@ -60,6 +61,8 @@ use crate::tenant_policy::TenantPolicy;
          self.connectors.exists(c, c.name == n))"
     )
     .message("tenants.allowedConnectors must be among connectors: add them there or remove them"),
+    validation = Rule::new("!has(self.dynamicRegistration) || has(self.tenants)")
+        .message("dynamicRegistration needs tenants, which bound what may be registered: add it"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OIDCIssuerSpec {
@@ -150,6 +153,11 @@ pub struct OIDCIssuerSpec {
     /// Default: absent, and every sign-in is one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub browser_sessions: Option<BrowserSessions>,
+
+    /// Clients may register themselves, with an initial access token (RFC 7591). Needs `tenants`, which bound
+    /// what they may register. Default: absent, and nobody can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic_registration: Option<DynamicRegistration>,
 
     /// How `sub` is made: Dex (default; base64url of a protobuf of user ID and connector, the same
     /// value dex gave) or Plain (`<connector>:<user ID>`). Changing it makes every user a stranger

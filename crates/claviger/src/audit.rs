@@ -64,6 +64,10 @@ impl Audit for LogAudit {
                 tracing::info!(target: "audit", session, client, audience, "token exchanged");
                 ("TokenExchanged", "")
             }
+            AuditEvent::ClientRegistration { client, change } => {
+                tracing::info!(target: "audit", client, change, "client registration");
+                ("ClientRegistration", *change)
+            }
             AuditEvent::SessionRevoked { session, client, reason: why } => {
                 let (why, reason) = (*why, why.as_str());
                 tracing::warn!(target: "audit", session, client, reason, "session revoked");

@@ -32,6 +32,8 @@ pub enum Use {
     User,
     /// Serving certificates: what an OIDCIssuer may read.
     Tls,
+    /// Initial access tokens: what an OIDCIssuer may read.
+    Registration,
     /// Signing keys: ours alone.
     SigningKey,
     /// The sealing ring: ours alone.
@@ -46,6 +48,7 @@ impl Use {
             Self::Client => labels::SECRET_CLIENT,
             Self::User => labels::SECRET_USER,
             Self::Tls => labels::SECRET_TLS,
+            Self::Registration => labels::SECRET_REGISTRATION,
             Self::SigningKey => labels::SECRET_SIGNING_KEY,
             Self::SealingRing => labels::SECRET_SEALING_RING,
         }

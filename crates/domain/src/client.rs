@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use claviger_jose::{Algorithm, KeySet};
 pub use claviger_protocol::redirect_uri::RedirectUri;
+pub use claviger_protocol::registration::ClientPages;
 pub use claviger_protocol::response_type::ResponseType;
 use secrecy::SecretString;
 
@@ -64,6 +65,10 @@ pub struct Client {
     pub as_subject: ClientSubject,
     /// Client IDs that may exchange their users' tokens for ID tokens with this client as audience.
     pub exchange_peers: BTreeSet<String>,
+    /// Pages about it that the consent page links to.
+    pub pages: Arc<ClientPages>,
+    /// SHA-256 of its registration access token, if it registered itself.
+    pub registration_digest: Option<String>,
 }
 
 /// What tokens say of a client itself, beside its identifier. Nothing by default.

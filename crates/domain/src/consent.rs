@@ -3,12 +3,14 @@
 //! What is remembered is in a sealed cookie of this browser and of this user, and is no more than what was
 //! agreed to: another scope, another client and another user are asked. Nothing is stored.
 
+use std::sync::Arc;
+
 use claviger_protocol::scope::ScopeSet;
 use claviger_seal::{Context, Purpose};
 use serde::{Deserialize, Serialize};
 
 use crate::claim::scope_of;
-use crate::client::Client;
+use crate::client::{Client, ClientPages};
 use crate::code::LoginGrant;
 use crate::cookie::{self, Cookie};
 use crate::flow::{FLOW_SECONDS, Flow};
@@ -25,6 +27,8 @@ const MAX_COOKIE_LENGTH: usize = 1_024;
 pub struct Consent {
     /// Name of the client.
     pub client: String,
+    /// Pages about it.
+    pub pages: Arc<ClientPages>,
     /// What it gets: scopes, those of claims asked for by name among them, and resources.
     pub scopes: Vec<String>,
     /// What a person would call the user.
@@ -42,6 +46,7 @@ impl Consent {
             issuer.sealing.seal(Purpose::Consent, &context(issuer, flow), not_after, &plain);
         Self {
             client: client.display_name.clone(),
+            pages: Arc::clone(&client.pages),
             scopes: revealed(grant),
             user: grant.identity.label().to_owned(),
             grant: sealed,

@@ -9,6 +9,7 @@ use claviger_protocol::response_type::{ResponseMode, ResponseType};
 use crate::claim::CLAIMS;
 use crate::client::ClientAuthentication;
 use crate::issuer::Issuer;
+use crate::registration;
 use crate::scopes::KNOWN_SCOPES;
 
 /// Claims of ours that are not about the user.
@@ -45,6 +46,10 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         end_session_endpoint: issuer.url.join("/logout"),
         revocation_endpoint: issuer.url.join("/token/revoke"),
         introspection_endpoint: issuer.url.join("/token/introspect"),
+        registration_endpoint: issuer
+            .registration
+            .as_ref()
+            .map(|_| issuer.url.join(registration::PATH)),
         scopes_supported: strings(&KNOWN_SCOPES),
         response_types_supported: owned(issuer.response_types.iter().map(|t| t.as_str())),
         response_modes_supported: owned(ResponseMode::ALL.iter().map(|mode| mode.as_str())),

@@ -11,6 +11,7 @@ use crate::browser_session::BrowserSessions;
 use crate::client::{Client, Grant};
 use crate::connector::Connector;
 use crate::keys::SigningKeys;
+use crate::registration::Registration;
 
 /// One OIDCIssuer in service.
 #[derive(Debug, Clone)]
@@ -48,6 +49,8 @@ pub struct Issuer {
     pub response_types: BTreeSet<ResponseType>,
     /// Single sign-on, if this issuer has it.
     pub browser_sessions: Option<BrowserSessions>,
+    /// Who may register clients, and what they get; `None`: nobody.
+    pub registration: Option<Registration>,
     /// How `sub` is made.
     pub subject: SubjectFormat,
     /// Values beginning with `system:` that tokens may carry; all others are refused.

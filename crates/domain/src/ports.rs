@@ -370,6 +370,13 @@ pub enum AuditEvent<'a> {
         /// `client_id` the new token is for; empty where it is for resources.
         audience: &'a str,
     },
+    /// A client registered, changed or deleted itself.
+    ClientRegistration {
+        /// `client_id`.
+        client: &'a str,
+        /// `Registered`, `Updated` or `Deleted`.
+        change: &'static str,
+    },
     /// A session was revoked.
     SessionRevoked {
         /// Session name.

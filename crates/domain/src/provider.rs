@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::client_assertion::Assertions;
 use crate::ports::{Audit, Clock, Entropy, Revocations, Sessions};
+use crate::registry::Registry;
 
 /// The provider's view of the outside. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Provider {
     pub sessions: Arc<dyn Sessions>,
     /// Known revocations.
     pub revocations: Arc<dyn Revocations>,
+    /// Clients that registered themselves.
+    pub registry: Arc<dyn Registry>,
     /// Who hears of it.
     pub audit: Arc<dyn Audit>,
     /// What clients signed to prove themselves, and was used up by that.

@@ -24,6 +24,11 @@ impl Snapshot {
             .max_by_key(|(issuer, _)| issuer.url.path().len())
     }
 
+    /// The issuer of this UID, if it is in service.
+    pub fn issuer_by_uid(&self, uid: &str) -> Option<&Arc<Issuer>> {
+        self.issuers.iter().find(|issuer| issuer.uid == uid)
+    }
+
     /// Whether the request is for an issuer that is out of service at the moment.
     pub fn is_unavailable(&self, host: &str, path: &str) -> bool {
         self.unavailable.iter().any(|url| below(url, host, path).is_some())

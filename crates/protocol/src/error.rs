@@ -60,6 +60,12 @@ pub enum ErrorCode {
     InsufficientScope,
     /// Tokens of this kind cannot be revoked (RFC 7009 2.2.1).
     UnsupportedTokenType,
+    /// A redirect URI is malformed or not admitted (RFC 7591 3.2.2).
+    InvalidRedirectUri,
+    /// Another member of a registration is (RFC 7591 3.2.2).
+    InvalidClientMetadata,
+    /// A software statement that is not taken (RFC 7591 3.2.2).
+    UnapprovedSoftwareStatement,
 }
 
 impl ErrorCode {
@@ -92,6 +98,9 @@ impl ErrorCode {
             Self::InvalidToken => "invalid_token",
             Self::InsufficientScope => "insufficient_scope",
             Self::UnsupportedTokenType => "unsupported_token_type",
+            Self::InvalidRedirectUri => "invalid_redirect_uri",
+            Self::InvalidClientMetadata => "invalid_client_metadata",
+            Self::UnapprovedSoftwareStatement => "unapproved_software_statement",
         }
     }
 

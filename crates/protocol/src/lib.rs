@@ -18,6 +18,7 @@ pub mod logout;
 pub mod pkce;
 pub mod pushed_request;
 pub mod redirect_uri;
+pub mod registration;
 pub mod request_object;
 pub mod response_type;
 pub mod revoke;

@@ -1,7 +1,7 @@
 //! From any request to the issuer it is for: host and path choose, once, from one Snapshot.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use claviger_domain::issuer::Issuer;
+use claviger_domain::issuer::{ClientEntry, Issuer};
 use claviger_domain::{Provider, Snapshot};
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -24,8 +24,21 @@ use crate::{cors, endpoint};
 
 /// Largest request body taken, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// What the control plane takes to see and judge a new client and its secret, at most.
+const UNTIL_SERVED: Duration = Duration::from_secs(5);
 /// The metadata by the name that RFC 8414 3 has for it.
 const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
+
+/// What became of a client that was just made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// It is served.
+    Served,
+    /// It is not admitted.
+    Refused,
+    /// Nobody has seen it yet.
+    Unknown,
+}
 
 /// What every request is given. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,12 +47,19 @@ pub struct App {
     snapshot: Arc<ArcSwap<Snapshot>>,
     metrics: Metrics,
     throttle: Arc<Throttle>,
+    admission_wait: Duration,
 }
 
 impl App {
     /// An app over these ports and this Snapshot.
     pub fn new(provider: Provider, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Metrics) -> Self {
-        Self { provider, snapshot, metrics, throttle: Arc::default() }
+        Self { provider, snapshot, metrics, throttle: Arc::default(), admission_wait: UNTIL_SERVED }
+    }
+
+    /// The same app that waits for this long until a client that was just made is served.
+    #[must_use]
+    pub fn waiting_for_clients(self, admission_wait: Duration) -> Self {
+        Self { admission_wait, ..self }
     }
 
     /// The Snapshot it serves from.
@@ -53,6 +73,24 @@ impl App {
 
     pub(crate) fn throttle(&self) -> &Throttle {
         &self.throttle
+    }
+
+    /// What became of a client that was just made, once the control plane has judged it, or gave up waiting for that.
+    pub(crate) async fn admission(&self, issuer: &str, client: &str) -> Admission {
+        const PACE: Duration = Duration::from_millis(20);
+        let deadline = Instant::now() + self.admission_wait;
+        loop {
+            let snapshot = self.snapshot.load_full();
+            match snapshot.issuer_by_uid(issuer).and_then(|issuer| issuer.client(client)) {
+                Some(ClientEntry::InService(_)) => return Admission::Served,
+                // Its secret is seen a moment after it.
+                Some(ClientEntry::OutOfService) if Instant::now() >= deadline => {
+                    return Admission::Refused;
+                }
+                None if Instant::now() >= deadline => return Admission::Unknown,
+                Some(ClientEntry::OutOfService) | None => tokio::time::sleep(PACE).await,
+            }
+        }
     }
 
     /// Everything that is served, but the word of trusted proxies.
@@ -103,6 +141,13 @@ fn issuer_routes(app: App) -> Router {
         .route("/callback/{connector}", get(endpoint::callback::not_here))
         .route("/approval", post(endpoint::approval::submit))
         .route("/par", post(endpoint::par::push))
+        .route("/register", post(endpoint::register::create))
+        .route(
+            "/register/{name}",
+            get(endpoint::register::read)
+                .put(endpoint::register::update)
+                .delete(endpoint::register::delete),
+        )
         .route("/token", post(endpoint::token::exchange))
         .route("/token/introspect", post(endpoint::introspect::answer))
         .route("/token/revoke", post(endpoint::revoke::submit))

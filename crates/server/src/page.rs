@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
+use claviger_domain::client::ClientPages;
 use claviger_domain::issuer::Issuer;
 
 use crate::endpoint::asset;
@@ -113,6 +114,8 @@ pub struct ConsentPage<'a> {
     pub client: &'a str,
     /// What a person would call the user.
     pub user: &'a str,
+    /// Pages about the client, by its own word.
+    pub pages: &'a ClientPages,
     /// What the client gets to know, in words.
     pub reveals: Vec<&'a str>,
     /// Where the form goes.

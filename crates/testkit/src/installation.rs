@@ -25,6 +25,7 @@ pub struct Installation {
     plane: ControlPlane,
     namespace: String,
     tenants: Vec<String>,
+    registrations: Option<String>,
     authority: CertificateAuthority,
     folder: tempfile::TempDir,
     operator_flags: Vec<String>,
@@ -66,6 +67,7 @@ impl Installation {
             plane: plane.clone(),
             namespace,
             tenants,
+            registrations: None,
             authority: CertificateAuthority::create("claviger test authority")?,
             folder: tempfile::tempdir().context("failed to make a folder")?,
             operator_flags: Vec::new(),
@@ -74,6 +76,16 @@ impl Installation {
         // They name their namespaces: home and the tenants'.
         installation.server_side_apply(&[], &installation.roles()?)?;
         Ok(installation)
+    }
+
+    /// The same, where clients may register themselves into the first tenant namespace.
+    ///
+    /// # Errors
+    /// When helm or the API server refuses.
+    pub fn with_registration(mut self) -> Result<Self> {
+        self.registrations = self.tenants.first().cloned();
+        self.server_side_apply(&[], &self.roles()?)?;
+        Ok(self)
     }
 
     /// Every replica started here gets these flags of `claviger run` too.
@@ -246,6 +258,9 @@ impl Installation {
         helm.args(["--namespace", &self.namespace]);
         for (index, tenant) in self.tenants.iter().enumerate() {
             helm.args(["--set", &format!("tenantNamespaces[{index}]={tenant}")]);
+        }
+        if let Some(namespace) = &self.registrations {
+            helm.args(["--set", &format!("registrationNamespaces={{{namespace}}}")]);
         }
         for template in names {
             helm.args(["--show-only", &format!("templates/{template}.yaml")]);

@@ -9,6 +9,8 @@ const REDIRECT: &str = "redirectURIs must be https://; or http:// on localhost, 
                         com.example.app:/callback";
 const POST_LOGOUT: &str = "postLogoutRedirectURIs must be https://, http:// on a loopback host or \
                            a private-use scheme with a dot, without fragment, wildcard, spaces or backslashes";
+const PAGES: &str = "information: URIs must be https://, in printable ASCII without user, fragment, \
+                     quotes, spaces and backslashes";
 const PRINTABLE: &str = "redirectURIs must be printable ASCII without spaces and backslashes: \
                          percent-encode them";
 const CLIENT_ID: &str =
@@ -45,6 +47,7 @@ pub fn table() -> Table {
         good: good_ones(),
         bad: redirects()
             .into_iter()
+            .chain(pages())
             .chain(authentication())
             .chain(signing())
             .chain(fields())
@@ -162,6 +165,14 @@ fn good_ones() -> Vec<super::Good> {
                     "claims": [{"name": "role", "value": "deployer"}],
                 },
                 "introspection": "AllTokens",
+                "information": {
+                    "clientURI": "https://app.example.com/",
+                    "logoURI": "https://app.example.com/logo.png",
+                    "policyURI": "https://app.example.com/policy?lang=en",
+                    "tosURI": "https://app.example.com/terms",
+                    "contacts": ["ops@example.com"],
+                },
+                "registration": {"accessTokenDigest": "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"},
             }),
         ),
     ]
@@ -181,6 +192,21 @@ fn keys_at(uri: &str) -> Value {
 
 fn redirect(uri: &str) -> Value {
     json!({"redirectURIs": [uri]})
+}
+
+fn pages() -> Vec<super::Bad> {
+    let bad_uris = [
+        "http://app.example.com/",
+        "https://me@app.example.com/",
+        "https://app.example.com/#top",
+        "https://app.example.com/a b",
+        "https://app.example.com/\"",
+        "https://app.example.com/\\",
+        "javascript:alert(1)",
+    ];
+    let fields = ["clientURI", "logoURI", "policyURI", "tosURI"];
+    let each = bad_uris.iter().zip(fields.iter().cycle());
+    each.map(|(uri, field)| bad(uri, json!({"information": {*field: uri}}), PAGES)).collect()
 }
 
 fn redirects() -> Vec<super::Bad> {

@@ -74,6 +74,11 @@ pub fn table() -> Table {
                         "refreshTokenAbsoluteSeconds": 3600,
                         "refreshGraceSeconds": 0,
                     },
+                    "dynamicRegistration": {
+                        "namespace": "registered",
+                        "initialAccessTokens": [{"name": "initial", "key": "token"}],
+                        "maxClients": 10,
+                    },
                     "browserSessions": {"idleSeconds": 600, "absoluteSeconds": 600},
                     "responseTypes": ["code", "id_token token"],
                     "sessionLimits": {"perUser": 3, "perClient": 5, "total": 5},
@@ -123,6 +128,14 @@ fn urls() -> Vec<super::Bad> {
 
 fn references() -> Vec<super::Bad> {
     vec![
+        bad(
+            "registration without bounds",
+            json!({"dynamicRegistration": {
+                "namespace": "registered",
+                "initialAccessTokens": [{"name": "initial", "key": "token"}],
+            }}),
+            "dynamicRegistration needs tenants, which bound what may be registered: add it",
+        ),
         bad(
             "a callback connector that is not offered",
             json!({"defaultCallbackConnector": "github"}),

@@ -106,6 +106,20 @@ fn claim(client: &mut AssessedClient, taken: &mut BTreeMap<(String, String), Obj
     client.secret = None;
 }
 
+/// Whether an issuer admits clients of a namespace that is not home.
+pub fn admits_namespace(world: &World, issuer: &OIDCIssuer, namespace: &str) -> bool {
+    let namespaces = &issuer.spec.allowed_clients.namespaces;
+    match namespaces.from {
+        NamespacesFrom::Same => false,
+        NamespacesFrom::All => true,
+        NamespacesFrom::Selector => {
+            let labels = world.namespaces.get(namespace);
+            let selector = namespaces.selector.as_ref();
+            selector.zip(labels).is_some_and(|(s, labels)| selector::matches(s, labels))
+        }
+    }
+}
+
 /// One client under assessment.
 struct Assessor<'w> {
     world: &'w World,
@@ -190,6 +204,8 @@ impl<'w> Assessor<'w> {
                 introspection,
                 as_subject,
                 exchange_peers: self.object.spec.exchange_peers.iter().cloned().collect(),
+                pages: Arc::new(client_uris::pages(spec)),
+                registration_digest: self.registration_digest(&issuer.object),
             },
         );
         self.finish(id, client, secret)
@@ -280,16 +296,7 @@ impl<'w> Assessor<'w> {
         if self.in_home() {
             return true;
         }
-        let namespaces = &issuer.spec.allowed_clients.namespaces;
-        let allowed = match namespaces.from {
-            NamespacesFrom::Same => false,
-            NamespacesFrom::All => true,
-            NamespacesFrom::Selector => {
-                let labels = self.world.namespaces.get(&self.namespace);
-                let selector = namespaces.selector.as_ref();
-                selector.zip(labels).is_some_and(|(s, labels)| selector::matches(s, labels))
-            }
-        };
+        let allowed = admits_namespace(self.world, issuer, &self.namespace);
         let namespace = &self.namespace;
         let name = issuer.name_any();
         if !allowed {
@@ -330,6 +337,14 @@ impl<'w> Assessor<'w> {
     fn demands(&self) -> Demands {
         let spec = &self.object.spec;
         Demands { pushed_requests: spec.pushed_requests_required(), dpop: spec.dpop_required() }
+    }
+
+    /// How the client may manage itself, if it is where those are that registered themselves.
+    fn registration_digest(&self, issuer: &OIDCIssuer) -> Option<String> {
+        let registrations = issuer.spec.dynamic_registration.as_ref()?;
+        let registered = self.object.spec.registration.as_ref()?;
+        let here = registrations.namespace == self.namespace;
+        here.then(|| registered.access_token_digest.clone())
     }
 
     fn consent_required(&self, issuer: &OIDCIssuer, policy: Option<&TenantPolicy>) -> bool {

@@ -13,12 +13,12 @@ use claviger_api::{
     OAuth2ClientSpec, ServiceAccountRef, TenantPolicy,
 };
 use claviger_domain::client::{ClientAuthentication, ClientKeys, ServiceAccount};
+use claviger_domain::host::{admits_host, host_of};
 use claviger_jose::{KeySet, PublicKey};
 use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::assess::client_secret::{self, ClientSecret};
-use crate::assess::client_uris::{admits_host, host_of};
 use crate::assess::findings::Findings;
 use crate::world::World;
 

@@ -1,8 +1,9 @@
-//! The addresses of an OAuth2Client, and whether its issuer admits them for tenants.
+//! The addresses of an OAuth2Client, of pages about it too, and whether its issuer admits them for tenants.
 
 use claviger_api::condition::Reason;
 use claviger_api::{OAuth2ClientSpec, TenantPolicy};
-use claviger_domain::client::RedirectUri;
+use claviger_domain::client::{ClientPages, RedirectUri};
+use claviger_domain::host::{admits_host, host_of};
 
 use crate::assess::findings::Findings;
 
@@ -44,27 +45,13 @@ pub fn redirect_uris(
     uris
 }
 
-/// Host of an http(s) URI in lower case, without port. A URI that is written so that a browser
-/// might see another host (user, backslash) has none.
-pub fn host_of(uri: &str) -> Option<String> {
-    let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"))?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    if authority.is_empty() || authority.contains(['@', '\\', '%']) {
-        return None;
+/// The pages about a client.
+pub fn pages(spec: &OAuth2ClientSpec) -> ClientPages {
+    let Some(information) = &spec.information else { return ClientPages::default() };
+    ClientPages {
+        client: information.client_uri.clone(),
+        logo: information.logo_uri.clone(),
+        policy: information.policy_uri.clone(),
+        terms: information.tos_uri.clone(),
     }
-    let host = match authority.strip_prefix('[') {
-        Some(bracketed) => format!("[{}]", bracketed.split_once(']')?.0),
-        None => authority.split_once(':').map_or(authority, |(host, _)| host).to_owned(),
-    };
-    Some(host.to_ascii_lowercase())
-}
-
-/// Whether a host is one of these, or below one that begins with `*.`.
-pub fn admits_host(hosts: &[String], host: &str) -> bool {
-    hosts.iter().any(|allowed| match allowed.strip_prefix("*.") {
-        Some(parent) => {
-            host.strip_suffix(parent).is_some_and(|sub| sub.len() > 1 && sub.ends_with('.'))
-        }
-        None => host == allowed,
-    })
 }

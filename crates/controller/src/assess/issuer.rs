@@ -14,6 +14,7 @@ use claviger_domain::issuer::{
     ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, SubjectFormat, TlsIdentity,
 };
 use claviger_domain::keys::SigningKeys;
+use claviger_domain::registration::Registration;
 use claviger_jose::{Algorithm, KeySet, Signer};
 use kube::ResourceExt;
 use secrecy::SecretString;
@@ -23,6 +24,7 @@ use crate::assess::client_requests::domain_response_type;
 use crate::assess::connector::AssessedConnector;
 use crate::assess::findings::Findings;
 use crate::assess::grants::domain_grant;
+use crate::assess::registration::registration;
 use crate::assess::sealing::Sealing;
 use crate::assess::signing_key::AssessedSigningKey;
 use crate::assess::unreadable::Unreadable;
@@ -71,6 +73,7 @@ pub struct AssessedIssuer {
     pub keys: Option<IssuerKeys>,
     url: Option<IssuerUrl>,
     tls: Option<Arc<TlsIdentity>>,
+    registration: Option<Registration>,
 }
 
 /// Assesses all issuers, by name.
@@ -117,7 +120,8 @@ fn assess_one(world: &World, object: &Arc<OIDCIssuer>, parts: &Parts<'_>) -> Ass
         object.spec.tls.as_ref().and_then(|tls| {
             findings.resolved(tls_identity(world, &tls.secret_ref.name)).map(Arc::new)
         });
-    AssessedIssuer { object: Arc::clone(object), findings, keys, url, tls }
+    let registration = registration(world, object, &mut findings);
+    AssessedIssuer { object: Arc::clone(object), findings, keys, url, tls, registration }
 }
 
 fn issuer_url(object: &OIDCIssuer, findings: &mut Findings) -> Option<IssuerUrl> {
@@ -292,6 +296,7 @@ impl AssessedIssuer {
             grants: spec.grants.iter().copied().map(domain_grant).collect(),
             response_types: spec.response_types.iter().copied().map(domain_response_type).collect(),
             browser_sessions: spec.browser_sessions.map(browser_sessions),
+            registration: self.registration.clone(),
             subject: match spec.subject {
                 Subject::Dex => SubjectFormat::Dex,
                 Subject::Plain => SubjectFormat::Plain,

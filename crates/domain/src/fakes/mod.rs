@@ -1,6 +1,7 @@
 //! In-memory ports and builders, for tests alone (feature `fakes`).
 
 mod publishers;
+mod registry;
 mod sessions;
 mod upstream;
 
@@ -16,7 +17,9 @@ use claviger_seal::KeyRing;
 use secrecy::SecretString;
 
 use crate::browser_session::Sharing;
-use crate::client::{Client, ClientAuthentication, ClientSubject, Demands, Grant, Introspection};
+use crate::client::{
+    Client, ClientAuthentication, ClientPages, ClientSubject, Demands, Grant, Introspection,
+};
 use crate::client_assertion::Assertions;
 use crate::connector::{Connector, IdentityPolicy, Login, Refresh};
 use crate::identity::Identity;
@@ -27,6 +30,7 @@ use crate::ports::{Audit, AuditEvent, Clock, Entropy};
 use crate::provider::Provider;
 
 pub use publishers::{CLUSTER_ISSUER, TablePublishers};
+pub use registry::MemoryRegistry;
 pub use sessions::{Fault, MemorySessions};
 pub use upstream::TableUpstream;
 
@@ -119,6 +123,8 @@ pub struct World {
     pub upstream: Arc<TableUpstream>,
     /// Those whose keys are asked for.
     pub publishers: Arc<TablePublishers>,
+    /// Clients that registered themselves.
+    pub registry: Arc<MemoryRegistry>,
     /// `https://id.example.org` with the connectors `local` (memory) and `directory` (remote), the
     /// confidential client `kubernetes` (secret `s3cret`) and the public client `cli`.
     pub issuer: Issuer,
@@ -139,16 +145,18 @@ impl World {
         let upstream = Arc::new(TableUpstream::default());
         upstream.put("alice", "wonderland", alice());
         let publishers = Arc::new(TablePublishers::default());
+        let registry = Arc::new(MemoryRegistry::default());
         let provider = Provider {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             sessions: Arc::new(Attentive::new(sessions.clone(), clock.clone())),
             revocations: sessions.clone(),
             audit: audit.clone(),
+            registry: registry.clone(),
             assertions: Arc::new(Assertions::new(publishers.clone(), publishers.clone())),
         };
         let issuer = issuer(&upstream, clock.now());
-        Self { provider, clock, sessions, audit, upstream, publishers, issuer }
+        Self { provider, clock, sessions, audit, upstream, publishers, registry, issuer }
     }
 
     /// Changes a client of the issuer.
@@ -209,6 +217,7 @@ fn issuer(upstream: &Arc<TableUpstream>, now: i64) -> Issuer {
         grants: BTreeSet::from([Grant::AuthorizationCode, Grant::RefreshToken]),
         response_types: BTreeSet::from([ResponseType::Code]),
         browser_sessions: None,
+        registration: None,
         subject: SubjectFormat::Dex,
         allowed_system_values: BTreeSet::new(),
         cors_allowed_origins: BTreeSet::new(),
@@ -251,6 +260,8 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         introspection: Introspection::Forbidden,
         as_subject: ClientSubject::default(),
         exchange_peers: BTreeSet::new(),
+        pages: Arc::new(ClientPages::default()),
+        registration_digest: None,
     }
 }
 

@@ -11,6 +11,7 @@ mod login;
 mod logout;
 mod offline;
 mod refresh_token;
+mod registration;
 mod request_source;
 mod requested_claims;
 mod response_types;

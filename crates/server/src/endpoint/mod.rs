@@ -13,6 +13,7 @@ pub mod keys;
 pub mod login;
 pub mod logout;
 pub mod par;
+pub mod register;
 pub mod revoke;
 mod step;
 pub mod token;

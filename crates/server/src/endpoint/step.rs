@@ -111,6 +111,7 @@ fn ask_consent(issuer: &Issuer, flow: &Flow, consent: &Consent) -> Response {
         frame: Frame::of(issuer),
         client: &consent.client,
         user: &consent.user,
+        pages: &consent.pages,
         reveals,
         action: format!("{}/approval?{}", issuer.url.path(), FlowQuery::of(flow)),
         csrf: flow.csrf_token(issuer),

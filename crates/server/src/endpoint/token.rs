@@ -131,7 +131,8 @@ pub fn refused(error: &ErrorResponse) -> Response {
     response
 }
 
-fn unavailable(retry_after: u32) -> Response {
+/// Somebody is away; nothing was consumed.
+pub fn unavailable(retry_after: u32) -> Response {
     let error =
         ErrorResponse::new(ErrorCode::TemporarilyUnavailable, "try the same request again later");
     let mut response = no_store((StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response());

@@ -17,6 +17,8 @@ mod login_form;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]
+mod registration;
+#[cfg(test)]
 mod revocation;
 #[cfg(test)]
 mod rig;

@@ -24,8 +24,8 @@ use claviger_domain::ports::Clock;
 use claviger_outbound::{Outbound, Settings};
 use claviger_server::{App, Metrics};
 use claviger_store::{
-    ApiTime, KubeCluster, KubeSessions, RevokedSessions, Share, WriteGate, WriteLimits,
-    request_path_client, watching_client,
+    ApiTime, KubeCluster, KubeRegistry, KubeSessions, RevokedSessions, Share, WriteGate,
+    WriteLimits, request_path_client, watching_client,
 };
 use kube::Client;
 use prometheus::Registry;
@@ -100,6 +100,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             Arc::clone(&place.clock),
         )),
         revocations: Arc::clone(&revoked) as _,
+        registry: Arc::new(KubeRegistry::new(request_client(&place)?, &place.home)),
         audit: Arc::new(audit),
         assertions: Arc::new(assertions(&place, &args.outbound)?),
     };
@@ -153,14 +154,19 @@ fn contend(
     Ok(leads)
 }
 
+/// A client for requests that somebody waits for.
+fn request_client(place: &Place) -> anyhow::Result<Client> {
+    request_path_client(&place.config, &place.api_time)
+        .context("failed to make a Kubernetes client")
+}
+
 /// Sessions on a client of their own, so that nothing else is in their way.
 fn sessions(
     place: &Place,
     args: &RunArgs,
     revoked: &Arc<RevokedSessions>,
 ) -> anyhow::Result<KubeSessions> {
-    let client = request_path_client(&place.config, &place.api_time)
-        .context("failed to make a Kubernetes client")?;
+    let client = request_client(place)?;
     let limits = WriteLimits {
         per_second: args.session_writes_per_second,
         burst: args.session_writes_burst,
@@ -191,8 +197,7 @@ fn assertions(place: &Place, args: &OutboundArgs) -> anyhow::Result<Assertions> 
     let settings =
         Settings { allowed_networks: args.allowed_networks.clone(), authorities, deadline: None };
     let outbound = Outbound::new(&settings).context("--outbound-ca-file")?;
-    let client = request_path_client(&place.config, &place.api_time)
-        .context("failed to make a Kubernetes client")?;
+    let client = request_client(place)?;
     Ok(Assertions::new(Arc::new(outbound), Arc::new(KubeCluster::new(client))))
 }
 

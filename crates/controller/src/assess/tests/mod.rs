@@ -7,6 +7,7 @@ mod client_credentials;
 mod connector;
 mod issuer;
 mod keys;
+mod registration;
 mod sealing_ring;
 mod unreadable;
 

@@ -1,0 +1,97 @@
+//! Dynamic registration: on only where what is registered would be served.
+
+use claviger_domain::client::Grant;
+
+use super::*;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+fn fixture(spec: Value) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.secret((HOME, "initial"), "registration", &[("token", TOKEN), ("short", "0123")]);
+    fixture.secret((HOME, "wrong"), "client", &[("token", TOKEN)]);
+    let on = json!({
+        "dynamicRegistration": {
+            "namespace": TENANT,
+            "initialAccessTokens": [{"name": "initial", "key": "token"}],
+            "maxClients": 100,
+        },
+    });
+    fixture.issuer("main", merged(on, spec));
+    fixture
+}
+
+#[test]
+fn what_may_be_registered_is_what_tenants_may_have() {
+    let tenants = json!({"tenants": {
+        "allowedGrants": ["authorization_code", "client_credentials"],
+        "allowedScopes": ["openid", "email"],
+        "allowedRedirectURIHosts": ["app.example.com"],
+    }});
+    let assessment = fixture(tenants).assess();
+    let registration = assessment.issuer("main").unwrap().registration.clone().unwrap();
+    assert_eq!(registration.namespace, TENANT);
+    assert_eq!(registration.max_clients, 100);
+    // The issuer itself offers no client_credentials.
+    assert_eq!(
+        registration.bounds.grants.into_iter().collect::<Vec<_>>(),
+        [Grant::AuthorizationCode]
+    );
+    assert_eq!(registration.bounds.scopes.into_iter().collect::<Vec<_>>(), ["email", "openid"]);
+    assert_eq!(registration.bounds.redirect_hosts, ["app.example.com"]);
+    assert!(registration.bounds.jwks_hosts.is_empty());
+    assert_eq!(assessment.word("OIDCIssuer", (HOME, "main"), "Ready"), "True/Ready");
+}
+
+#[test]
+fn what_is_wrong_takes_registration_away_and_nothing_else() {
+    let registration = |change: Value| {
+        let base = json!({
+            "namespace": TENANT,
+            "initialAccessTokens": [{"name": "initial", "key": "token"}],
+        });
+        json!({"dynamicRegistration": merged(base, change)})
+    };
+    for (spec, reason) in [
+        (registration(json!({"namespace": HOME})), "InvalidSpec"),
+        (registration(json!({"namespace": "team-b"})), "SecretAccessDenied"),
+        (
+            registration(json!({"initialAccessTokens": [{"name": "initial", "key": "short"}]})),
+            "SecretInvalid",
+        ),
+        (
+            registration(json!({"initialAccessTokens": [{"name": "wrong", "key": "token"}]})),
+            "SecretNotLabelled",
+        ),
+        (
+            registration(json!({"initialAccessTokens": [{"name": "none", "key": "token"}]})),
+            "SecretNotFound",
+        ),
+        (json!({"allowedClients": {"namespaces": {"from": "Same"}}}), "InvalidSpec"),
+    ] {
+        let assessment = fixture(spec.clone()).assess();
+        assert_eq!(
+            assessment.word("OIDCIssuer", (HOME, "main"), "Ready"),
+            format!("False/{reason}"),
+            "{spec}"
+        );
+        assert!(assessment.issuer("main").unwrap().registration.is_none(), "{spec}");
+    }
+}
+
+#[test]
+fn a_client_manages_itself_only_where_clients_register() {
+    let digest = "d".repeat(43);
+    let mut fixture = fixture(json!({}));
+    let spec = json!({
+        "registration": {"accessTokenDigest": digest},
+        "information": {"policyURI": "https://app.example.com/policy"},
+    });
+    fixture.client(TENANT, "app", spec.clone());
+    fixture.client(HOME, "app", spec);
+    let assessment = fixture.assess();
+    let registered = assessment.served("team-a/app").unwrap();
+    assert_eq!(registered.registration_digest, Some(digest));
+    assert_eq!(registered.pages.policy.as_deref(), Some("https://app.example.com/policy"));
+    assert_eq!(assessment.served("app").unwrap().registration_digest, None);
+}

@@ -1,0 +1,95 @@
+//! The port behind dynamic registration: clients that registered themselves, kept as `OAuth2Client`s.
+
+use std::fmt;
+
+use async_trait::async_trait;
+pub use claviger_protocol::registration::{ClientMetadata, ClientPages, RegisteredProof};
+pub use claviger_protocol::response_type::ResponseType;
+pub use claviger_protocol::scope::ScopeSet;
+use secrecy::SecretString;
+use thiserror::Error;
+
+/// Which object a registered client is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its namespace: never home.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+/// A client to register.
+#[derive(Debug, Clone)]
+pub struct NewClient {
+    /// Where.
+    pub place: Place,
+    /// `metadata.name` of its issuer, which is in home.
+    pub issuer: String,
+    /// What it said, with the bounds applied.
+    pub metadata: ClientMetadata,
+    /// SHA-256 of its registration access token, base64url.
+    pub token_digest: String,
+    /// Its secret, if it has one.
+    pub secret: Option<SecretString>,
+}
+
+/// A registered client as it is kept.
+#[derive(Debug, Clone)]
+pub struct KeptClient {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// When it registered, in seconds since the Unix epoch.
+    pub registered_at: i64,
+    /// What is kept of what it said.
+    pub metadata: ClientMetadata,
+    /// For a replacement: the version that was read.
+    pub version: String,
+}
+
+/// Why the registry did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RegistryError {
+    /// The API server does not take such a client.
+    #[error("{0}")]
+    Invalid(String),
+    /// It is not there, or another one of the same name is, or somebody changed it meanwhile.
+    #[error("the client changed or is gone")]
+    Changed,
+    /// Nobody could be asked, or we may not.
+    #[error("registry unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Clients that registered themselves.
+#[async_trait]
+pub trait Registry: Send + Sync + fmt::Debug {
+    /// Makes a client and returns its UID: one write, and one more for a secret. Where the second fails nothing
+    /// is left.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] or [`RegistryError::Unavailable`].
+    async fn create(&self, client: &NewClient) -> Result<String, RegistryError>;
+
+    /// Reads a client (one read); its UID must be this one.
+    ///
+    /// # Errors
+    /// [`RegistryError::Changed`] or [`RegistryError::Unavailable`].
+    async fn read(&self, place: &Place, uid: &str) -> Result<KeptClient, RegistryError>;
+
+    /// Replaces what a client said, at exactly the version that was read (one read, one write).
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    async fn replace(
+        &self,
+        place: &Place,
+        kept: &KeptClient,
+        metadata: &ClientMetadata,
+    ) -> Result<(), RegistryError>;
+
+    /// Deletes a client of this UID (one write); its secret goes with it.
+    ///
+    /// # Errors
+    /// [`RegistryError::Changed`] or [`RegistryError::Unavailable`].
+    async fn delete(&self, place: &Place, uid: &str) -> Result<(), RegistryError>;
+}

@@ -1,0 +1,144 @@
+//! `/register` (RFC 7591) and `/register/{name}` (RFC 7592): JSON in, JSON out, with a bearer token.
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use claviger_domain::registration::{self, RegistrationError};
+use claviger_protocol::error::{ErrorCode, ErrorResponse};
+use claviger_protocol::userinfo::{bearer_token, challenge};
+use secrecy::SecretString;
+use serde_json::{Map, Value};
+
+use super::AtIssuer;
+use super::token::{no_store, refused, unavailable};
+use crate::app::{Admission, App};
+
+/// Seconds a client is told to wait.
+const RETRY_AFTER: u32 = 5;
+
+/// Registers a client; it is served here when it is told so.
+pub async fn create(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let token = match token(&headers).and_then(|token| json(&headers).map(|()| token)) {
+        Ok(token) => token,
+        Err(error) => return refused(&error),
+    };
+    let registered =
+        match registration::register(app.provider(), &issuer, token.as_ref(), &body).await {
+            Ok(registered) => registered,
+            Err(error) => return failed(error),
+        };
+    match app.admission(&issuer.uid, &registered.client_id).await {
+        Admission::Served => {
+            no_store((StatusCode::CREATED, Json(registered.answer)).into_response())
+        }
+        Admission::Refused => {
+            registration::withdraw(app.provider(), &registered).await;
+            let why = "the issuer does not admit a client with these metadata";
+            refused(&ErrorResponse::new(ErrorCode::InvalidClientMetadata, why))
+        }
+        Admission::Unknown => {
+            registration::withdraw(app.provider(), &registered).await;
+            unavailable(RETRY_AFTER)
+        }
+    }
+}
+
+/// What is kept of a client.
+pub async fn read(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let token = match token(&headers) {
+        Ok(token) => token,
+        Err(error) => return refused(&error),
+    };
+    answer(registration::read(app.provider(), &issuer, &name, token.as_ref()).await)
+}
+
+/// Replaces what a client said.
+pub async fn update(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let token = match token(&headers).and_then(|token| json(&headers).map(|()| token)) {
+        Ok(token) => token,
+        Err(error) => return refused(&error),
+    };
+    let by = (name.as_str(), token.as_ref());
+    answer(registration::update(app.provider(), &issuer, by, &body).await)
+}
+
+/// Deletes a client at its own word.
+pub async fn delete(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let token = match token(&headers) {
+        Ok(token) => token,
+        Err(error) => return refused(&error),
+    };
+    match registration::delete(app.provider(), &issuer, &name, token.as_ref()).await {
+        Ok(()) => no_store(StatusCode::NO_CONTENT.into_response()),
+        Err(error) => failed(error),
+    }
+}
+
+fn answer(found: Result<Map<String, Value>, RegistrationError>) -> Response {
+    match found {
+        Ok(information) => no_store(Json(information).into_response()),
+        Err(error) => failed(error),
+    }
+}
+
+fn failed(error: RegistrationError) -> Response {
+    match error {
+        RegistrationError::Off => StatusCode::NOT_FOUND.into_response(),
+        RegistrationError::Unauthorized => {
+            let error = ErrorResponse::new(ErrorCode::InvalidToken, &error.to_string());
+            let challenge = HeaderValue::from_str(&challenge(Some(&error)));
+            let mut response = no_store((StatusCode::UNAUTHORIZED, Json(error)).into_response());
+            if let Ok(challenge) = challenge {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            response
+        }
+        RegistrationError::Refused(error) => {
+            tracing::debug!(%error, "registration refused");
+            refused(&error)
+        }
+        RegistrationError::Unavailable(reason) => {
+            tracing::warn!(reason, "a registration must be tried again");
+            unavailable(RETRY_AFTER)
+        }
+    }
+}
+
+fn token(headers: &HeaderMap) -> Result<Option<SecretString>, ErrorResponse> {
+    let header = headers.get(header::AUTHORIZATION);
+    bearer_token(header.map(|value| value.to_str().unwrap_or_default()), None)
+}
+
+/// A browser sends no JSON to another origin unasked.
+fn json(headers: &HeaderMap) -> Result<(), ErrorResponse> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+    if media_type.trim().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let why = "the body must be application/json";
+    Err(ErrorResponse::new(ErrorCode::InvalidClientMetadata, why))
+}
