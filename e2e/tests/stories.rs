@@ -5,6 +5,7 @@
 mod auth_proxy;
 mod authlib;
 mod authorization_endpoint;
+mod back_channel_logout;
 mod chart;
 mod client_authentication;
 mod client_credentials;
@@ -19,6 +20,7 @@ mod faults_replicas;
 mod faults_rotation;
 mod flow_control;
 mod forged_sessions;
+mod front_channel_logout;
 mod garbage_collection;
 mod idle;
 mod introspection;

@@ -43,6 +43,11 @@ pub const STATE: &str = "claviger.dev/state";
 /// Value of [`STATE`]: the session is over.
 pub const STATE_REVOKED: &str = "Revoked";
 
+/// On a Session whose client is yet to be told that it is over: since when, in seconds since the epoch. An
+/// administrator may set it to anything on a Session of type Browser to sign that browser out and have every client
+/// told. Claviger takes it off.
+pub const LOGOUT_PENDING: &str = "claviger.dev/logout-pending";
+
 /// On every object Claviger writes.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].

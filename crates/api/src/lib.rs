@@ -22,6 +22,7 @@ mod browser_sessions;
 mod client_authentication;
 mod client_credentials;
 mod client_information;
+mod client_logout;
 mod client_policy;
 pub mod condition;
 pub mod connector;
@@ -51,6 +52,7 @@ pub use client_authentication::{
 };
 pub use client_credentials::{ClientClaim, ClientCredentials};
 pub use client_information::{ClientInformation, ClientRegistration};
+pub use client_logout::{BackChannelLogout, FrontChannelLogout, LogoutTokenNames};
 pub use client_policy::{
     ClientConsent, ClientIntrospection, Dpop, Pkce, PushedAuthorizationRequests,
 };

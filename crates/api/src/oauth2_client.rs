@@ -13,6 +13,7 @@ use crate::browser_sessions::SessionSharing;
 use crate::client_authentication::ClientAuthentication;
 use crate::client_credentials::ClientCredentials;
 use crate::client_information::{ClientInformation, ClientRegistration};
+use crate::client_logout::{BackChannelLogout, FrontChannelLogout};
 use crate::client_policy::{
     ClientConsent, ClientIntrospection, Dpop, Pkce, PushedAuthorizationRequests,
 };
@@ -168,6 +169,15 @@ pub struct OAuth2ClientSpec {
         .message("postLogoutRedirectURIs must be https://, http:// on a loopback host or a private-use scheme with a dot, without fragment, wildcard, spaces or backslashes"),
     )]
     pub post_logout_redirect_uris: Vec<String>,
+
+    /// Where Claviger tells this client that a user signed out of a browser session it had part in. Default: it is
+    /// not told. Outside the home namespace the host must be in `tenants.allowedBackChannelLogoutHosts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_channel_logout: Option<BackChannelLogout>,
+
+    /// The page by which the user's browser tells this client the same. Default: it is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub front_channel_logout: Option<FrontChannelLogout>,
 
     /// Grant types this client may use, if its issuer offers them. Also known, for type
     /// Confidential: client_credentials, which needs no redirectURIs, and

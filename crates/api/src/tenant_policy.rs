@@ -81,6 +81,21 @@ pub struct TenantPolicy {
     )]
     pub allowed_jwks_uri_hosts: Vec<String>,
 
+    /// Hosts (up to 64) of the backChannelLogout of tenant clients, in lower case; `*.example.com` covers every
+    /// subdomain. Claviger posts logout tokens there, so a tenant chooses whom it asks. Default: none, so tenant
+    /// clients are not told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new(
+            "self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') && \
+             (!h.startsWith('*') || h.substring(2).contains('.')))"
+        )
+        .message("allowedBackChannelLogoutHosts must be lower-case hosts, such as app.example.com or *.example.com, without scheme, port or path"),
+    )]
+    pub allowed_back_channel_logout_hosts: Vec<String>,
+
     /// Longest an ID or access token of a tenant client may live, in seconds (60 to 86400).
     /// Default: 3600.
     #[serde(default = "TenantPolicy::default_max_id_token", rename = "maxIDTokenLifetimeSeconds")]

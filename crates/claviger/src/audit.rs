@@ -8,22 +8,23 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::sync::mpsc;
 
-/// Revocations waiting to be published; beyond, the log and the counter tell alone.
+/// Events waiting to be published; beyond, the log and the counter tell alone.
 const QUEUE: usize = 256;
 
 /// Writes audit events to the log and counts them by kind and reason.
 #[derive(Debug)]
 pub struct LogAudit {
     events: IntCounterVec,
-    revoked: mpsc::Sender<Revoked>,
+    events_to_publish: mpsc::Sender<AboutSession>,
 }
 
-/// A session that was revoked, and why.
+/// What is published about a session.
 #[derive(Debug)]
-pub struct Revoked {
+pub struct AboutSession {
     session: String,
-    client: String,
     reason: &'static str,
+    action: &'static str,
+    note: String,
 }
 
 impl LogAudit {
@@ -31,7 +32,7 @@ impl LogAudit {
     ///
     /// # Errors
     /// When a metric of that name is registered already.
-    pub fn new(registry: &Registry) -> prometheus::Result<(Self, mpsc::Receiver<Revoked>)> {
+    pub fn new(registry: &Registry) -> prometheus::Result<(Self, mpsc::Receiver<AboutSession>)> {
         let events = IntCounterVec::new(
             Opts::new(
                 "claviger_audit_events_total",
@@ -40,8 +41,16 @@ impl LogAudit {
             &["event", "reason"],
         )?;
         registry.register(Box::new(events.clone()))?;
-        let (revoked, receiver) = mpsc::channel(QUEUE);
-        Ok((Self { events, revoked }, receiver))
+        let (events_to_publish, receiver) = mpsc::channel(QUEUE);
+        Ok((Self { events, events_to_publish }, receiver))
+    }
+}
+
+impl LogAudit {
+    /// Leaves an Event to whoever publishes them; where there are too many the log tells alone.
+    fn publish(&self, session: &str, (reason, action): (&'static str, &'static str), note: String) {
+        let about = AboutSession { session: session.to_owned(), reason, action, note };
+        drop(self.events_to_publish.try_send(about));
     }
 }
 
@@ -71,11 +80,18 @@ impl Audit for LogAudit {
             AuditEvent::SessionRevoked { session, client, reason: why } => {
                 let (why, reason) = (*why, why.as_str());
                 tracing::warn!(target: "audit", session, client, reason, "session revoked");
-                let (session, client) = ((*session).to_owned(), (*client).to_owned());
                 if is_an_event_of_its_own(why) {
-                    drop(self.revoked.try_send(Revoked { session, client, reason }));
+                    let note = format!("the session of a user at client {client} was revoked");
+                    self.publish(session, (reason, "Revoke"), note);
                 }
                 ("SessionRevoked", reason)
+            }
+            AuditEvent::ClientNotTold { session, reason } => {
+                tracing::warn!(target: "audit", session, reason, "client not told of a session's end");
+                let note = "the client of this session was not told that it is over: see the log, and its \
+                            OAuth2Client's backChannelLogout";
+                self.publish(session, (*reason, "Tell"), note.to_owned());
+                ("ClientNotTold", *reason)
             }
             AuditEvent::LoginRefused { client, connector, reason } => {
                 tracing::info!(target: "audit", client, connector, reason, "login refused");
@@ -102,12 +118,12 @@ pub async fn publish_revocations(
     client: kube::Client,
     namespace: String,
     instance: String,
-    mut revoked: mpsc::Receiver<Revoked>,
+    mut about: mpsc::Receiver<AboutSession>,
 ) {
     let reporter =
         Reporter { controller: "claviger.dev/server".to_owned(), instance: Some(instance) };
     let recorder = Recorder::new(client, reporter);
-    while let Some(Revoked { session, client, reason }) = revoked.recv().await {
+    while let Some(AboutSession { session, reason, action, note }) = about.recv().await {
         let regarding = ObjectReference {
             api_version: Some("claviger.dev/v1alpha1".to_owned()),
             kind: Some("Session".to_owned()),
@@ -118,8 +134,8 @@ pub async fn publish_revocations(
         let event = Event {
             type_: EventType::Warning,
             reason: reason.to_owned(),
-            note: Some(format!("the session of a user at client {client} was revoked")),
-            action: "Revoke".to_owned(),
+            note: Some(note),
+            action: action.to_owned(),
             secondary: None,
         };
         if let Err(error) = within(recorder.publish(&event, &regarding)).await {

@@ -28,8 +28,18 @@ pub struct Leadership {
 }
 
 impl Leadership {
+    /// Of whoever `leads` says.
+    pub fn new(leads: watch::Receiver<bool>, clock: Arc<dyn Clock>) -> Self {
+        Self { leads, clock }
+    }
+
+    /// Waits until it leads no more.
+    pub async fn ends(&mut self) {
+        drop(self.leads.wait_for(|leads| !*leads).await);
+    }
+
     /// Waits until it leads; false when nobody says any more.
-    async fn begins(&mut self) -> bool {
+    pub async fn begins(&mut self) -> bool {
         self.leads.wait_for(|leads| *leads).await.is_ok()
     }
 
@@ -99,7 +109,7 @@ impl Cleanup {
             watermark: None,
         };
         Ok(Self {
-            leadership: Leadership { leads: parts.leadership, clock: Arc::clone(&provider.clock) },
+            leadership: Leadership::new(parts.leadership, Arc::clone(&provider.clock)),
             garbage,
             limits,
             clock: Arc::clone(&provider.clock),

@@ -8,6 +8,7 @@ mod clock;
 mod command;
 mod expiry_labels;
 mod lease;
+mod logout_delivery;
 mod session_limits;
 mod telemetry;
 

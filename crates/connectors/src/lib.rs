@@ -17,7 +17,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_api::connector as api;
 use claviger_api::{ConnectorSpec, Reason, SecretKeyRef};
-use claviger_domain::connector::{Login, Refresh};
+use claviger_domain::connector::{Login, Refresh, SignOut};
 use thiserror::Error;
 
 pub use local::LocalUser;
@@ -31,6 +31,8 @@ pub struct Upstream {
     pub login: Login,
     /// How they are checked again.
     pub refresh: Refresh,
+    /// How they sign out there.
+    pub sign_out: Option<Arc<dyn SignOut>>,
     /// What `Ready` is said by; `None` where nothing can be out of reach.
     pub probe: Option<Arc<dyn Probe>>,
 }
@@ -168,6 +170,7 @@ pub fn build(
             Ok(Upstream {
                 login: Login::Password(Arc::clone(&users) as _),
                 refresh: Refresh::Memory(users),
+                sign_out: None,
                 probe: None,
             })
         }
@@ -179,6 +182,7 @@ pub fn build(
                     recheck: Arc::clone(&directory) as _,
                     interval_seconds: i64::from(spec.recheck_interval_seconds),
                 },
+                sign_out: None,
                 probe: Some(directory),
             })
         }
@@ -187,9 +191,12 @@ pub fn build(
             if spec.allowed_groups.is_empty() {
                 return Err(auth_proxy::AuthProxyError::NoAllowedGroups.into());
             }
+            let sign_out = upstream.sign_out.as_ref().map(auth_proxy::ProxySignOut::new);
+            let sign_out = sign_out.transpose()?.map(|made| Arc::new(made) as Arc<dyn SignOut>);
             Ok(Upstream {
                 login: Login::Proxy(Arc::new(auth_proxy::AuthProxy::new(upstream, resolved)?)),
                 refresh: offline(spec.offline_session_seconds),
+                sign_out,
                 probe: None,
             })
         }

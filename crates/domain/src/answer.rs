@@ -1,8 +1,8 @@
 //! From what a user granted to the authorization response: a code, tokens, or both.
 //!
 //! What always holds: a code is the grant itself, sealed, and costs no request; something is stored first
-//! only where the grant is too large for a code, or where an access token leaves at once and must be one
-//! that can be revoked. Everything that can be refused is, before anything is stored.
+//! only where the grant is too large for a code, where an access token leaves at once and must be one
+//! that can be revoked, or an ID token whose client wants to be told of the session's end. Everything that can be refused is, before anything is stored.
 
 use claviger_protocol::authorize::AuthorizationResponse;
 use claviger_protocol::error::ErrorCode;
@@ -107,7 +107,7 @@ impl Answering<'_> {
     fn code(&self) -> (Option<String>, Option<NewSession>) {
         let response_type = self.flow.response_type;
         if !response_type.has_code() {
-            let stored = response_type.has_token().then(|| self.active());
+            let stored = self.is_stored().then(|| self.active());
             return (None, stored);
         }
         let mut code = Code {
@@ -118,13 +118,24 @@ impl Answering<'_> {
             grant: Some(self.grant.clone()),
         };
         let whole = code.seal(self.issuer, self.now);
-        if whole.len() <= MAX_CODE_LENGTH && !response_type.has_token() {
+        if whole.len() <= MAX_CODE_LENGTH && !self.is_stored() {
             return (Some(whole), None);
         }
         code.grant = None;
         let handle = code.seal(self.issuer, self.now);
         let pending = self.pending(&handle);
         (Some(handle), Some(pending))
+    }
+
+    /// Whether something must be stored before the answer leaves, however large the grant is: an access token must
+    /// be one that can be revoked, and of an ID token it must be known whom to tell of the session's end.
+    fn is_stored(&self) -> bool {
+        let response_type = self.flow.response_type;
+        response_type.has_token() || (response_type.has_id_token() && self.remembered() > 0)
+    }
+
+    fn remembered(&self) -> i64 {
+        self.issuer.remembers(self.client, self.grant.browser.as_deref())
     }
 
     fn response(&self, code: Option<&str>) -> Result<AuthorizationResponse, IssueError> {
@@ -185,9 +196,10 @@ impl Answering<'_> {
         };
         let has_token = self.flow.response_type.has_token();
         let life = if has_token { self.client.lifetimes.access_token } else { 0 };
+        let told = if self.flow.response_type.has_id_token() { self.remembered() } else { 0 };
         NewSession {
             state: SessionState::Pending,
-            expires_at: self.now + life.max(CODE_SECONDS),
+            expires_at: self.now + life.max(CODE_SECONDS).max(told),
             ..self.new_session(&payload)
         }
     }

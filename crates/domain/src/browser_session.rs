@@ -204,11 +204,11 @@ pub async fn recheck(
     let data = session.payload.upstream.data.as_ref();
     let answer = match recheck.recheck(&known, data).await {
         Ok(answer) if answer.identity.user_id == known.user_id => answer,
-        Ok(_) | Err(RecheckError::Gone(_)) => return end(provider, &session.name).await,
+        Ok(_) | Err(RecheckError::Gone(_)) => return end(provider, issuer, &session.name).await,
         Err(RecheckError::Unavailable(why)) => return Ok(Rechecked::Unavailable(why)),
     };
     let Ok(identity) = session.connector.policy.admit(answer.identity) else {
-        return end(provider, &session.name).await;
+        return end(provider, issuer, &session.name).await;
     };
     if identity != session.payload.identity || answer.data != session.payload.upstream.data {
         session.payload.identity = identity;
@@ -221,9 +221,8 @@ pub async fn recheck(
 }
 
 /// Ends a session whose user is no more.
-async fn end(provider: &Provider, name: &str) -> Result<Rechecked, StoreError> {
-    let reason = RevocationReason::UserNoLongerValid;
-    revoke(provider, name, reason).await?;
+async fn end(provider: &Provider, issuer: &Issuer, name: &str) -> Result<Rechecked, StoreError> {
+    revoke_unseen(provider, issuer, name, RevocationReason::UserNoLongerValid).await?;
     Ok(Rechecked::Over)
 }
 
@@ -239,6 +238,27 @@ pub async fn revoke(
     provider.sessions.revoke(name, reason, provider.clock.now()).await?;
     provider.audit.record(&AuditEvent::SessionRevoked { session: name, client: "", reason });
     Ok(())
+}
+
+/// Revokes a browser session on the way to something else: ending what its clients have of it, and telling them, is
+/// left to the leader, where there is anybody to tell.
+async fn revoke_unseen(
+    provider: &Provider,
+    issuer: &Issuer,
+    name: &str,
+    reason: RevocationReason,
+) -> Result<(), StoreError> {
+    if !issuer.tells_clients() {
+        return revoke(provider, name, reason).await;
+    }
+    provider.sessions.end_and_tell(name, Some(reason), provider.clock.now()).await?;
+    provider.audit.record(&AuditEvent::SessionRevoked { session: name, client: "", reason });
+    Ok(())
+}
+
+/// Whether a stored browser session is this issuer's, by its seal.
+pub(crate) fn is_of(issuer: &Issuer, stored: &StoredSession, now: i64) -> bool {
+    Payload::open(issuer, stored, now).is_ok()
 }
 
 async fn store(
@@ -278,7 +298,7 @@ pub async fn begin(
             store(provider, issuer, &session).await?;
             return Ok((session.name.clone(), ticket(&session.name).cookie(issuer, now)));
         }
-        revoke(provider, &session.name, RevocationReason::SignedOut).await?;
+        revoke_unseen(provider, issuer, &session.name, RevocationReason::SignedOut).await?;
     }
     let user = (payload.upstream.connector_uid.as_str(), payload.identity.user_id.as_str());
     let name = session::name_for_browser(&issuer.uid, &flow.id, user);

@@ -10,6 +10,7 @@ pub use claviger_protocol::response_type::ResponseType;
 use secrecy::SecretString;
 
 use crate::browser_session::Sharing;
+use crate::client_logout::ClientLogout;
 use crate::connector::Connector;
 use crate::issuer::Lifetimes;
 
@@ -69,6 +70,8 @@ pub struct Client {
     pub pages: Arc<ClientPages>,
     /// SHA-256 of its registration access token, if it registered itself.
     pub registration_digest: Option<String>,
+    /// How it learns that a session is over.
+    pub logout: ClientLogout,
 }
 
 /// What tokens say of a client itself, beside its identifier. Nothing by default.

@@ -32,6 +32,15 @@ pub struct Connector {
     pub login: Login,
     /// Whether and how the upstream is asked again at refresh.
     pub refresh: Refresh,
+    /// How a user signs out there, if the upstream has such a thing.
+    pub sign_out: Option<Arc<dyn SignOut>>,
+}
+
+/// Signs a user's browser out at an upstream, after they signed out here.
+pub trait SignOut: Send + Sync + fmt::Debug {
+    /// Where the browser goes for that. It comes back to `return_to`, an address of ours, where the upstream can
+    /// send it there; `data` is what the connector gave at sign-in, where a session still has it.
+    fn location(&self, return_to: &str, data: Option<&ConnectorData>) -> Option<String>;
 }
 
 /// How a user signs in at a connector.

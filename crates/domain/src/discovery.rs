@@ -44,6 +44,11 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         jwks_uri: issuer.url.join("/keys"),
         userinfo_endpoint: issuer.userinfo_endpoint(),
         end_session_endpoint: issuer.url.join("/logout"),
+        // What is told is that a browser's session is over: without one there is no `sid`.
+        backchannel_logout_supported: issuer.browser_sessions.is_some(),
+        backchannel_logout_session_supported: issuer.browser_sessions.is_some(),
+        frontchannel_logout_supported: issuer.browser_sessions.is_some(),
+        frontchannel_logout_session_supported: issuer.browser_sessions.is_some(),
         revocation_endpoint: issuer.url.join("/token/revoke"),
         introspection_endpoint: issuer.url.join("/token/introspect"),
         registration_endpoint: issuer

@@ -382,7 +382,7 @@ fn client_claims(
     Ok(claims)
 }
 
-fn signer<'i>(issuer: &'i Issuer, client: &Client) -> Result<&'i Signer, IssueError> {
+pub(crate) fn signer<'i>(issuer: &'i Issuer, client: &Client) -> Result<&'i Signer, IssueError> {
     let signer = issuer.keys.signers.get(&client.id_token_algorithm);
     signer.map(AsRef::as_ref).ok_or(IssueError::NoSigner)
 }
@@ -399,7 +399,7 @@ fn audience(client: &Client, scopes: &ScopeSet) -> (Audience, Option<String>) {
     (Audience::from(audience), azp)
 }
 
-fn refuse_reserved(issuer: &Issuer, claims: &UserClaims) -> Result<(), IssueError> {
+pub(crate) fn refuse_reserved(issuer: &Issuer, claims: &UserClaims) -> Result<(), IssueError> {
     let single = [
         ("sub", Some(claims.sub.as_str())),
         ("email", claims.email.as_deref()),

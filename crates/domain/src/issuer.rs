@@ -187,6 +187,30 @@ impl Issuer {
         self.clients.get(id)
     }
 
+    /// The client whose object has this UID, if it is in service.
+    pub fn client_by_uid(&self, uid: &str) -> Option<&Arc<Client>> {
+        self.clients.values().find_map(|entry| match entry {
+            ClientEntry::InService(client) if client.uid == uid => Some(client),
+            _ => None,
+        })
+    }
+
+    /// Whether any client wants to be told, server to server, that a session is over. One that is out of service
+    /// may.
+    pub fn tells_clients(&self) -> bool {
+        self.clients.values().any(|entry| match entry {
+            ClientEntry::InService(client) => client.logout.back_channel.is_some(),
+            ClientEntry::OutOfService => true,
+        })
+    }
+
+    /// Seconds for which it must be known that this client has part in a browser's session: as long as that may
+    /// last, if the client wants to be told of its end; else 0.
+    pub fn remembers(&self, client: &Client, browser: Option<&str>) -> i64 {
+        let policy = self.browser_sessions.filter(|_| browser.is_some() && client.logout.is_told());
+        policy.map_or(0, |policy| policy.absolute)
+    }
+
     /// Whether tokens can be made for a client: a replica that is cut off from the cluster has no
     /// signer, and mints nothing.
     pub fn can_sign_for(&self, client: &Client) -> bool {

@@ -4,14 +4,11 @@
 //! - what ends is the session of the browser that asks, found by its own cookie; an ID token alone, which
 //!   others have seen, ends nothing;
 //! - without an ID token of that very session the user is asked, so that no page of others signs them out;
-//! - nobody is sent anywhere but to an address their client registered, exactly;
-//! - refresh tokens given for use while the user is away (`offline_access`) outlive the browser's session, as
-//!   OpenID Connect Back-Channel Logout 1.0 2.7 wants it.
+//! - nobody is sent anywhere but to an address their client registered, exactly.
 
 use claviger_jose::{Claims, VerifyError};
 use claviger_protocol::logout::LogoutRequest;
 use claviger_protocol::redirect_uri::RedirectUri;
-use claviger_protocol::scope::ScopeSet;
 use thiserror::Error;
 
 use crate::browser_session::{self, Ticket};
@@ -19,11 +16,14 @@ use crate::client::Client;
 use crate::cookie::Cookie;
 use crate::flow;
 use crate::form_token::{form_token, is_form_token};
+pub use crate::front_channel_logout::Frame;
+use crate::front_channel_logout::frames;
 use crate::id_token_hint;
 use crate::issuer::{ClientEntry, Issuer};
-use crate::ports::{AuditEvent, RevocationReason, SessionState, StoreError};
+use crate::ports::{RevocationReason, StoreError};
 use crate::provider::Provider;
-use crate::session::Payload;
+use crate::sign_out::end_clients;
+use crate::upstream_sign_out::{hinted_connector, return_to};
 
 /// What comes of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,6 +41,18 @@ pub enum Decision {
         ticket: Option<Ticket>,
         /// Where the user goes then; `None` to a page of ours.
         location: Option<String>,
+        /// Where an upstream sends the browser back to.
+        return_to: String,
+    },
+    /// There is nothing of ours to end. The user, who came through an upstream that does not let itself be asked again,
+    /// may sign out there.
+    AskForUpstream {
+        /// Name of the application, if it said who it is.
+        client: Option<String>,
+        /// Name of the connector.
+        connector: String,
+        /// Where they sign out.
+        location: String,
     },
 }
 
@@ -79,70 +91,69 @@ pub fn decide(
     let hint = hint_of(issuer, request, now)?;
     let client = client_of(issuer, request, hint.as_ref())?;
     let location = location_of(client, request)?;
-    let Some(ticket) = ticket else { return Ok(Decision::End { ticket: None, location }) };
+    let return_to = return_to(issuer, client, request);
+    let name = client.map(|client| client.display_name.clone());
+    let Some(ticket) = ticket else {
+        let upstream = hint.as_ref().and_then(|hint| {
+            let connector = hinted_connector(issuer, hint)?;
+            let location = connector.sign_out.as_ref()?.location(&return_to, None)?;
+            Some(Decision::AskForUpstream {
+                client: name,
+                connector: connector.display_name.clone(),
+                location,
+            })
+        });
+        return Ok(upstream.unwrap_or(Decision::End { ticket: None, location, return_to }));
+    };
     let sid = hint.as_ref().and_then(|claims| claims.get("sid")?.as_str());
     let is_hinted = sid.is_some_and(|sid| sid == browser_session::hash_of(&ticket.session));
     let is_confirmed =
         csrf.is_some_and(|given| is_form_token(issuer, &csrf_parts(issuer, &ticket), given));
     if is_hinted || is_confirmed {
-        return Ok(Decision::End { ticket: Some(ticket), location });
+        return Ok(Decision::End { ticket: Some(ticket), location, return_to });
     }
-    let client = client.map(|client| client.display_name.clone());
-    Ok(Decision::Ask { client, csrf: form_token(issuer, &csrf_parts(issuer, &ticket)) })
+    Ok(Decision::Ask { client: name, csrf: form_token(issuer, &csrf_parts(issuer, &ticket)) })
 }
 
-/// Ends a browser's session and what its clients got for its sake, and returns the cookies to clear.
+/// What is left to do when everything has ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SignedOut {
+    /// Cookies to clear.
+    pub cookies: Vec<Cookie>,
+    /// Addresses to load in frames: the clients that are told by the browser.
+    pub frames: Vec<Frame>,
+    /// Where the user signs out at the upstream too, which then sends them on.
+    pub upstream: Option<String>,
+}
+
+/// Ends a browser's session and what its clients got for its sake.
 ///
 /// # Errors
 /// [`StoreError`]: try again, what was ended stays so.
 pub async fn end<'c>(
     provider: &Provider,
     issuer: &Issuer,
-    ticket: Option<&Ticket>,
+    (ticket, return_to): (Option<&Ticket>, &str),
     cookies: impl IntoIterator<Item = (&'c str, &'c str)>,
-) -> Result<Vec<Cookie>, StoreError> {
+) -> Result<SignedOut, StoreError> {
+    let mut out = SignedOut::default();
     // One that is over already costs a read and no more, however often its cookie is sent.
     if let Some(ticket) = ticket
-        && browser_session::read(provider, issuer, ticket).await?.is_some()
+        && let Some(session) = browser_session::read(provider, issuer, ticket).await?
     {
-        // Last of all, so that whoever was told to try again still can.
-        end_clients(provider, issuer, &browser_session::hash_of(&ticket.session)).await?;
+        let sid = browser_session::hash_of(&ticket.session);
+        let clients = end_clients(provider, issuer, &sid, RevocationReason::SignedOut).await?;
         browser_session::revoke(provider, &ticket.session, RevocationReason::SignedOut).await?;
+        out.frames = frames(issuer, &clients, &sid);
+        let data = session.payload.upstream.data.as_ref();
+        let sign_out = session.connector.sign_out.as_ref();
+        out.upstream = sign_out.and_then(|upstream| upstream.location(return_to, data));
     }
     let (session, flows) = (browser_session::cookie_name(issuer), flow::cookie_prefix(issuer));
     let ours = |name: &str| name == session || name.starts_with(&flows);
     let names = cookies.into_iter().map(|(name, _)| name).filter(|name| ours(name));
-    Ok(names.map(|name| Cookie::cleared(name.to_owned())).collect())
-}
-
-/// The sessions of clients that were begun for the browser's sake, but for those meant to outlive it.
-async fn end_clients(provider: &Provider, issuer: &Issuer, hash: &str) -> Result<(), StoreError> {
-    let now = provider.clock.now();
-    for session in provider.sessions.of_browser(hash).await? {
-        let payload = Payload::open(issuer, &session.client_uid, &session, now);
-        // One that waits for its code gave out no refresh token that could outlive anything.
-        let outlives = session.state == SessionState::Active
-            && payload.is_ok_and(|payload| {
-                let scopes = ScopeSet::parse(&payload.scopes);
-                scopes.is_ok_and(|scopes| scopes.contains("offline_access"))
-            });
-        if outlives || session.state == SessionState::Revoked {
-            continue;
-        }
-        let reason = RevocationReason::SignedOut;
-        provider.sessions.revoke(&session.name, reason, now).await?;
-        let client = issuer.clients.values().find_map(|entry| match entry {
-            ClientEntry::InService(client) if client.uid == session.client_uid => Some(&client.id),
-            _ => None,
-        });
-        let client = client.map_or("", String::as_str);
-        provider.audit.record(&AuditEvent::SessionRevoked {
-            session: &session.name,
-            client,
-            reason,
-        });
-    }
-    Ok(())
+    out.cookies = names.map(|name| Cookie::cleared(name.to_owned())).collect();
+    Ok(out)
 }
 
 /// The claims of the hint, however long ago it expired. `None` where its key is gone.

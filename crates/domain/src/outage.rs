@@ -134,6 +134,15 @@ impl Sessions for Attentive {
         self.noting(self.inner.revoke(name, reason, now)).await
     }
 
+    async fn end_and_tell(
+        &self,
+        name: &str,
+        revoked: Option<RevocationReason>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.noting(self.inner.end_and_tell(name, revoked, now)).await
+    }
+
     fn outage(&self) -> Option<Outage> {
         *self.last()
     }

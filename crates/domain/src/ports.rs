@@ -243,6 +243,19 @@ pub trait Sessions: Send + Sync + fmt::Debug {
         now: i64,
     ) -> Result<(), StoreError>;
 
+    /// Marks a session whose client is yet to be told that it is over (see
+    /// [`back_channel_logout`](crate::back_channel_logout)), and where a reason is given makes it a tombstone in the
+    /// same request. One that is missing is no error.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
+    async fn end_and_tell(
+        &self,
+        name: &str,
+        revoked: Option<RevocationReason>,
+        now: i64,
+    ) -> Result<(), StoreError>;
+
     /// When the store last did not answer this replica, as far as anybody took note.
     fn outage(&self) -> Option<Outage> {
         None
@@ -385,6 +398,13 @@ pub enum AuditEvent<'a> {
         client: &'a str,
         /// Why.
         reason: RevocationReason,
+    },
+    /// A client was not told that a session is over, and will not be.
+    ClientNotTold {
+        /// Session name.
+        session: &'a str,
+        /// Why: it refused, or did not answer for a day.
+        reason: &'static str,
     },
     /// A sign-in failed at a connector or by policy.
     LoginRefused {

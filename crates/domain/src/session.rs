@@ -130,6 +130,11 @@ pub fn name_for_browser(
     hash_name(&["browser", issuer_uid, flow_id, connector_uid, user_id], NAME_BYTES)
 }
 
+/// `jti` of what is told when this session is over: always the same.
+pub fn name_for_logout(issuer_uid: &str, session: &str) -> String {
+    hash_name(&["logout", issuer_uid, session], NAME_BYTES)
+}
+
 /// Hash of a user for selectors: the same user at the same connector and issuer, always the same.
 pub fn user_hash(issuer_uid: &str, connector_uid: &str, user_id: &str) -> String {
     hash_name(&["user", issuer_uid, connector_uid, user_id], LABEL_BYTES)

@@ -1,14 +1,16 @@
-//! The one HTTP client for URLs that others chose: where clients publish their keys.
+//! The one HTTP client for URLs that others chose: where clients publish their keys, and where they are told that a
+//! session is over.
 //!
 //! ```text
-//! https URL ─→ DNS ─→ address policy ─→ TCP to the very address that was checked ─→ TLS ─→ one GET
+//! https URL ─→ DNS ─→ address policy ─→ TCP to the very address that was checked ─→ TLS ─→ one GET or POST
 //! ```
 //! What always holds:
 //! - no address of this machine, this network or this cloud is spoken to unless the operator allows it;
 //! - the address that was checked is the one that is connected to: a second look-up cannot change it;
 //! - no redirect is followed, no proxy of the environment is asked, nothing is sent along that would
 //!   prove anything to anybody;
-//! - a bound on time, on bytes, and on how many run at once.
+//! - a bound on time, on bytes, and on how many run at once;
+//! - without TLS nothing is posted but to loopback, and nothing is fetched at all.
 
 pub mod address;
 
@@ -19,20 +21,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use claviger_domain::back_channel_logout::{LOGOUT_TOKEN, Notice, Receivers, TellError};
 use claviger_domain::ports::{FetchError, PublishedKeys};
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
-use url::{Host, Url};
+use url::{Host, Url, form_urlencoded};
 
 use crate::address::AddressPolicy;
 
@@ -136,15 +141,37 @@ impl Outbound {
     /// # Errors
     /// [`OutboundError`].
     pub async fn get(&self, url: &str, limit: usize) -> Result<Vec<u8>, OutboundError> {
-        let _permit = self.in_flight.try_acquire().map_err(|_| OutboundError::Busy)?;
-        let fetched = tokio::time::timeout(self.deadline, self.fetch(url, limit)).await;
-        fetched.unwrap_or(Err(OutboundError::Deadline(self.deadline)))
+        let url = checked(url).filter(|url| url.scheme() == "https").ok_or(OutboundError::Url)?;
+        self.within(self.ask(&url, &Ask::Get(limit))).await.map(|(_, body)| body)
     }
 
-    async fn fetch(&self, url: &str, limit: usize) -> Result<Vec<u8>, OutboundError> {
-        let url = checked(url)?;
+    /// Posts a form to an https URL, or to an http one on loopback, and says how that was answered. The body of the
+    /// answer is not looked at.
+    ///
+    /// # Errors
+    /// [`OutboundError`].
+    pub async fn post_form(&self, url: &str, form: String) -> Result<StatusCode, OutboundError> {
+        let url = checked(url).ok_or(OutboundError::Url)?;
+        self.within(self.ask(&url, &Ask::Post(form))).await.map(|(status, _)| status)
+    }
+
+    async fn within<T>(
+        &self,
+        asking: impl Future<Output = Result<T, OutboundError>>,
+    ) -> Result<T, OutboundError> {
+        let _permit = self.in_flight.try_acquire().map_err(|_| OutboundError::Busy)?;
+        let asked = tokio::time::timeout(self.deadline, asking).await;
+        asked.unwrap_or(Err(OutboundError::Deadline(self.deadline)))
+    }
+
+    async fn ask(&self, url: &Url, ask: &Ask) -> Result<(StatusCode, Vec<u8>), OutboundError> {
         let host = url.host().ok_or(OutboundError::Url)?;
-        let stream = self.connect(&host, url.port().unwrap_or(443)).await?;
+        let port = url.port_or_known_default().ok_or(OutboundError::Url)?;
+        let secure = url.scheme() == "https";
+        let stream = self.connect(&host, port, !secure).await?;
+        if !secure {
+            return exchange(stream, url, ask).await;
+        }
         let name = match host {
             Host::Domain(name) => ServerName::try_from(name.to_owned()),
             Host::Ipv4(address) => Ok(ServerName::from(std::net::IpAddr::from(address))),
@@ -153,11 +180,16 @@ impl Outbound {
         let name = name.map_err(|_| OutboundError::Url)?;
         let tls = TlsConnector::from(self.tls()?);
         let stream = tls.connect(name, stream).await.map_err(OutboundError::Connect)?;
-        exchange(TokioIo::new(stream), &url, limit).await
+        exchange(stream, url, ask).await
     }
 
-    /// Connects to an address that policy admits, and to no other.
-    async fn connect(&self, host: &Host<&str>, port: u16) -> Result<TcpStream, OutboundError> {
+    /// Connects to an address that policy admits, and to no other; `loopback` admits no other either.
+    async fn connect(
+        &self,
+        host: &Host<&str>,
+        port: u16,
+        loopback: bool,
+    ) -> Result<TcpStream, OutboundError> {
         let found: Vec<SocketAddr> = match host {
             Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
             Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
@@ -165,7 +197,9 @@ impl Outbound {
                 lookup_host((*name, port)).await.map_err(OutboundError::LookUp)?.collect()
             }
         };
-        let admitted = found.into_iter().filter(|address| self.policy.admits(address.ip()));
+        let admitted = found.into_iter().filter(|address| {
+            self.policy.admits(address.ip()) && (!loopback || address.ip().is_loopback())
+        });
         let mut failure = OutboundError::Forbidden { host: host.to_string() };
         for address in admitted.take(TRIED) {
             match TcpStream::connect(address).await {
@@ -208,50 +242,100 @@ impl PublishedKeys for Outbound {
     }
 }
 
-/// A URL we would ask: https, with a host, without a user.
-fn checked(url: &str) -> Result<Url, OutboundError> {
-    let url = Url::parse(url).map_err(|_| OutboundError::Url)?;
-    let plain = url.username().is_empty() && url.password().is_none();
-    if url.scheme() == "https" && url.has_host() && plain {
-        Ok(url)
-    } else {
-        Err(OutboundError::Url)
+#[async_trait]
+impl Receivers for Outbound {
+    async fn tell(&self, notice: &Notice) -> Result<(), TellError> {
+        let token = notice.token.expose_secret();
+        let form = form_urlencoded::Serializer::new(String::new())
+            .append_pair(LOGOUT_TOKEN, token)
+            .finish();
+        match self.post_form(&notice.uri, form).await {
+            Ok(StatusCode::OK | StatusCode::NO_CONTENT) => Ok(()),
+            Ok(StatusCode::BAD_REQUEST) => Err(TellError::Refused("it answered 400".into())),
+            Ok(status) => Err(TellError::Unavailable(format!("it answered {status}"))),
+            Err(error) => Err(TellError::Unavailable(error.to_string())),
+        }
     }
 }
 
-/// One GET over a connection of its own.
-async fn exchange<S>(stream: S, url: &Url, limit: usize) -> Result<Vec<u8>, OutboundError>
+/// What a request is.
+enum Ask {
+    /// The document there, of at most so many bytes.
+    Get(usize),
+    /// This form.
+    Post(String),
+}
+
+impl Ask {
+    fn request(&self, url: &Url) -> http::Result<Request<Full<Bytes>>> {
+        let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+        let request = match self {
+            Self::Get(_) => Request::get(target)
+                .header(header::ACCEPT, "application/jwk-set+json, application/json"),
+            Self::Post(_) => Request::post(target)
+                .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded"),
+        };
+        let body = match self {
+            Self::Get(_) => Bytes::new(),
+            Self::Post(form) => Bytes::from(form.clone()),
+        };
+        request
+            .header(header::HOST, url.authority())
+            .header(header::USER_AGENT, concat!("claviger/", env!("CARGO_PKG_VERSION")))
+            .header(header::CONNECTION, "close")
+            .body(Full::new(body))
+    }
+}
+
+/// A URL we would ask: https, or http by a name of loopback, with a host, without a user.
+fn checked(url: &str) -> Option<Url> {
+    let url = Url::parse(url).ok()?;
+    let nobody = url.username().is_empty() && url.password().is_none();
+    let secure = match url.scheme() {
+        "https" => true,
+        "http" => match url.host()? {
+            Host::Domain(name) => name == "localhost",
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => address.is_loopback(),
+        },
+        _ => false,
+    };
+    (secure && nobody && url.has_host()).then_some(url)
+}
+
+/// One request over a connection of its own.
+async fn exchange<S>(
+    stream: S,
+    url: &Url,
+    ask: &Ask,
+) -> Result<(StatusCode, Vec<u8>), OutboundError>
 where
-    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let broken = |error: &dyn std::error::Error| OutboundError::Http(error.to_string());
-    let authority = url.authority();
-    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let request = Request::get(target)
-        .header(header::HOST, authority)
-        .header(header::ACCEPT, "application/jwk-set+json, application/json")
-        .header(header::USER_AGENT, concat!("claviger/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| broken(&error))?;
+    let request = ask.request(url).map_err(|error| broken(&error))?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        .handshake(stream)
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;
     let answer = async move {
         let answer = sender.send_request(request).await.map_err(|error| broken(&error))?;
-        if answer.status() != StatusCode::OK {
-            return Err(OutboundError::Status(answer.status()));
-        }
+        let status = answer.status();
+        let limit = match ask {
+            Ask::Get(_) if status != StatusCode::OK => return Err(OutboundError::Status(status)),
+            Ask::Get(limit) => *limit,
+            Ask::Post(_) => return Ok((status, Vec::new())),
+        };
         let body = Limited::new(answer.into_body(), limit).collect().await;
-        body.map(|body| body.to_bytes().to_vec()).map_err(|error| {
+        let body = body.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
                 OutboundError::TooLong(limit)
             } else {
                 broken(error.as_ref())
             }
-        })
+        })?;
+        Ok((status, body.to_bytes().to_vec()))
     };
     tokio::pin!(answer, connection);
     tokio::select! {

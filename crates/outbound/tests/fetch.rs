@@ -142,3 +142,46 @@ async fn what_is_no_https_url_is_asked_nothing() {
         assert!(matches!(client.get(url, LIMIT).await, Err(OutboundError::Url)), "{url}");
     }
 }
+
+#[tokio::test]
+async fn a_form_is_posted_and_the_answer_is_its_status() {
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 200),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 204),
+        ("HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\nno", 400),
+        ("HTTP/1.1 302 Found\r\nlocation: https://localhost/\r\ncontent-length: 0\r\n\r\n", 302),
+    ] {
+        let mut server = Server::answering(answer.to_owned()).await;
+        let client = server.client(&["127.0.0.0/8"]);
+        let status = client.post_form(&server.url("localhost"), "logout_token=t".into()).await;
+        assert_eq!(status.unwrap().as_u16(), expected);
+        let asked = server.asked.recv().await.unwrap().to_ascii_lowercase();
+        assert!(asked.starts_with("post /keys?a=b http/1.1\r\n"), "{asked}");
+        assert!(asked.contains("content-type: application/x-www-form-urlencoded\r\n"), "{asked}");
+        assert!(asked.ends_with("\r\n\r\nlogout_token=t"), "{asked}");
+        assert!(!asked.contains("authorization") && !asked.contains("cookie"), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_posted_where_policy_forbids_nor_in_the_clear_beyond_loopback() {
+    let mut server = Server::answering(ok("{}")).await;
+    for host in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]"] {
+        let client = server.client(&["10.0.0.0/8"]);
+        let refused = client.post_form(&server.url(host), "a=b".into()).await;
+        assert!(matches!(refused, Err(OutboundError::Forbidden { .. })), "{host}: {refused:?}");
+        let plain = server.url(host).replace("https:", "http:");
+        let refused = client.post_form(&plain, "a=b".into()).await;
+        assert!(refused.is_err(), "{host}: {refused:?}");
+    }
+    assert!(server.asked.try_recv().is_err());
+    let anywhere = server.client(&["0.0.0.0/0"]);
+    for plain in ["http://10.0.0.1/", "http://app.example.com/", "http://localhost.example.com/"] {
+        let refused = anywhere.post_form(plain, "a=b".into()).await;
+        assert!(matches!(refused, Err(OutboundError::Url)), "{plain}: {refused:?}");
+        let refused = anywhere.get(plain, LIMIT).await;
+        assert!(matches!(refused, Err(OutboundError::Url)), "{plain}: {refused:?}");
+    }
+    let fetched = anywhere.get("http://localhost/", LIMIT).await;
+    assert!(matches!(fetched, Err(OutboundError::Url)), "{fetched:?}");
+}

@@ -13,6 +13,10 @@ pub struct ProviderMetadata {
     pub jwks_uri: String,
     pub userinfo_endpoint: String,
     pub end_session_endpoint: String,
+    pub backchannel_logout_supported: bool,
+    pub backchannel_logout_session_supported: bool,
+    pub frontchannel_logout_supported: bool,
+    pub frontchannel_logout_session_supported: bool,
     pub revocation_endpoint: String,
     pub introspection_endpoint: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -15,6 +15,7 @@ pub mod error;
 pub mod form;
 pub mod introspect;
 pub mod logout;
+pub mod logout_token;
 pub mod pkce;
 pub mod pushed_request;
 pub mod redirect_uri;

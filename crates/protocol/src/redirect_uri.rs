@@ -89,6 +89,12 @@ impl RedirectUri {
             && registered.url.scheme() == "http"
     }
 
+    /// Scheme, host and port, as browsers compare them (RFC 6454); `None` for a private-use scheme.
+    pub fn origin(&self) -> Option<String> {
+        let origin = self.url.origin();
+        origin.is_tuple().then(|| origin.ascii_serialization())
+    }
+
     /// The URI with parameters added to its query.
     pub fn with_params<'a>(&self, params: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
         let mut url = self.url.clone();

@@ -1,4 +1,4 @@
-//! The pages: templates compiled in, escaped by askama. All work without scripts, and but one has none.
+//! The pages: templates compiled in, escaped by askama. All work without scripts, and but two have none.
 
 use askama::Template;
 use axum::http::StatusCode;
@@ -102,6 +102,28 @@ pub struct LogoutPage<'a> {
 pub struct SignedOutPage<'a> {
     /// Frame.
     pub frame: Frame<'a>,
+    /// Addresses of the clients that are told in frames.
+    pub frames: Vec<&'a str>,
+    /// Where the user goes when they have loaded.
+    pub next: Option<&'a str>,
+    /// Seconds after which the user goes there all the same.
+    pub patience: u32,
+    /// Path of the script that goes there.
+    pub script: String,
+}
+
+/// The question whether to sign out at an upstream.
+#[derive(Debug, Template)]
+#[template(path = "upstream_logout.html")]
+pub struct UpstreamLogoutPage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Name of the application that asks.
+    pub client: Option<&'a str>,
+    /// Name of the connector.
+    pub upstream: &'a str,
+    /// Where users sign out there.
+    pub location: &'a str,
 }
 
 /// The question whether a client may know the user.

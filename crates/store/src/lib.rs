@@ -3,7 +3,7 @@
 //! What always holds: one method, one atomic request, no retry below it, a deadline on each; a
 //! refused precondition is told from an answer that was lost. Beside the ports stands what the leader
 //! alone does: [`garbage`] removes what is over, a page at a time; [`sweep`] and [`tally`] find sessions
-//! beyond an issuer's limits.
+//! beyond an issuer's limits; [`pending_logout`] those whose clients are yet to be told that they are over.
 
 pub mod api_time;
 pub mod client;
@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod collection;
 pub mod garbage;
 pub mod pace;
+pub mod pending_logout;
 pub mod registry;
 mod request;
 pub mod retry_after;
@@ -26,6 +27,7 @@ pub use cluster::KubeCluster;
 pub use collection::PageError;
 pub use garbage::GarbageCollector;
 pub use pace::Pace;
+pub use pending_logout::PendingLogouts;
 pub use registry::KubeRegistry;
 pub use revoked::RevokedSessions;
 pub use session::KubeSessions;

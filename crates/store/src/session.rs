@@ -55,6 +55,20 @@ impl KubeSessions {
         Self { api: Api::namespaced(client, namespace), untyped, revoked, gate }
     }
 
+    /// Merges a patch that assumes nothing; a session that is gone is no error.
+    async fn merge(&self, name: &str, patch: Value, revokes: bool) -> Result<(), StoreError> {
+        match within(self.api.patch_metadata(name, &params(), &Patch::Merge(patch))).await {
+            Ok(_) => {
+                if revokes {
+                    self.revoked.insert(name);
+                }
+                Ok(())
+            }
+            Err(Failure::Answered(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn patch(&self, name: &str, operations: Value) -> Result<StoredSession, StoreError> {
         let patch = serde_json::from_value(operations).map_err(unavailable)?;
         let patched = within(self.api.patch(name, &params(), &Patch::Json::<()>(patch))).await;
@@ -164,16 +178,24 @@ impl Sessions for KubeSessions {
         reason: RevocationReason,
         now: i64,
     ) -> Result<(), StoreError> {
-        let patch = Patch::Merge(tombstone(reason, now));
-        match within(self.api.patch_metadata(name, &params(), &patch)).await {
-            Ok(_) => {
-                self.revoked.insert(name);
-                Ok(())
-            }
-            Err(Failure::Answered(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.merge(name, tombstone(reason, now), true).await
     }
+
+    async fn end_and_tell(
+        &self,
+        name: &str,
+        revoked: Option<RevocationReason>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        self.merge(name, untold(revoked, now), revoked.is_some()).await
+    }
+}
+
+/// The merge patch that marks a session whose client is yet to be told.
+fn untold(revoked: Option<RevocationReason>, now: i64) -> Value {
+    let mut patch = revoked.map_or_else(|| json!({}), |reason| tombstone(reason, now));
+    patch["metadata"]["labels"][labels::LOGOUT_PENDING] = json!(now.to_string());
+    patch
 }
 
 /// The merge patch that makes a session a tombstone.
@@ -263,7 +285,7 @@ fn readable(object: DynamicObject) -> Option<StoredSession> {
     }
 }
 
-fn stored(session: Session) -> Result<StoredSession, StoreError> {
+pub(crate) fn stored(session: Session) -> Result<StoredSession, StoreError> {
     let spec = session.spec;
     Ok(StoredSession {
         name: session.metadata.name.ok_or_else(|| unavailable("session without a name"))?,
@@ -419,6 +441,19 @@ mod tests {
         assert_eq!(parrot.asked(), 0);
         parrot.sessions.revoke("name", RevocationReason::CodeReplayed, 0).await.unwrap();
         assert_eq!(parrot.asked(), 1);
+    }
+
+    #[test]
+    fn what_is_yet_to_be_told_says_since_when_and_ends_only_with_a_reason() {
+        let marked = untold(None, 1_764_000_000);
+        assert_eq!(
+            marked,
+            json!({"metadata": {"labels": {"claviger.dev/logout-pending": "1764000000"}}})
+        );
+        let ended = untold(Some(RevocationReason::SignedOut), 1_764_000_000);
+        assert_eq!(ended["spec"], json!({"state": "Revoked", "revokedReason": "SignedOut"}));
+        assert_eq!(ended["metadata"]["labels"][labels::STATE], labels::STATE_REVOKED);
+        assert_eq!(ended["metadata"]["labels"][labels::LOGOUT_PENDING], "1764000000");
     }
 
     #[tokio::test]

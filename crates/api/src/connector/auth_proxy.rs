@@ -59,6 +59,32 @@ pub struct AuthProxyUpstream {
     #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub static_groups: Vec<String>,
+
+    /// Where the proxy signs its users out. The browser goes there after its user signed out here and said so.
+    /// Default: the user stays signed in at the proxy, and is back at their next click.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_out: Option<AuthProxySignOut>,
+}
+
+/// Where a proxy signs its users out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct AuthProxySignOut {
+    /// Its page, https, such as `https://proxy.example.com/oauth2/sign_out`.
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^https://[^/?#@\\\\ ]+([/?][!-~]*)?$') && !self.contains('#')")
+            .message("signOut.url must be https://, without fragment, user or spaces"),
+    )]
+    pub url: String,
+
+    /// Name of the query parameter by which that page is told where to send the browser afterwards: `rd` for
+    /// oauth2-proxy, which must have Claviger's host in its --whitelist-domain. Default: none, and the browser stays
+    /// there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_.-]+$"))]
+    pub return_parameter: Option<String>,
 }
 
 /// Which headers say what. Only `user` has a default: a header that the proxy does not set itself

@@ -12,7 +12,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use auth_proxy::AuthProxyUpstream;
+pub use auth_proxy::{AuthProxySignOut, AuthProxyUpstream};
 pub use ldap::LdapUpstream;
 pub use local::LocalUpstream;
 

@@ -8,6 +8,7 @@ use super::{Table, bad, changed, good};
 const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, authProxy";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
+const SIGN_OUT: &str = "signOut.url must be https://, without fragment, user or spaces";
 const NEEDS_GROUPS: &str = "upstream.authProxy needs allowedGroups: its word is not checked, so \
                             list the groups it may speak for";
 const OFFLINE: &str = "offlineSessionSeconds is for upstreams that cannot be asked again \
@@ -140,6 +141,11 @@ fn proxy(change: &Value) -> Value {
 fn proxies() -> Vec<super::Bad> {
     let names = |name: &str| proxy(&json!({"allowedClientNames": [name]}));
     vec![
+        bad(
+            "signing out without TLS",
+            proxy(&json!({"signOut": {"url": "http://proxy.example.com/sign_out"}})),
+            SIGN_OUT,
+        ),
         bad(
             "a proxy that may speak for every group",
             changed(&proxy(&json!({})), &json!({"allowedGroups": null})),

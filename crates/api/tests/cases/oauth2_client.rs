@@ -11,6 +11,10 @@ const POST_LOGOUT: &str = "postLogoutRedirectURIs must be https://, http:// on a
                            a private-use scheme with a dot, without fragment, wildcard, spaces or backslashes";
 const PAGES: &str = "information: URIs must be https://, in printable ASCII without user, fragment, \
                      quotes, spaces and backslashes";
+const BACK_CHANNEL: &str = "backChannelLogout.uri must be https://, or http:// on localhost, 127.0.0.1 or [::1], \
+                            without fragment, wildcard, spaces or backslashes";
+const FRONT_CHANNEL: &str = "frontChannelLogout.uri must be https://, or http:// on localhost, 127.0.0.1 or [::1], \
+                             without fragment, wildcard, spaces or backslashes";
 const PRINTABLE: &str = "redirectURIs must be printable ASCII without spaces and backslashes: \
                          percent-encode them";
 const CLIENT_ID: &str =
@@ -136,6 +140,8 @@ fn good_ones() -> Vec<super::Good> {
                 "displayName": "Kubernetes",
                 "authentication": {"generatedSecret": {"rotation": 3}},
                 "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
+                "backChannelLogout": {"uri": "https://app.example.com/bc", "names": "SessionAndUser"},
+                "frontChannelLogout": {"uri": "https://app.example.com/fc?x=1"},
                 "grants": [
                     "authorization_code",
                     "refresh_token",
@@ -243,6 +249,21 @@ fn redirects() -> Vec<super::Bad> {
             "no redirect URI",
             json!({"redirectURIs": []}),
             "grant authorization_code needs redirectURIs: add at least one",
+        ),
+        bad(
+            "telling in the clear",
+            json!({"backChannelLogout": {"uri": "http://app.example.com/bc"}}),
+            BACK_CHANNEL,
+        ),
+        bad(
+            "telling by a user",
+            json!({"backChannelLogout": {"uri": "https://me@app.example.com/bc"}}),
+            BACK_CHANNEL,
+        ),
+        bad(
+            "a frame with a fragment",
+            json!({"frontChannelLogout": {"uri": "https://app.example.com/fc#a"}}),
+            FRONT_CHANNEL,
         ),
         bad(
             "a sign-out to plain HTTP",

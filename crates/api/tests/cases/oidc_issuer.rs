@@ -13,6 +13,8 @@ const CALLBACK: &str =
     "defaultCallbackConnector must be one of connectors: add it there or name another";
 const TENANT_CONNECTORS: &str =
     "tenants.allowedConnectors must be among connectors: add them there or remove them";
+const LOGOUT_HOSTS: &str = "allowedBackChannelLogoutHosts must be lower-case hosts, such as app.example.com or \
+                            *.example.com, without scheme, port or path";
 const JWKS_HOSTS: &str = "allowedJWKSURIHosts must be lower-case hosts, such as app.example.com or \
                          *.example.com, without scheme, port or path";
 const HOSTS: &str = "allowedRedirectURIHosts must be lower-case hosts, such as app.example.com or \
@@ -65,7 +67,7 @@ pub fn table() -> Table {
                         "allowedJWKSURIHosts": ["*.apps.example.com", "keys.example.com"],
                         "maxIDTokenLifetimeSeconds": 300,
                         "maxRefreshTokenLifetimeSeconds": 86400,
-                        "consent": "ClientChoice",
+                        "consent": "ClientChoice", "allowedBackChannelLogoutHosts": ["localhost"],
                     },
                     "lifetimes": {
                         "idTokenLifetimeSeconds": 60,
@@ -155,6 +157,11 @@ fn references() -> Vec<super::Bad> {
             "a redirect host with a scheme",
             json!({"tenants": {"allowedRedirectURIHosts": ["https://a.example.com"]}}),
             HOSTS,
+        ),
+        bad(
+            "any host to tell",
+            json!({"tenants": {"allowedBackChannelLogoutHosts": ["*.com"]}}),
+            LOGOUT_HOSTS,
         ),
         bad("any host of keys", json!({"tenants": {"allowedJWKSURIHosts": ["*"]}}), JWKS_HOSTS),
         bad(

@@ -8,6 +8,7 @@
 //! are open; no header is looked at before the peer was found good.
 
 mod headers;
+mod sign_out;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use rustls::server::danger::ClientCertVerifier;
 use thiserror::Error;
 
 use self::headers::Headers;
+pub use self::sign_out::ProxySignOut;
 use crate::BuildError;
 use crate::resolved::{Purpose, Resolved, SecretRef};
 
@@ -45,6 +47,9 @@ pub enum AuthProxyError {
         "allowedClientNames: {0:?} is neither a DNS name nor a URI such as spiffe://example.com/proxy"
     )]
     ClientName(String),
+    /// No page that a browser could be sent to.
+    #[error("signOut.url: {0:?} is not an https URL")]
+    SignOut(String),
     /// One header would say two things.
     #[error("headers: {0} is named twice: each field needs a header of its own")]
     SharedHeader(String),

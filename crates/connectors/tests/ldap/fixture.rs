@@ -121,7 +121,7 @@ pub struct Service {
 impl Service {
     pub fn new(spec: &Value, resolved: &Resolved) -> Self {
         let spec = serde_json::from_value(spec.clone()).unwrap();
-        let Upstream { login, refresh, probe } = build("directory", &spec, resolved).unwrap();
+        let Upstream { login, refresh, probe, .. } = build("directory", &spec, resolved).unwrap();
         let Login::Password(login) = login else { panic!("{login:?}") };
         let Refresh::Upstream { recheck, interval_seconds: 300 } = refresh else {
             panic!("{refresh:?}")

@@ -23,6 +23,7 @@ use crate::assess::age::by_age;
 use crate::assess::client_authentication::{self, KeyMemo, Subject};
 use crate::assess::client_credentials::client_credentials;
 use crate::assess::client_lifetimes::lifetimes;
+use crate::assess::client_logout::client_logout;
 use crate::assess::client_requests;
 use crate::assess::client_secret::ClientSecret;
 use crate::assess::client_uris;
@@ -153,6 +154,7 @@ impl<'w> Assessor<'w> {
         let connectors =
             client_users::connectors(spec, issuer, policy, signs_in, &mut self.findings);
         let redirect_uris = client_uris::redirect_uris(spec, policy, signs_in, &mut self.findings);
+        let logout = client_logout(spec, policy, &redirect_uris, &mut self.findings);
         let response_types =
             client_requests::response_types(spec, &issuer.object, policy, &mut self.findings);
         let allowed_resources = client_requests::resources(spec, policy, &mut self.findings);
@@ -179,13 +181,7 @@ impl<'w> Assessor<'w> {
                 id,
                 authentication,
                 redirect_uris,
-                post_logout_redirect_uris: self
-                    .object
-                    .spec
-                    .post_logout_redirect_uris
-                    .iter()
-                    .cloned()
-                    .collect(),
+                post_logout_redirect_uris: client_uris::post_logout(spec),
                 grants,
                 response_types,
                 allowed_resources,
@@ -206,6 +202,7 @@ impl<'w> Assessor<'w> {
                 exchange_peers: self.object.spec.exchange_peers.iter().cloned().collect(),
                 pages: Arc::new(client_uris::pages(spec)),
                 registration_digest: self.registration_digest(&issuer.object),
+                logout,
             },
         );
         self.finish(id, client, secret)

@@ -1,5 +1,7 @@
 //! The addresses of an OAuth2Client, of pages about it too, and whether its issuer admits them for tenants.
 
+use std::collections::BTreeSet;
+
 use claviger_api::condition::Reason;
 use claviger_api::{OAuth2ClientSpec, TenantPolicy};
 use claviger_domain::client::{ClientPages, RedirectUri};
@@ -43,6 +45,11 @@ pub fn redirect_uris(
         );
     }
     uris
+}
+
+/// The addresses its users may be sent to after signing out.
+pub fn post_logout(spec: &OAuth2ClientSpec) -> BTreeSet<String> {
+    spec.post_logout_redirect_uris.iter().cloned().collect()
 }
 
 /// The pages about a client.

@@ -123,6 +123,7 @@ fn assess_one(
             },
             login: upstream.login,
             refresh: upstream.refresh,
+            sign_out: upstream.sign_out,
         })
     });
     AssessedConnector {

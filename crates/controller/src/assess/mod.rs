@@ -13,6 +13,7 @@ pub mod client;
 pub mod client_authentication;
 pub mod client_credentials;
 pub mod client_lifetimes;
+pub mod client_logout;
 pub mod client_requests;
 pub mod client_secret;
 pub mod client_uris;

@@ -21,6 +21,7 @@ use crate::client::{
     Client, ClientAuthentication, ClientPages, ClientSubject, Demands, Grant, Introspection,
 };
 use crate::client_assertion::Assertions;
+use crate::client_logout::ClientLogout;
 use crate::connector::{Connector, IdentityPolicy, Login, Refresh};
 use crate::identity::Identity;
 use crate::issuer::{ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, SubjectFormat};
@@ -187,6 +188,7 @@ fn issuer(upstream: &Arc<TableUpstream>, now: i64) -> Issuer {
             policy: IdentityPolicy::default(),
             login: Login::Password(upstream.clone()),
             refresh,
+            sign_out: None,
         })
     };
     let remote = Refresh::Upstream { recheck: upstream.clone(), interval_seconds: 0 };
@@ -262,6 +264,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         exchange_peers: BTreeSet::new(),
         pages: Arc::new(ClientPages::default()),
         registration_digest: None,
+        logout: ClientLogout::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sessions in memory, with a record of every request and faults on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,6 +22,7 @@ pub struct MemorySessions {
     fault: Mutex<Option<Fault>>,
     unreadable: AtomicBool,
     unlabelled: Mutex<bool>,
+    untold: Mutex<BTreeSet<String>>,
 }
 
 /// What goes wrong with the next write.
@@ -58,6 +59,11 @@ impl MemorySessions {
     /// Every stored session.
     pub fn all(&self) -> Vec<StoredSession> {
         lock(&self.stored).values().cloned().collect()
+    }
+
+    /// Names of the sessions whose clients are yet to be told.
+    pub fn untold(&self) -> Vec<String> {
+        lock(&self.untold).iter().cloned().collect()
     }
 
     /// Removes every label of every session, as `kubectl label` would. Nothing is rotated before they
@@ -202,6 +208,23 @@ impl Sessions for MemorySessions {
         self.write("revoke", |stored| {
             if let Some(session) = stored.get_mut(name) {
                 session.state = SessionState::Revoked;
+            }
+            Ok(())
+        })
+    }
+
+    async fn end_and_tell(
+        &self,
+        name: &str,
+        revoked: Option<RevocationReason>,
+        _now: i64,
+    ) -> Result<(), StoreError> {
+        self.write("tell", |stored| {
+            if let Some(session) = stored.get_mut(name) {
+                if revoked.is_some() {
+                    session.state = SessionState::Revoked;
+                }
+                lock(&self.untold).insert(name.to_owned());
             }
             Ok(())
         })

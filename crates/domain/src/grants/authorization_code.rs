@@ -116,7 +116,8 @@ pub(crate) fn payload_of(
         let end = now.saturating_add(lifetimes.refresh_absolute);
         offline::end(connector, grant.authentication.time, end)
     } else {
-        now.saturating_add(lifetimes.access_token.max(lifetimes.id_token))
+        let life = lifetimes.access_token.max(lifetimes.id_token);
+        now.saturating_add(life.max(issuer.remembers(client, grant.browser.as_deref())))
     };
     Payload {
         identity: grant.identity.clone(),

@@ -327,7 +327,14 @@ impl Refreshing<'_> {
     }
 
     async fn revoke(&self, reason: RevocationReason) -> Result<(), TokenError> {
-        self.provider.sessions.revoke(&self.token.session, reason, self.now).await?;
+        let (sessions, name) = (&self.provider.sessions, &self.token.session);
+        // What its client does with its own tokens it knows itself.
+        let is_news = reason == RevocationReason::UserNoLongerValid;
+        if is_news && self.client.logout.back_channel.is_some() {
+            sessions.end_and_tell(name, Some(reason), self.now).await?;
+        } else {
+            sessions.revoke(name, reason, self.now).await?;
+        }
         self.provider.audit.record(&AuditEvent::SessionRevoked {
             session: &self.token.session,
             client: &self.client.id,

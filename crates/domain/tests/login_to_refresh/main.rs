@@ -5,6 +5,7 @@
 
 mod access_token;
 mod authorization_code;
+mod back_channel_logout;
 mod client_authentication;
 mod dpop;
 mod login;

@@ -1,4 +1,4 @@
-//! `/static/…`: the style sheet and the one script, under names made of their content, so that they may be
+//! `/static/…`: the style sheet and two scripts, under names made of their content, so that they may be
 //! kept for ever.
 
 use std::sync::LazyLock;
@@ -35,6 +35,12 @@ static SUBMIT: LazyLock<Asset> = LazyLock::new(|| {
     Asset::new("submit", "js", "text/javascript; charset=utf-8", script)
 });
 
+/// Goes on when all of a page has loaded.
+static CONTINUE: LazyLock<Asset> = LazyLock::new(|| {
+    let script = include_str!("../../static/continue.js");
+    Asset::new("continue", "js", "text/javascript; charset=utf-8", script)
+});
+
 /// The style sheet's name.
 pub fn style_name() -> &'static str {
     &STYLE.name
@@ -45,9 +51,14 @@ pub fn submit_name() -> &'static str {
     &SUBMIT.name
 }
 
+/// The name of the script that goes on when a page has loaded.
+pub fn continue_name() -> &'static str {
+    &CONTINUE.name
+}
+
 /// Serves them.
 pub async fn show(Path(name): Path<String>) -> Response {
-    let Some(asset) = [&*STYLE, &*SUBMIT].into_iter().find(|asset| asset.name == name) else {
+    let Some(asset) = [&*STYLE, &*SUBMIT, &*CONTINUE].into_iter().find(|a| a.name == name) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let headers = [

@@ -1,21 +1,28 @@
 //! `/logout` (OpenID Connect RP-Initiated Logout 1.0): by GET, by POST, and the user's own word.
 
+use std::collections::BTreeSet;
+
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use claviger_domain::browser_session::Ticket;
 use claviger_domain::issuer::Issuer;
-use claviger_domain::logout::{self, Decision};
+use claviger_domain::logout::{self, Decision, SignedOut};
 use claviger_protocol::form::Params;
 use claviger_protocol::logout::LogoutRequest;
 
-use super::AtIssuer;
 use super::step::{brought, refusal, refuse_cross_site};
+use super::{AtIssuer, asset};
 use crate::app::App;
 use crate::cookies;
-use crate::page::{ErrorPage, Frame, LogoutPage, SignedOutPage, issuer_error, render};
+use crate::page::{
+    ErrorPage, Frame, LogoutPage, SignedOutPage, UpstreamLogoutPage, issuer_error, render,
+};
+
+/// How long the browser waits for frames that do not load, in seconds.
+const PATIENCE_SECONDS: u32 = 5;
 
 /// By GET.
 pub async fn by_query(
@@ -76,8 +83,17 @@ async fn answer(
             };
             render(StatusCode::OK, &page)
         }
-        Ok(Decision::End { ticket, location }) => {
-            end(app, issuer, headers, (ticket, location)).await
+        Ok(Decision::AskForUpstream { client, connector, location }) => {
+            let page = UpstreamLogoutPage {
+                frame: Frame::of(issuer),
+                client: client.as_deref(),
+                upstream: &connector,
+                location: &location,
+            };
+            render(StatusCode::OK, &page)
+        }
+        Ok(Decision::End { ticket, location, return_to }) => {
+            end(app, issuer, headers, (ticket, location, &return_to)).await
         }
         Err(error) => refuse(issuer, &format!("{error}.")),
     }
@@ -87,19 +103,47 @@ async fn end(
     app: &App,
     issuer: &Issuer,
     headers: &HeaderMap,
-    (ticket, location): (Option<Ticket>, Option<String>),
+    (ticket, location, return_to): (Option<Ticket>, Option<String>, &str),
 ) -> Response {
     let received = cookies::received(headers);
     let pairs = cookies::pairs(&received);
-    let cleared = match logout::end(app.provider(), issuer, ticket.as_ref(), pairs).await {
-        Ok(cleared) => cleared,
+    let ending = logout::end(app.provider(), issuer, (ticket.as_ref(), return_to), pairs);
+    let SignedOut { cookies, frames, upstream } = match ending.await {
+        Ok(out) => out,
         Err(error) => return refusal(issuer, &error.into()),
     };
-    let mut response = match location {
-        Some(location) => Redirect::to(&location).into_response(),
-        None => render(StatusCode::OK, &SignedOutPage { frame: Frame::of(issuer) }),
+    let next = upstream.or(location);
+    let mut response = match next {
+        Some(next) if frames.is_empty() => Redirect::to(&next).into_response(),
+        next => signed_out(issuer, &frames, next.as_deref()),
     };
-    cookies::set_all(issuer, &cleared, &mut response);
+    cookies::set_all(issuer, &cookies, &mut response);
+    response
+}
+
+/// The page that says goodbye, with a frame for each client that is told by the browser (Front-Channel Logout 1.0 3).
+fn signed_out(issuer: &Issuer, frames: &[logout::Frame], next: Option<&str>) -> Response {
+    let page = SignedOutPage {
+        frame: Frame::of(issuer),
+        frames: frames.iter().map(|frame| frame.address.as_str()).collect(),
+        next,
+        patience: PATIENCE_SECONDS,
+        script: format!("{}/static/{}", issuer.url.path(), asset::continue_name()),
+    };
+    let mut response = render(StatusCode::OK, &page);
+    if frames.is_empty() {
+        return response;
+    }
+    let origins: BTreeSet<&str> = frames.iter().map(|frame| frame.origin.as_str()).collect();
+    let origins: Vec<&str> = origins.into_iter().collect();
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; frame-src {}; style-src 'self'; img-src 'self' https: data:; \
+         base-uri 'none'; frame-ancestors 'none'",
+        origins.join(" ")
+    );
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
     response
 }
 

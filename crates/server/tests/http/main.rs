@@ -14,6 +14,7 @@ mod documents;
 mod introspection;
 #[cfg(test)]
 mod login_form;
+mod logout;
 #[cfg(test)]
 mod proxy;
 #[cfg(test)]

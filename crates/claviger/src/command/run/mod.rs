@@ -18,14 +18,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use claviger_controller::{Bounds, Config as ControllerConfig, Controller};
 use claviger_domain::Provider;
+use claviger_domain::back_channel_logout::Receivers;
 use claviger_domain::client_assertion::Assertions;
 use claviger_domain::outage::Attentive;
 use claviger_domain::ports::Clock;
 use claviger_outbound::{Outbound, Settings};
 use claviger_server::{App, Metrics};
 use claviger_store::{
-    ApiTime, KubeCluster, KubeRegistry, KubeSessions, RevokedSessions, Share, WriteGate,
-    WriteLimits, request_path_client, watching_client,
+    ApiTime, KubeCluster, KubeRegistry, KubeSessions, PendingLogouts, RevokedSessions, Share,
+    WriteGate, WriteLimits, request_path_client, watching_client,
 };
 use kube::Client;
 use prometheus::Registry;
@@ -37,6 +38,7 @@ use crate::audit::{LogAudit, publish_revocations};
 use crate::cleanup::{self, Cleanup};
 use crate::clock::{SystemClock, SystemEntropy, register_offset};
 use crate::lease::{Contender, Leadership, Term};
+use crate::logout_delivery::{self, LogoutDelivery};
 use crate::telemetry;
 
 /// Where this replica is, and what everything in it shares.
@@ -80,13 +82,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let leadership = contend(&mut parts, &place, &args)?;
     let controller = Controller::new(
         watching.clone(),
-        ControllerConfig {
-            home: place.home.clone(),
-            tenant_namespaces: args.tenant_namespaces.iter().cloned().collect(),
-            instance: Some(place.identity.clone()),
-            bounds: bounds(&args.bounds),
-            takes_proxies: args.auth_proxy_listen.is_some(),
-        },
+        controller_config(&place, &args),
         Arc::clone(&place.clock),
         leadership.clone(),
     );
@@ -102,8 +98,16 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         revocations: Arc::clone(&revoked) as _,
         registry: Arc::new(KubeRegistry::new(request_client(&place)?, &place.home)),
         audit: Arc::new(audit),
-        assertions: Arc::new(assertions(&place, &args.outbound)?),
+        assertions: Arc::new(assertions(&place, outbound(&args.outbound)?)?),
     };
+    let delivery = LogoutDelivery::new(logout_delivery::Parts {
+        leadership: cleanup::Leadership::new(leadership.clone(), Arc::clone(&place.clock)),
+        pending: PendingLogouts::new(watching.clone(), &place.home),
+        receivers: receivers(&args.outbound)?,
+        provider: provider.clone(),
+        snapshot: controller.snapshot(),
+        registry: &place.registry,
+    })?;
     let cleanup = Cleanup::new(cleanup::Parts {
         client: &watching,
         home: &place.home,
@@ -128,11 +132,22 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     });
     // A page under way is harmless.
     parts.add_endless(cleanup.run(), "nobody says any more who leads");
+    parts.add_endless(delivery.run(), "nobody says any more who leads");
     let events = publish_revocations(watching, place.home, place.identity, revocations);
     parts.add_endless(events, "nobody is left to tell of revocations");
     listeners::serve_issuers(&mut parts, &args, app).await?;
     listeners::serve_admin(&mut parts, &args, place.registry, ready.into_check()).await?;
     parts.run().await
+}
+
+fn controller_config(place: &Place, args: &RunArgs) -> ControllerConfig {
+    ControllerConfig {
+        home: place.home.clone(),
+        tenant_namespaces: args.tenant_namespaces.iter().cloned().collect(),
+        instance: Some(place.identity.clone()),
+        bounds: bounds(&args.bounds),
+        takes_proxies: args.auth_proxy_listen.is_some(),
+    }
 }
 
 fn bounds(args: &BoundsArgs) -> Bounds {
@@ -186,7 +201,18 @@ fn sessions(
 
 /// Whoever believes what clients signed: their keys are asked for where they publish them, the cluster's
 /// of the API server.
-fn assertions(place: &Place, args: &OutboundArgs) -> anyhow::Result<Assertions> {
+fn assertions(place: &Place, outbound: Outbound) -> anyhow::Result<Assertions> {
+    let client = request_client(place)?;
+    Ok(Assertions::new(Arc::new(outbound), Arc::new(KubeCluster::new(client))))
+}
+
+/// Who tells clients: a client of its own, so that those that do not answer keep nobody from proving themselves.
+fn receivers(args: &OutboundArgs) -> anyhow::Result<Arc<dyn Receivers>> {
+    Ok(Arc::new(outbound(args)?))
+}
+
+/// The client for URLs that others chose.
+fn outbound(args: &OutboundArgs) -> anyhow::Result<Outbound> {
     let authorities = args
         .ca_file
         .as_ref()
@@ -196,9 +222,7 @@ fn assertions(place: &Place, args: &OutboundArgs) -> anyhow::Result<Assertions> 
         .transpose()?;
     let settings =
         Settings { allowed_networks: args.allowed_networks.clone(), authorities, deadline: None };
-    let outbound = Outbound::new(&settings).context("--outbound-ca-file")?;
-    let client = request_client(place)?;
-    Ok(Assertions::new(Arc::new(outbound), Arc::new(KubeCluster::new(client))))
+    Outbound::new(&settings).context("--outbound-ca-file")
 }
 
 /// Learns of revoked sessions; the flag says when all there were are known.

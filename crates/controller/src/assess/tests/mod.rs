@@ -4,6 +4,7 @@
 
 mod client;
 mod client_credentials;
+mod client_logout;
 mod connector;
 mod issuer;
 mod keys;

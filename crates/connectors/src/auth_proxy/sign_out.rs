@@ -1,0 +1,65 @@
+//! Signing out at the proxy: it sends the browser on by itself, if it can be told where.
+
+use claviger_api::connector::AuthProxySignOut;
+use claviger_domain::connector::{ConnectorData, SignOut};
+use url::Url;
+
+use super::AuthProxyError;
+
+/// Where a proxy signs its users out, such as oauth2-proxy's `/oauth2/sign_out`.
+#[derive(Debug)]
+pub struct ProxySignOut {
+    url: Url,
+    return_parameter: Option<String>,
+}
+
+impl ProxySignOut {
+    /// Makes it of what the administrator wrote.
+    ///
+    /// # Errors
+    /// [`AuthProxyError::SignOut`].
+    pub fn new(spec: &AuthProxySignOut) -> Result<Self, AuthProxyError> {
+        let refused = || AuthProxyError::SignOut(spec.url.clone());
+        let url = Url::parse(&spec.url).map_err(|_| refused())?;
+        if url.scheme() != "https" || !url.has_host() {
+            return Err(refused());
+        }
+        Ok(Self { url, return_parameter: spec.return_parameter.clone() })
+    }
+}
+
+impl SignOut for ProxySignOut {
+    fn location(&self, return_to: &str, _data: Option<&ConnectorData>) -> Option<String> {
+        let mut url = self.url.clone();
+        if let Some(parameter) = &self.return_parameter {
+            url.query_pairs_mut().append_pair(parameter, return_to);
+        }
+        Some(url.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn location(url: &str, return_parameter: Option<&str>) -> Option<String> {
+        let return_parameter = return_parameter.map(str::to_owned);
+        let spec = AuthProxySignOut { url: url.to_owned(), return_parameter };
+        let made = ProxySignOut::new(&spec).ok()?;
+        made.location("https://id.example.org/logout?client_id=a", None)
+    }
+
+    #[test]
+    fn the_browser_goes_to_the_proxy_which_is_told_where_to_send_it() {
+        let url = "https://proxy.example.org/oauth2/sign_out";
+        assert_eq!(location(url, None).as_deref(), Some(url));
+        assert_eq!(
+            location(url, Some("rd")).as_deref(),
+            Some(
+                "https://proxy.example.org/oauth2/sign_out?rd=https%3A%2F%2Fid.example.org%2Flogout%3Fclient_id%3Da"
+            )
+        );
+        assert!(location("http://proxy.example.org/", None).is_none());
+        assert!(location("javascript:alert(1)", None).is_none());
+    }
+}

@@ -1,0 +1,172 @@
+//! What is told to a client whose session is over (OpenID Connect Back-Channel Logout 1.0).
+//!
+//! ```text
+//! sign-out ─→ the client's Session: over, and yet to be told (one patch) ─→ leader: notice ─→ POST ─→ told (one patch)
+//! ```
+//! What always holds: what is yet to be told is said by the stored session alone, so that it outlives any process; what
+//! is told comes from its sealed part and from the configuration of the moment, never from a label; a token is made
+//! anew for every try. Telling twice is harmless, since the `jti` is the same.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+pub use claviger_protocol::logout_token::LOGOUT_TOKEN;
+use secrecy::SecretString;
+use thiserror::Error;
+
+use crate::browser_session;
+use crate::client::Client;
+use crate::client_logout::Named;
+use crate::issue;
+use crate::issuer::{ClientEntry, Issuer};
+use crate::logout_token::{Over, logout_token};
+use crate::ports::{RevocationReason, SessionState, StoreError, StoredSession};
+use crate::provider::Provider;
+use crate::session::Payload;
+use crate::sign_out::end_clients;
+use crate::snapshot::Snapshot;
+
+/// Longest time after the sign-out in which a client is told, in seconds: as long as a tombstone lives.
+pub const TELL_SECONDS: i64 = 86_400;
+
+/// What one client is told, where. The token is for it alone.
+#[derive(Debug)]
+pub struct Notice {
+    /// `client_id`, for logs.
+    pub client: String,
+    /// Where it goes.
+    pub uri: String,
+    /// The logout token.
+    pub token: SecretString,
+}
+
+/// What comes of a session that is marked.
+#[derive(Debug)]
+pub enum Due {
+    /// Its client is told.
+    Tell(Notice),
+    /// It was a browser's: its clients' sessions are marked now, and it needs no mark any more.
+    SpreadOut,
+    /// There is nobody to tell, and why.
+    Nobody(&'static str),
+}
+
+/// Why it cannot be said yet.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NotNow {
+    /// The configuration, the clock or the key is not in order at the moment.
+    #[error("{0}")]
+    Unready(String),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a client was not told.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TellError {
+    /// It answered 400: it will not have this token, now or later (2.8).
+    #[error("the client refused the logout token: {0}")]
+    Refused(String),
+    /// It did not answer, or not as the specification says: try again.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Brings a logout token to a client.
+#[async_trait]
+pub trait Receivers: Send + Sync + std::fmt::Debug {
+    /// One POST to an address that policy admits, bounded in time and size, no redirect followed. 200 and 204
+    /// are success (2.8).
+    ///
+    /// # Errors
+    /// [`TellError`].
+    async fn tell(&self, notice: &Notice) -> Result<(), TellError>;
+}
+
+/// Decides what comes of a marked session: one that is a client's costs no request, one that is a browser's those
+/// of ending its clients' sessions.
+///
+/// # Errors
+/// [`NotNow`]: the mark stays.
+pub async fn due(
+    provider: &Provider,
+    snapshot: &Snapshot,
+    session: &StoredSession,
+) -> Result<Due, NotNow> {
+    if let Some(doubt) = provider.clock.doubt() {
+        return Err(NotNow::Unready(doubt));
+    }
+    if session.client_uid.is_empty() {
+        return spread_out(provider, snapshot, session).await;
+    }
+    let Some((issuer, client)) = client_of(snapshot, &session.client_uid) else {
+        return unless_waiting(snapshot, "its client is gone");
+    };
+    notice(provider, issuer, client, session)
+}
+
+/// Ends the clients' sessions of a browser session that ended without its browser being there: by an
+/// administrator's word, or that of an upstream.
+async fn spread_out(
+    provider: &Provider,
+    snapshot: &Snapshot,
+    session: &StoredSession,
+) -> Result<Due, NotNow> {
+    let now = provider.clock.now();
+    let found = snapshot.issuers.iter().find(|i| browser_session::is_of(i, session, now));
+    let Some(issuer) = found else {
+        return unless_waiting(snapshot, "its issuer is gone, or it cannot be read");
+    };
+    let reason = RevocationReason::SignedOut;
+    end_clients(provider, issuer, &browser_session::hash_of(&session.name), reason).await?;
+    if session.state != SessionState::Revoked {
+        browser_session::revoke(provider, &session.name, reason).await?;
+    }
+    Ok(Due::SpreadOut)
+}
+
+fn notice(
+    provider: &Provider,
+    issuer: &Issuer,
+    client: &Client,
+    session: &StoredSession,
+) -> Result<Due, NotNow> {
+    let Some(back_channel) = &client.logout.back_channel else {
+        return Ok(Due::Nobody("its client has no backChannelLogout any more"));
+    };
+    let Ok(payload) = Payload::open(issuer, &client.uid, session, provider.clock.now()) else {
+        return Ok(Due::Nobody("it cannot be read any more"));
+    };
+    let Some(sid) = payload.browser.as_deref() else {
+        return Ok(Due::Nobody("it came of no browser session"));
+    };
+    let connector = issuer.connector_by_uid(&payload.upstream.connector_uid);
+    let sub = connector
+        .filter(|_| back_channel.names == Named::SessionAndUser)
+        .map(|connector| issue::subject(issuer, connector, &payload.identity));
+    let over = Over { session: &session.name, sid, sub: sub.as_deref() };
+    match logout_token(provider, issuer, client, over) {
+        Ok(token) => Ok(Due::Tell(Notice {
+            client: client.id.clone(),
+            uri: back_channel.uri.clone(),
+            token: token.into(),
+        })),
+        Err(error) => Err(NotNow::Unready(error.to_string())),
+    }
+}
+
+fn client_of<'s>(snapshot: &'s Snapshot, uid: &str) -> Option<(&'s Arc<Issuer>, &'s Arc<Client>)> {
+    snapshot.issuers.iter().find_map(|issuer| Some((issuer, issuer.client_by_uid(uid)?)))
+}
+
+/// Nobody, unless something is out of service that may come back.
+fn unless_waiting(snapshot: &Snapshot, why: &'static str) -> Result<Due, NotNow> {
+    let waits = |issuer: &Arc<Issuer>| {
+        issuer.clients.values().any(|entry| matches!(entry, ClientEntry::OutOfService))
+    };
+    if !snapshot.unavailable.is_empty() || snapshot.issuers.iter().any(waits) {
+        return Err(NotNow::Unready(format!("{why}, or out of service")));
+    }
+    Ok(Due::Nobody(why))
+}
