@@ -290,6 +290,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, home, "examples/tenant/issuer.yaml")?;
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
     apply(&plane, home, "examples/by-hand/client.yaml")?;
+    apply(&plane, home, "examples/policy/client.yaml")?;
     create_namespace(&plane, "team-a")?;
     apply(&plane, "team-a", "examples/tenant/client.yaml")?;
 
@@ -313,7 +314,7 @@ async fn the_shipped_authentication_configuration_starts_an_api_server() -> Resu
 #[test]
 fn what_the_documentation_shows_is_what_the_examples_hold() -> Result<()> {
     let mut examples = String::new();
-    for story in ["quickstart", "tenant", "auth-proxy"] {
+    for story in ["quickstart", "tenant", "auth-proxy", "policy"] {
         for entry in std::fs::read_dir(root().join("examples").join(story))? {
             let path = entry?.path();
             if path.is_file() {
@@ -321,12 +322,14 @@ fn what_the_documentation_shows_is_what_the_examples_hold() -> Result<()> {
             }
         }
     }
-    let page = std::fs::read_to_string(root().join("docs/configuration.md"))?;
-    let shown: Vec<&str> =
-        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    ensure!(!shown.is_empty(), "docs/configuration.md shows no example");
-    for block in shown {
-        ensure!(examples.contains(block.trim_end()), "in docs alone:\n{block}");
+    for page in ["docs/configuration.md", "docs/policy.md"] {
+        let text = std::fs::read_to_string(root().join(page))?;
+        let shown: Vec<&str> =
+            text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        ensure!(!shown.is_empty(), "{page} shows no example");
+        for block in shown {
+            ensure!(examples.contains(block.trim_end()), "in {page} alone:\n{block}");
+        }
     }
     Ok(())
 }

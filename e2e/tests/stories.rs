@@ -30,6 +30,7 @@ mod logout;
 mod minio_sts;
 mod mod_auth_openidc;
 mod openid_client;
+mod policy;
 mod pushed_requests;
 mod races;
 mod recipes;

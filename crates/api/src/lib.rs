@@ -20,6 +20,7 @@
 
 mod browser_sessions;
 mod client_authentication;
+mod client_condition;
 mod client_credentials;
 mod client_information;
 mod client_logout;
@@ -28,6 +29,7 @@ pub mod condition;
 pub mod connector;
 mod crds;
 mod dynamic_registration;
+mod example_user;
 mod grant;
 pub mod labels;
 mod lifetimes;
@@ -50,6 +52,7 @@ pub use client_authentication::{
     ClientAuthentication, ClientAuthenticationMethod, GeneratedSecret, JsonWebKey, JsonWebKeyCurve,
     JsonWebKeySet, JsonWebKeyType, JsonWebKeyUse, ServiceAccountRef,
 };
+pub use client_condition::{ClientCondition, ConditionExample, ConditionVerdict};
 pub use client_credentials::{ClientClaim, ClientCredentials};
 pub use client_information::{ClientInformation, ClientRegistration};
 pub use client_logout::{BackChannelLogout, FrontChannelLogout, LogoutTokenNames};
@@ -60,6 +63,7 @@ pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;
 pub use dynamic_registration::DynamicRegistration;
+pub use example_user::{ExampleClaim, ExampleUser};
 pub use grant::Grant;
 pub use lifetimes::Lifetimes;
 pub use local_user::{

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::browser_sessions::SessionSharing;
 use crate::client_authentication::ClientAuthentication;
+use crate::client_condition::ClientCondition;
 use crate::client_credentials::ClientCredentials;
 use crate::client_information::{ClientInformation, ClientRegistration};
 use crate::client_logout::{BackChannelLogout, FrontChannelLogout};
@@ -257,6 +258,11 @@ pub struct OAuth2ClientSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_groups: Vec<String>,
 
+    /// A CEL expression that must be true of every user, at sign-in (single sign-on too), at every
+    /// refresh, and wherever a token for this client is exchanged. Default: everybody is admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<ClientCondition>,
+
     /// Client IDs (up to 64) that may obtain ID tokens with this client in the audience, by scope
     /// `audience:server:client_id:<this client>`. Each can then act as its users here. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -288,6 +294,13 @@ pub struct OAuth2ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Dpop")]
     pub dpop: Option<Dpop>,
+
+    /// Lifetime of access tokens in seconds: 60 to 86400; outside the home namespace no longer than
+    /// `tenants.maxIDTokenLifetimeSeconds`. One that was given out dies by time, revocation or with its
+    /// session alone. Default: the issuer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 86_400))]
+    pub access_token_lifetime_seconds: Option<i32>,
 
     /// Lifetime of ID tokens in seconds: 60 to 86400. Default: the issuer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use claviger_protocol::scope::ScopeSet;
 
 use crate::answer;
 use crate::authentication::Authentication;
+use crate::client_policy::{self, Arrival, NotAdmitted};
 use crate::code::LoginGrant;
 use crate::connector::Connector;
 use crate::consent::{Consent, Remembered};
@@ -43,14 +44,20 @@ pub(crate) fn judge(
     issuer: &Issuer,
     flow: &Flow,
     connector: &Connector,
-    identity: &Identity,
+    (identity, acr): (&Identity, Option<&str>),
 ) -> Result<Result<(), Denied>, StepError> {
     let client = client_of(issuer, flow)?;
+    let scopes = ScopeSet::parse(&flow.scopes).map_err(|_| StepError::Expired)?;
     let denied = |reason, description: String| {
         Ok(Err(Denied { code: ErrorCode::AccessDenied, reason, description }))
     };
-    if !client.allows_groups(&identity.groups) {
-        return denied("ClientPolicy", "user is in none of the client's allowedGroups".into());
+    let arrival = Arrival { identity, connector, acr, scopes: &scopes };
+    match client_policy::admit(issuer, client, arrival) {
+        Ok(()) => {}
+        Err(error @ NotAdmitted::Unknown(_)) => {
+            return denied("ConditionFailed", error.to_string());
+        }
+        Err(error) => return denied("ClientPolicy", error.to_string()),
     }
     if flow.subject.as_ref().is_some_and(|s| *s != issue::subject(issuer, connector, identity)) {
         // OIDC Core 3.1.2.1 (id_token_hint) and 5.5.1 (sub)
@@ -60,7 +67,6 @@ pub(crate) fn judge(
             description: "the user who signed in is not the one the request names".into(),
         }));
     }
-    let scopes = ScopeSet::parse(&flow.scopes).map_err(|_| StepError::Expired)?;
     let about = Subject { identity, connector, client, scopes: &scopes, asked: &flow.asked };
     match issue::check(issuer, about) {
         Ok(()) => Ok(Ok(())),

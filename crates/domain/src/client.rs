@@ -13,6 +13,7 @@ use crate::browser_session::Sharing;
 use crate::client_logout::ClientLogout;
 use crate::connector::Connector;
 use crate::issuer::Lifetimes;
+use crate::policy::Condition;
 
 /// One OAuth 2.0 client in service at an issuer.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct Client {
     pub allowed_connectors: Option<BTreeSet<String>>,
     /// Groups (with prefix) of which the user must be in at least one. Empty admits everybody.
     pub allowed_groups: BTreeSet<String>,
+    /// What every user must meet besides. `None` admits everybody.
+    pub condition: Option<Arc<Condition>>,
     /// Client IDs that may obtain ID tokens with this client in their audience.
     pub trusted_peers: BTreeSet<String>,
     /// Whether a code challenge must be sent. Always `true` for public clients.
@@ -194,10 +197,5 @@ impl Client {
     /// Whether its users may sign in with this connector.
     pub fn admits(&self, connector: &Connector) -> bool {
         self.allows_connector(&connector.name) && self.allows_acr(connector.acr.as_deref())
-    }
-
-    /// Whether a user in these groups may sign in.
-    pub fn allows_groups(&self, groups: &[String]) -> bool {
-        self.allowed_groups.is_empty() || groups.iter().any(|g| self.allowed_groups.contains(g))
     }
 }

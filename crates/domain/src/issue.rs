@@ -158,9 +158,14 @@ pub fn user_claims(
 
 /// `sub`: a user's identifier at this issuer, whoever asks.
 pub fn subject(issuer: &Issuer, connector: &Connector, identity: &Identity) -> String {
-    match issuer.subject {
-        SubjectFormat::Dex => subject::encode(&identity.user_id, &connector.name),
-        SubjectFormat::Plain => format!("{}:{}", connector.name, identity.user_id),
+    subject_of(issuer.subject, &connector.name, &identity.user_id)
+}
+
+/// `sub` of a user of a connector, by name and identifier.
+pub fn subject_of(format: SubjectFormat, connector: &str, user_id: &str) -> String {
+    match format {
+        SubjectFormat::Dex => subject::encode(user_id, connector),
+        SubjectFormat::Plain => format!("{connector}:{user_id}"),
     }
 }
 

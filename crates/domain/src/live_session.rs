@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
+use claviger_protocol::scope::ScopeSet;
+
 use crate::client::Client;
+use crate::client_policy::{self, Arrival, NotAdmitted};
 use crate::connector::Connector;
 use crate::issuer::Issuer;
 use crate::offline;
@@ -28,7 +31,8 @@ impl LiveSession {
     /// Reads the session of this name; `None` when it does not stand.
     ///
     /// # Errors
-    /// [`TokenError::Unavailable`] when the store cannot be read, or the connector is out of service.
+    /// [`TokenError::Unavailable`] when the store cannot be read, the connector is out of service, or
+    /// the client's condition says nothing.
     pub async fn read(
         provider: &Provider,
         issuer: &Issuer,
@@ -63,8 +67,17 @@ impl LiveSession {
             offline::end(&connector, payload.authentication.time, payload.absolute_expiry);
         let admitted = client.admits(&connector)
             && client.allows_acr(payload.authentication.acr.as_deref())
-            && client.allows_groups(&payload.identity.groups)
             && now < payload.absolute_expiry;
-        Ok(admitted.then_some(Self { stored, payload, connector }))
+        let Some(scopes) = ScopeSet::parse(&payload.scopes).ok().filter(|_| admitted) else {
+            return Ok(None);
+        };
+        let acr = payload.authentication.acr.as_deref();
+        let arrival =
+            Arrival { identity: &payload.identity, connector: &connector, acr, scopes: &scopes };
+        match client_policy::admit(issuer, client, arrival) {
+            Ok(()) => Ok(Some(Self { stored, payload, connector })),
+            Err(unknown @ NotAdmitted::Unknown(_)) => Err(unknown.into()),
+            Err(NotAdmitted::Groups | NotAdmitted::Condition(_)) => Ok(None),
+        }
     }
 }

@@ -236,10 +236,12 @@ async fn authenticated_at(
             return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
         }
     };
-    if let Err(denied) = admission::judge(issuer, flow, connector, &identity)? {
+    let now = provider.clock.now();
+    let authentication = Authentication::at(connector, now);
+    let arriving = (&identity, authentication.acr.as_deref());
+    if let Err(denied) = admission::judge(issuer, flow, connector, arriving)? {
         return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
     }
-    let now = provider.clock.now();
     let mut signed_in = SignedIn {
         identity,
         upstream: UpstreamState {
@@ -250,7 +252,7 @@ async fn authenticated_at(
             },
             checked_at: now,
         },
-        authentication: Authentication::at(connector, now),
+        authentication,
         browser: None,
     };
     let before = brought.ticket;
@@ -322,7 +324,8 @@ pub async fn with_session(
     let identity = &session.payload.identity;
     let connector = &session.connector;
     let cookies = vec![ticket.cookie(issuer, provider.clock.now())];
-    if let Err(denied) = admission::judge(issuer, flow, connector, identity)? {
+    let arriving = (identity, session.payload.authentication.acr.as_deref());
+    if let Err(denied) = admission::judge(issuer, flow, connector, arriving)? {
         let outcome = admission::deny(provider, issuer, flow, (connector, &denied))?;
         return Ok(Some(Step { outcome, cookies }));
     }

@@ -156,10 +156,25 @@ fn good_ones() -> Vec<super::Good> {
                 "maxIDTokenBytes": 4096,
                 "allowedConnectors": ["ldap"],
                 "allowedGroups": ["corp:admins"],
+                "condition": {
+                    "expression": "has(user.email) && user.email.endsWith('@example.com')",
+                    "message": "staff only",
+                    "examples": [{
+                        "name": "staff",
+                        "user": {
+                            "userID": "42", "connector": "ldap", "name": "Jane Doe",
+                            "preferredUsername": "jane", "email": "jane@example.com",
+                            "emailVerified": true, "groups": ["corp:admins"],
+                            "claims": [{"name": "locale", "value": "de"}],
+                        },
+                        "scopes": ["openid"], "acr": "urn:example:password", "expect": "Allow",
+                    }],
+                },
                 "trustedPeers": ["team-a/app", "argo"],
                 "pkce": "Optional",
                 "pushedAuthorizationRequests": "Required",
                 "dpop": "Optional",
+                "accessTokenLifetimeSeconds": 300,
                 "idTokenLifetimeSeconds": 60,
                 "refreshTokenIdleSeconds": 3600,
                 "refreshTokenAbsoluteSeconds": 7200,
@@ -420,6 +435,21 @@ fn fields() -> Vec<super::Bad> {
             "bound tokens and one in the browser",
             json!({"dpop": "Required", "responseTypes": ["code id_token token"]}),
             DPOP,
+        ),
+        bad(
+            "an example that expects neither",
+            json!({"condition": {"expression": "true", "examples": [
+                {"name": "x", "user": {}, "expect": "Maybe"},
+            ]}}),
+            "supported values",
+        ),
+        bad(
+            "two examples of one name",
+            json!({"condition": {"expression": "true", "examples": [
+                {"name": "x", "user": {}, "expect": "Allow"},
+                {"name": "x", "user": {}, "expect": "Deny"},
+            ]}}),
+            "Duplicate value",
         ),
         bad("EdDSA", json!({"idTokenSigningAlgorithm": "EdDSA"}), "supported values"),
         bad("a name no object can have", json!({"issuerRef": {"name": "A"}}), "should match"),

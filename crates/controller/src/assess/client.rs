@@ -28,6 +28,7 @@ use crate::assess::client_requests;
 use crate::assess::client_secret::ClientSecret;
 use crate::assess::client_uris;
 use crate::assess::client_users;
+use crate::assess::condition::{ConditionMemo, condition};
 use crate::assess::findings::Findings;
 use crate::assess::grants::grants;
 use crate::assess::introspection::introspection;
@@ -67,15 +68,16 @@ impl AssessedClient {
 pub fn assess(
     world: &World,
     issuers: &BTreeMap<String, AssessedIssuer>,
-    keys: &mut KeyMemo,
+    (keys, conditions): (&mut KeyMemo, &mut ConditionMemo),
 ) -> Vec<AssessedClient> {
     keys.turn();
+    conditions.turn();
     let mut taken: BTreeMap<(String, String), ObjectKey> = BTreeMap::new();
     by_age(&world.clients)
         .filter(|client| issuer_namespace(client) == world.home)
         .map(|client| {
             let issuer = issuers.get(&client.spec.issuer_ref.name);
-            let mut assessed = Assessor::new(world, client, issuer).assess(keys);
+            let mut assessed = Assessor::new(world, client, issuer).assess(keys, conditions);
             claim(&mut assessed, &mut taken);
             assessed
         })
@@ -140,7 +142,7 @@ impl<'w> Assessor<'w> {
         Self { world, object, issuer, findings: Findings::default(), namespace }
     }
 
-    fn assess(mut self, keys: &mut KeyMemo) -> AssessedClient {
+    fn assess(mut self, keys: &mut KeyMemo, conditions: &mut ConditionMemo) -> AssessedClient {
         let id = self.id();
         let Some(issuer) = self.serving_issuer() else {
             return self.finish(id, None, None);
@@ -171,6 +173,9 @@ impl<'w> Assessor<'w> {
         };
         let introspection = introspection(spec, policy, &mut self.findings);
         let as_subject = client_credentials(spec, &self.namespace, policy, &mut self.findings);
+        let condition = id.as_deref().and_then(|id| {
+            condition(self.object, id, &issuer.object, conditions, &mut self.findings)
+        });
         if !admitted {
             return self.finish(id, None, None);
         }
@@ -190,6 +195,7 @@ impl<'w> Assessor<'w> {
                 scopes,
                 allowed_connectors: connectors,
                 allowed_groups: self.object.spec.allowed_groups.iter().cloned().collect(),
+                condition,
                 trusted_peers: self.object.spec.trusted_peers.iter().cloned().collect(),
                 pkce_required: self.object.spec.pkce_required(),
                 demands: self.demands(),

@@ -24,7 +24,10 @@ pub fn lifetimes(
             spec.id_token_lifetime_seconds.unwrap_or(defaults.id_token_lifetime_seconds),
             token,
         ),
-        access_token: bound(defaults.access_token_lifetime_seconds, token),
+        access_token: bound(
+            spec.access_token_lifetime_seconds.unwrap_or(defaults.access_token_lifetime_seconds),
+            token,
+        ),
         refresh_idle: i64::from(idle).min(absolute),
         refresh_absolute: absolute,
         refresh_grace: i64::from(defaults.refresh_grace_seconds),

@@ -18,6 +18,7 @@ pub mod client_requests;
 pub mod client_secret;
 pub mod client_uris;
 pub mod client_users;
+pub mod condition;
 pub mod connector;
 pub mod findings;
 pub mod grants;
@@ -60,6 +61,7 @@ use crate::world::World;
 use self::client::AssessedClient;
 use self::client_authentication::KeyMemo;
 use self::client_secret::ClientSecret;
+use self::condition::ConditionMemo;
 use self::connector::AssessedConnector;
 use self::findings::{Findings, settle};
 use self::issuer::{AssessedIssuer, Parts};
@@ -101,6 +103,7 @@ pub struct Memo {
     rings: RingCache,
     sealing: sealing::Memory,
     client_keys: KeyMemo,
+    conditions: ConditionMemo,
 }
 
 /// Every object with what was found about it.
@@ -156,7 +159,8 @@ impl Assessed {
             max_age: world.bounds.jwks_max_age,
         };
         let issuers = issuer::assess(world, &parts);
-        let clients = client::assess(world, &issuers, &mut memo.client_keys);
+        let clients =
+            client::assess(world, &issuers, (&mut memo.client_keys, &mut memo.conditions));
         Self { users, connectors, signing_keys, sealing, issuers, clients, unreadable }
     }
 

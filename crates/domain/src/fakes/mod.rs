@@ -252,6 +252,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         scopes: crate::scopes::KNOWN_SCOPES.into_iter().map(str::to_owned).collect(),
         allowed_connectors: None,
         allowed_groups: BTreeSet::new(),
+        condition: None,
         trusted_peers: BTreeSet::new(),
         pkce_required: public,
         demands: Demands::default(),

@@ -1,7 +1,8 @@
 //! `authorization_code` (RFC 6749 4.1.3): the checks, in this order, nothing consumed before the last.
 //!
 //! open · expiry · issuer · (client authentication came before) · client · redirect URI · PKCE · not revoked, nor is
-//! the browser session it came of · connector · claims · **create**. The create is the single use: the session is named by the flow,
+//! the browser session it came of · connector · user · claims · resources · **create**. The create is the single use: the
+//! session is named by the flow,
 //! so a second redemption meets the first one's object.
 
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use claviger_seal::OpenError;
 use secrecy::ExposeSecret;
 
 use super::{Proven, may_refresh, narrowed_resources, refresh_expiry, respond};
+use crate::authentication::Authentication;
 use crate::claim::RequestedClaims;
 use crate::client::Client;
+use crate::client_policy::{self, Arrival};
 use crate::code::{Code, LoginGrant, digest_of};
 use crate::connector::Connector;
 use crate::identity::Identity;
@@ -176,6 +179,7 @@ impl Redemption<'_> {
     async fn create(&self, grant: &LoginGrant) -> Result<TokenResponse, TokenError> {
         let connector = self.connector(&grant.upstream.connector_uid)?;
         let scopes = self.scopes(&grant.scopes)?;
+        self.check_user((&grant.identity, &grant.authentication), &connector, &scopes)?;
         self.check_claims((&grant.identity, &grant.asked), &connector, &scopes)?;
         self.resources(&grant.resources)?;
         let payload = payload_of(
@@ -199,8 +203,27 @@ impl Redemption<'_> {
         self.respond(&payload, (&connector, &scopes), grant.nonce.as_deref(), session.expires_at)
     }
 
-    /// A large grant waits in a Pending session: one patch makes it Active.
+    /// A large grant waits in a Pending session: it is read and everything decided, then one patch makes it Active.
     async fn activate(&self) -> Result<TokenResponse, TokenError> {
+        let waiting = self.stored().await?.ok_or_else(invalid)?;
+        let payload = self.open(&waiting).map_err(|_| invalid())?;
+        if waiting.state != SessionState::Pending {
+            self.refuse_existing(&waiting).await?;
+        }
+        if payload.code_digest != self.digest {
+            return Err(invalid());
+        }
+        let connector = self.connector(&payload.upstream.connector_uid)?;
+        let scopes = self.scopes(&payload.scopes)?;
+        self.check_user((&payload.identity, &payload.authentication), &connector, &scopes)?;
+        self.check_claims((&payload.identity, &payload.asked), &connector, &scopes)?;
+        self.resources(&payload.resources)?;
+        let session = self.consume().await?;
+        self.respond(&payload, (&connector, &scopes), payload.nonce.as_deref(), session.expires_at)
+    }
+
+    /// The single use of a code whose grant waits.
+    async fn consume(&self) -> Result<StoredSession, TokenError> {
         let activation = Activation {
             name: self.name.clone(),
             client_uid: self.client.uid.clone(),
@@ -208,35 +231,26 @@ impl Redemption<'_> {
             activated_at: self.now,
             expires_at: self.now.saturating_add(self.client.lifetimes.refresh_idle),
         };
-        let session = match self.provider.sessions.activate(&activation).await {
-            Ok(session) => session,
-            Err(StoreError::PreconditionFailed) => {
-                self.settle_existing().await?;
-                self.stored().await?.ok_or_else(invalid)?
-            }
-            Err(error) => {
-                self.settle_lost_answer(error).await?;
-                self.stored().await?.ok_or_else(invalid)?
-            }
-        };
-        let payload = self.open(&session).map_err(|_| invalid())?;
-        if payload.code_digest != self.digest {
-            return Err(invalid());
+        match self.provider.sessions.activate(&activation).await {
+            Ok(session) => return Ok(session),
+            Err(StoreError::PreconditionFailed) => self.settle_existing().await?,
+            Err(error) => self.settle_lost_answer(error).await?,
         }
-        let connector = self.connector(&payload.upstream.connector_uid)?;
-        let scopes = self.scopes(&payload.scopes)?;
-        self.check_claims((&payload.identity, &payload.asked), &connector, &scopes)?;
-        self.respond(&payload, (&connector, &scopes), payload.nonce.as_deref(), session.expires_at)
+        self.stored().await?.ok_or_else(invalid)
     }
 
     /// The session exists: our own retried write goes on, a replayed code ends it, a second code of
     /// the same flow (a double click) is refused and nobody is harmed.
     async fn settle_existing(&self) -> Result<(), TokenError> {
         let Some(session) = self.stored().await? else { return Err(invalid()) };
+        self.refuse_existing(&session).await
+    }
+
+    async fn refuse_existing(&self, session: &StoredSession) -> Result<(), TokenError> {
         if session.redemption_id.as_deref() == Some(self.id.as_str()) {
             return Ok(());
         }
-        let replayed = self.open(&session).is_ok_and(|payload| payload.code_digest == self.digest);
+        let replayed = self.open(session).is_ok_and(|payload| payload.code_digest == self.digest);
         if replayed && session.state == SessionState::Active {
             let reason = RevocationReason::CodeReplayed;
             self.provider.sessions.revoke(&self.name, reason, self.now).await?;
@@ -290,6 +304,17 @@ impl Redemption<'_> {
             TokenError::refused(ErrorCode::InvalidScope, "stored scopes cannot be read")
         })?;
         scopes::still_granted(self.issuer, self.client, &granted)
+    }
+
+    fn check_user(
+        &self,
+        (identity, authentication): (&Identity, &Authentication),
+        connector: &Connector,
+        scopes: &ScopeSet,
+    ) -> Result<(), TokenError> {
+        let acr = authentication.acr.as_deref();
+        let arrival = Arrival { identity, connector, acr, scopes };
+        Ok(client_policy::admit(self.issuer, self.client, arrival)?)
     }
 
     fn check_claims(

@@ -18,6 +18,7 @@ use secrecy::ExposeSecret;
 
 use super::{Proven, narrowed_resources, refresh_expiry, respond};
 use crate::client::Client;
+use crate::client_policy::{self, Arrival, NotAdmitted};
 use crate::connector::{Authenticated, Connector, ConnectorData, Recheck, RecheckError, Refresh};
 use crate::identity::Identity;
 use crate::issue::{self, Subject};
@@ -73,7 +74,9 @@ pub async fn refresh(
         token,
         now,
     };
-    let takes_all = requested.is_none() && requested_resources.is_empty();
+    // A condition may say nothing, which must cost neither token nor session.
+    let takes_all =
+        requested.is_none() && requested_resources.is_empty() && client.condition.is_none();
     match &refreshing.connector.refresh {
         Refresh::Unsupported => Err(invalid()),
         // A scope or resource that exceeds the grant must not cost the token: look first.
@@ -137,6 +140,7 @@ impl Refreshing<'_> {
         let mut payload = self.open(&session)?;
         let authenticated = self.ask(who, &payload).await?;
         payload.identity = self.admit(authenticated).await?.0;
+        self.check_user(&payload).await?;
         let scopes = self.scopes(&payload)?;
         self.respond(&session, &payload, &scopes)
     }
@@ -163,7 +167,7 @@ impl Refreshing<'_> {
             };
             payload.upstream.checked_at = self.now;
         }
-        self.check_groups(&payload).await?;
+        self.check_user(&payload).await?;
         let scopes = self.scopes(&payload)?;
         let expires_at = refresh_expiry(self.client, self.now, payload.absolute_expiry);
         let sealed = payload.seal(self.issuer, &self.client.uid, &self.token.session);
@@ -183,7 +187,7 @@ impl Refreshing<'_> {
         session: &StoredSession,
     ) -> Result<TokenResponse, TokenError> {
         let payload = self.open(session)?;
-        self.check_groups(&payload).await?;
+        self.check_user(&payload).await?;
         let scopes = self.scopes(&payload)?;
         self.respond(session, &payload, &scopes)
     }
@@ -302,19 +306,26 @@ impl Refreshing<'_> {
         authenticated: Authenticated,
     ) -> Result<(Identity, Option<ConnectorData>), TokenError> {
         match self.connector.policy.admit(authenticated.identity) {
-            Ok(identity) if self.client.allows_groups(&identity.groups) => {
-                Ok((identity, authenticated.data))
-            }
-            Ok(_) | Err(_) => Err(self.user_no_longer_valid().await),
+            Ok(identity) => Ok((identity, authenticated.data)),
+            Err(_) => Err(self.user_no_longer_valid().await),
         }
     }
 
-    /// The client's groups are asked for even where the upstream is not.
-    async fn check_groups(&self, payload: &Payload) -> Result<(), TokenError> {
-        if self.client.allows_groups(&payload.identity.groups) {
-            Ok(())
-        } else {
-            Err(self.user_no_longer_valid().await)
+    /// What the client asks of its users, asked even where the upstream is not.
+    async fn check_user(&self, payload: &Payload) -> Result<(), TokenError> {
+        let scopes = ScopeSet::parse(&payload.scopes).map_err(|_| invalid())?;
+        let arrival = Arrival {
+            identity: &payload.identity,
+            connector: &self.connector,
+            acr: payload.authentication.acr.as_deref(),
+            scopes: &scopes,
+        };
+        match client_policy::admit(self.issuer, self.client, arrival) {
+            Ok(()) => Ok(()),
+            Err(unknown @ NotAdmitted::Unknown(_)) => Err(unknown.into()),
+            Err(NotAdmitted::Groups | NotAdmitted::Condition(_)) => {
+                Err(self.user_no_longer_valid().await)
+            }
         }
     }
 

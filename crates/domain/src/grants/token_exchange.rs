@@ -21,6 +21,7 @@ use secrecy::ExposeSecret;
 use crate::access_token::AccessToken;
 use crate::claim::RequestedClaims;
 use crate::client::Client;
+use crate::client_policy::{self, Arrival, NotAdmitted};
 use crate::issue::{self, Circumstances, Companions, Detail, Subject};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::live_session::LiveSession;
@@ -190,13 +191,19 @@ impl Exchange<'_> {
     /// lifetime and algorithm. `azp` says who has it.
     fn id_token(&self, target: &Client, mut scopes: ScopeSet) -> Result<TokenResponse, TokenError> {
         let LiveSession { payload, connector, .. } = self.session;
-        let admitted = target.admits(connector)
-            && target.allows_acr(payload.authentication.acr.as_deref())
-            && target.allows_groups(&payload.identity.groups);
+        let admitted =
+            target.admits(connector) && target.allows_acr(payload.authentication.acr.as_deref());
         if !admitted {
             return Err(invalid_subject());
         }
         scopes.retain(|scope| target.scopes.contains(scope.as_str()));
+        let acr = payload.authentication.acr.as_deref();
+        let arrival = Arrival { identity: &payload.identity, connector, acr, scopes: &scopes };
+        match client_policy::admit(self.issuer, target, arrival) {
+            Ok(()) => {}
+            Err(unknown @ NotAdmitted::Unknown(_)) => return Err(unknown.into()),
+            Err(NotAdmitted::Groups | NotAdmitted::Condition(_)) => return Err(invalid_subject()),
+        }
         let asked = RequestedClaims::default();
         let about = Subject {
             identity: &payload.identity,

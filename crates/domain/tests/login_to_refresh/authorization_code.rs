@@ -4,7 +4,9 @@ use claviger_domain::fakes::{Fault, REDIRECT_URI, World, alice};
 use claviger_domain::identity::Identity;
 use claviger_domain::login::Outcome;
 use claviger_domain::ports::SessionState;
+use claviger_domain::token::TokenError;
 use claviger_domain::userinfo;
+use claviger_protocol::error::ErrorCode;
 use claviger_protocol::response_type::Delivery;
 use claviger_protocol::token::TokenResponse;
 use data_encoding::BASE64URL_NOPAD;
@@ -193,13 +195,43 @@ async fn a_grant_too_large_for_a_code_waits_in_a_pending_session() {
     assert_eq!(world.sessions.take_requests(), ["create"]);
     assert_eq!(world.sessions.all()[0].state, SessionState::Pending);
     let response = redeem(&world, &code).await.unwrap();
-    assert_eq!(world.sessions.take_requests(), ["activate"]);
+    assert_eq!(world.sessions.take_requests(), ["get", "activate"]);
     let access_token = response.access_token.expose_secret();
     let known = userinfo::answer(&world.provider, &world.issuer, access_token, None).unwrap();
     assert_eq!(known.groups.len(), 200);
     refresh(&world, &refresh_token(&response)).await.unwrap();
     assert_invalid_grant(&redeem(&world, &code).await);
     assert_eq!(world.sessions.all()[0].state, SessionState::Revoked);
+}
+
+#[tokio::test]
+async fn a_grant_that_waits_is_spent_by_no_request_that_is_refused() {
+    let mut world = World::new();
+    let groups: Vec<String> = (0..200).map(|n| format!("a-group-with-a-long-name-{n}")).collect();
+    world.upstream.put("alice", "wonderland", Identity { groups, ..alice() });
+    let code = code(&world, "local").await;
+    world.sessions.take_requests();
+    let elsewhere = [
+        ("grant_type", "authorization_code"),
+        ("code", code.as_str()),
+        ("redirect_uri", REDIRECT_URI),
+        ("code_verifier", VERIFIER),
+        ("resource", "https://api.example.org"),
+    ];
+    let refused = exchange(&world, &elsewhere).await;
+    let Err(TokenError::Refused { code: ErrorCode::InvalidTarget, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(world.sessions.take_requests(), ["get"]);
+    world.change_client("kubernetes", |client| {
+        client.allowed_groups = ["managers".to_owned()].into();
+    });
+    assert_invalid_grant(&redeem(&world, &code).await);
+    assert_eq!(world.sessions.take_requests(), ["get"]);
+    assert_eq!(world.sessions.all()[0].state, SessionState::Pending);
+    world.change_client("kubernetes", |client| client.allowed_groups.clear());
+    redeem(&world, &code).await.unwrap();
+    assert_eq!(world.sessions.take_requests(), ["get", "activate"]);
 }
 
 /// The ID token's claims, read and not checked.
@@ -227,7 +259,7 @@ async fn the_codes_answer_has_the_nonce_and_no_refresh_has_it() {
             world.sessions.fail_next_write(fault);
         }
         let response = redeem(&world, &code).await.unwrap();
-        assert_eq!(world.sessions.take_requests()[0], "activate");
+        assert_eq!(world.sessions.take_requests()[..2], ["get", "activate"]);
         assert_eq!(id_token(&response)["nonce"], "n-0S6");
         let refreshed = refresh(&world, &refresh_token(&response)).await.unwrap();
         assert!(id_token(&refreshed).get("nonce").is_none());

@@ -7,6 +7,7 @@ mod access_token;
 mod authorization_code;
 mod back_channel_logout;
 mod client_authentication;
+mod condition;
 mod dpop;
 mod login;
 mod logout;

@@ -102,7 +102,7 @@ async fn a_replayed_code_takes_the_access_token_that_came_with_it_along() {
     let (code, token) = (value(&answer, "code").unwrap(), value(&answer, "access_token").unwrap());
     assert_eq!(world.sessions.take_requests(), ["create"]);
     let tokens = redeem(&world, code).await.unwrap();
-    assert_eq!(world.sessions.take_requests(), ["activate"]);
+    assert_eq!(world.sessions.take_requests(), ["get", "activate"]);
     refresh_token(&tokens);
     assert!(userinfo::answer(&world.provider, &world.issuer, token, None).is_ok());
     redeem(&world, code).await.unwrap_err();

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use claviger_domain::client::{Client, Grant};
 use claviger_domain::fakes::World;
 use claviger_domain::issuer::ClientEntry;
+use claviger_domain::policy::Condition;
 use serde_json::{Value, json};
 
 use crate::rig::{Answer, Rig, claims};
@@ -260,7 +261,11 @@ async fn only_a_live_access_token_of_its_own_is_exchanged() {
 #[tokio::test]
 async fn the_targets_policy_decides_about_the_user() {
     type Change = fn(&mut Client);
-    let policies: [(&str, Change); 3] = [
+    let policies: [(&str, Change); 4] = [
+        ("condition", |client| {
+            let condition = Condition::compile("client.id == 'target' && user.name == ''", None);
+            client.condition = Some(Arc::new(condition.unwrap()));
+        }),
         ("connectors", |client| client.allowed_connectors = Some(["directory".into()].into())),
         ("groups", |client| client.allowed_groups = ["admins".into()].into()),
         ("acr", |client| client.required_acr = ["urn:example:strong".into()].into()),

@@ -227,8 +227,10 @@ fn what_a_tenant_gets_by_default_is_cut_to_what_is_granted() {
 #[test]
 fn the_stricter_of_two_lifetimes_wins_whoever_said_it() {
     for (own, wanted) in [(60, 60), (3_600, 3_600), (7_200, 3_600)] {
-        let assessment = tenant(json!({"idTokenLifetimeSeconds": own}));
-        assert_eq!(assessment.served("team-a/app").unwrap().lifetimes.id_token, wanted);
+        let asked = json!({"idTokenLifetimeSeconds": own, "accessTokenLifetimeSeconds": own});
+        let assessment = tenant(asked);
+        let lifetimes = assessment.served("team-a/app").unwrap().lifetimes;
+        assert_eq!((lifetimes.id_token, lifetimes.access_token), (wanted, wanted));
     }
 }
 

@@ -5,6 +5,7 @@
 mod client;
 mod client_credentials;
 mod client_logout;
+mod condition;
 mod connector;
 mod issuer;
 mod keys;

@@ -1,0 +1,178 @@
+//! CEL: what an administrator or a tenant writes about users, read once and evaluated at their door.
+//!
+//! ```text
+//! text ─→ syntax (bounds before parsing) ─→ cel's parser ─→ check (names, cost) ─→ Expression
+//!                                                      Facts (one user) ─→ evaluate ─→ bool · claim · error
+//! ```
+//! What always holds:
+//! - an [`Expression`] that exists has a known end: its cost, for the largest user that [`Facts`] takes, is
+//!   below a fixed bound, and its regular expressions are compiled;
+//! - a name that nobody knows is refused when it is read, not when somebody signs in;
+//! - whatever goes wrong is an error, a panic of the library included, and an error lets nobody in;
+//! - errors carry names, never values: they are logged.
+
+mod check;
+mod condition;
+mod evaluate;
+mod facts;
+mod rewrite;
+mod syntax;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+
+use cel::parser::{Expression as Ast, Parser};
+use regex::{Regex, RegexBuilder};
+use serde_json::Value as Json;
+use thiserror::Error;
+
+pub use check::{Variable, Variables};
+pub use condition::{Condition, ConditionError};
+pub use facts::Facts;
+
+/// Longest expression, in bytes: a screenful. Its schema says the same.
+pub const MAX_LENGTH: usize = 2_048;
+/// Most memory one compiled regular expression takes, in bytes.
+const MAX_PATTERN: usize = 64 * 1_024;
+/// Most regular expressions in one expression.
+const MAX_PATTERNS: usize = 8;
+
+/// An expression that was read, checked and bounded.
+#[derive(Debug)]
+pub struct Expression {
+    ast: Ast,
+    patterns: Arc<BTreeMap<String, Regex>>,
+}
+
+/// Why a text is no expression. Every message names what to change.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CompileError {
+    /// Too long.
+    #[error("longer than 2048 bytes: shorten it")]
+    TooLong,
+    /// Too many operators, or nested too deeply.
+    #[error("too many operators, or nested too deeply: simplify it")]
+    TooComplex,
+    /// What CEL has and is not taken here.
+    #[error("{0} cannot be used here")]
+    Unsupported(&'static str),
+    /// Not CEL.
+    #[error("not CEL: {0}")]
+    Syntax(String),
+    /// A name that means nothing here.
+    #[error("unknown variable {name}: there are {known}")]
+    UnknownVariable {
+        /// The name.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// A field that no user has.
+    #[error("{variable} has no field {field}: it has {known}")]
+    UnknownField {
+        /// Whose field.
+        variable: String,
+        /// The field.
+        field: String,
+        /// What there is.
+        known: String,
+    },
+    /// A function that does not exist, or not with so many arguments.
+    #[error("unknown function {0}, or not with these arguments: there are {known}", known = check::FUNCTIONS)]
+    UnknownFunction(String),
+    /// It would take too long for a user in many groups.
+    #[error(
+        "too costly for a user in many groups: it goes through lists within lists; simplify it"
+    )]
+    TooCostly,
+    /// A regular expression that is none, is too large, or is computed.
+    #[error("matches: {0}")]
+    Pattern(String),
+}
+
+/// Why an expression came to nothing for a user.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RunError {
+    /// More groups or longer texts than are looked at.
+    #[error(
+        "the user has more groups (1024), longer ones (512 bytes), longer texts (1024 bytes) or more in all (64 KiB) than policies look at"
+    )]
+    TooLarge,
+    /// A field that this user does not have.
+    #[error("no such key: {0}; ask for it by has() first")]
+    NoSuchKey(String),
+    /// Operands of the wrong type, an index out of bounds, a division by zero.
+    #[error("failed to evaluate: {0}")]
+    Failed(&'static str),
+    /// Not what was to come out.
+    #[error("came out as {0}")]
+    WrongType(&'static str),
+    /// The library gave up.
+    #[error("failed to evaluate: internal error")]
+    Panicked,
+}
+
+impl Expression {
+    /// Reads an expression over these variables.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn compile(text: &str, variables: &Variables) -> Result<Self, CompileError> {
+        syntax::check(text)?;
+        let parsed =
+            catch_unwind(|| Parser::new().max_recursion_depth(syntax::MAX_NESTING).parse(text));
+        let ast = match parsed {
+            Ok(Ok(ast)) => ast,
+            Ok(Err(errors)) => {
+                let first = errors.errors.first().map(|e| {
+                    let (line, column) = e.pos;
+                    format!("{} at line {line}, column {column}", e.msg)
+                });
+                return Err(CompileError::Syntax(first.unwrap_or_default()));
+            }
+            Err(_) => return Err(CompileError::Syntax("the parser gave up".into())),
+        };
+        let mut ast = ast;
+        let found = check::check(&ast, variables)?;
+        if found.len() > MAX_PATTERNS {
+            return Err(CompileError::TooComplex);
+        }
+        let patterns = found.into_iter().map(|pattern| Ok((pattern.clone(), regex(&pattern)?)));
+        let patterns = Arc::new(patterns.collect::<Result<_, CompileError>>()?);
+        rewrite::collecting(&mut ast);
+        Ok(Self { ast, patterns })
+    }
+
+    /// Whether it holds.
+    ///
+    /// # Errors
+    /// [`RunError`]: nobody is let in by it.
+    pub fn holds(&self, facts: &Facts) -> Result<bool, RunError> {
+        match evaluate::evaluate(self, facts)? {
+            cel::Value::Bool(holds) => Ok(holds),
+            other => Err(RunError::WrongType(evaluate::type_name(&other))),
+        }
+    }
+
+    /// What it comes to, as the value of a claim; `None` for null.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn claim(&self, facts: &Facts) -> Result<Option<Json>, RunError> {
+        evaluate::json(&evaluate::evaluate(self, facts)?)
+    }
+}
+
+fn regex(pattern: &str) -> Result<Regex, CompileError> {
+    RegexBuilder::new(pattern).size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN).build().map_err(
+        |error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                CompileError::Pattern("too large: simplify it".into())
+            }
+            error => CompileError::Pattern(error.to_string()),
+        },
+    )
+}
