@@ -155,6 +155,34 @@ async fn tokens_are_bound_to_the_key_that_was_proven_and_worth_nothing_without_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_code_is_worth_nothing_where_the_request_named_the_key() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = Scene::start(&plane, Directory::None).await?;
+    let party = command_line(&scene).await?;
+    let (holder, thief) = (Holder::new(Algorithm::ES256)?, Holder::new(Algorithm::ES256)?);
+    let mut attempt = party.attempt(SCOPE)?;
+    attempt.url.query_pairs_mut().append_pair("dpop_jkt", holder.signer.kid());
+    let landed = party.browser()?.sign_in(&attempt.url, LOCAL_USER).await?;
+    let code = claviger_testkit::browser::query_value(&landed, "code")?;
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", code.as_str()),
+        ("redirect_uri", REDIRECT_URI),
+        ("code_verifier", &attempt.verifier),
+    ];
+    let nonce = thief.token(&party, &form, None).await?.nonce.context("no DPoP-Nonce")?;
+    let mark = plane.audit_log().mark()?;
+    let refused = thief.token(&party, &form, Some(&nonce)).await?;
+    assert_eq!(refused.body["error"], "invalid_grant", "{}", refused.body);
+    println!("{}", refused.body["error_description"]);
+    assert_eq!(requests(&scene, mark)?, "", "the code was spent");
+    let tokens = holder.token(&party, &form, Some(&nonce)).await?;
+    assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.body);
+    assert_eq!(requests(&scene, mark)?, "create sessions × 1");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_page_about_it_works_as_it_is_written() -> Result<()> {
     let page = claviger_testkit::installation::repository().join("docs/dpop.md");
     let page = std::fs::read_to_string(page)?;

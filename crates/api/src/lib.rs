@@ -28,6 +28,7 @@ mod client_policy;
 pub mod condition;
 pub mod connector;
 mod crds;
+mod custom_claim;
 mod dynamic_registration;
 mod example_user;
 mod grant;
@@ -62,6 +63,7 @@ pub use client_policy::{
 pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;
+pub use custom_claim::{ClaimExample, CustomClaim};
 pub use dynamic_registration::DynamicRegistration;
 pub use example_user::{ExampleClaim, ExampleUser};
 pub use grant::Grant;

@@ -243,6 +243,20 @@ pub struct OAuth2ClientSpec {
     )]
     pub scopes: Vec<Scope>,
 
+    /// Scopes (up to 16) of the issuer's own `claims` that this client may ask for besides. Outside the
+    /// home namespace each must be in `tenants.allowedCustomScopes`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_.:/-]*$"))
+    )]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(s, !(s in ['openid', 'email', 'profile', 'groups', 'offline_access', 'address', 'phone', 'federated:id']) && !s.startsWith('audience:'))")
+            .message("customScopes are the issuer's own: move those of OpenID Connect to scopes; an audience is its trustedPeers' to give"),
+    )]
+    pub custom_scopes: Vec<String>,
+
     /// Names of the connectors (up to 32) whose users may sign in here. Default: all the issuer
     /// offers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -324,6 +338,13 @@ pub struct OAuth2ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SigningAlgorithm")]
     pub id_token_signing_algorithm: Option<SigningAlgorithm>,
+
+    /// Algorithm by which this client's answers from /userinfo are signed (OIDC Core 5.3.2), as
+    /// application/jwt with `iss` and `aud`. The issuer needs a SigningKey of it. Default: they are plain
+    /// JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SigningAlgorithm")]
+    pub userinfo_signing_algorithm: Option<SigningAlgorithm>,
 
     /// Whether users are asked before this client learns who they are: Required or Skip. Default:
     /// the issuer's. Skip outside the home namespace needs `tenants.consent: ClientChoice`.

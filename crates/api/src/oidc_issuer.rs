@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::browser_sessions::BrowserSessions;
+use crate::custom_claim::CustomClaim;
 use crate::dynamic_registration::DynamicRegistration;
 use crate::grant::Grant;
 use crate::lifetimes::Lifetimes;
@@ -170,6 +171,13 @@ pub struct OIDCIssuerSpec {
     /// `tenants.consent` admits.
     #[serde(default)]
     pub consent: IssuerConsent,
+
+    /// Claims (up to 16) that this issuer computes of its users in CEL, each revealed by a scope. Discovery
+    /// names them and their scopes. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub claims: Vec<CustomClaim>,
 
     /// Values beginning with `system:` that tokens may carry in names and groups, exactly as
     /// written (up to 32). All others are refused, since an API server gives them power:

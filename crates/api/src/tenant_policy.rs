@@ -23,6 +23,12 @@ pub struct TenantPolicy {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_scopes: Vec<Scope>,
 
+    /// Scopes (up to 16) of the issuer's own `claims` that a tenant client may be given. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 64)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_custom_scopes: Vec<String>,
+
     /// Grants a tenant client may use. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(max = 8))]

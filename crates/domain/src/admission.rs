@@ -18,6 +18,7 @@ use crate::login::{Outcome, StepError, client_of};
 use crate::ports::AuditEvent;
 use crate::provider::Provider;
 use crate::session::UpstreamState;
+use crate::token::CLAIM_FAILED;
 
 /// A user an upstream vouched for, after the connector's policy.
 #[derive(Debug, Clone)]
@@ -72,6 +73,14 @@ pub(crate) fn judge(
         Ok(()) => Ok(Ok(())),
         Err(error @ IssueError::ReservedValue { .. }) => denied("ReservedValue", error.to_string()),
         Err(error @ IssueError::TooLarge { .. }) => denied("TokenTooLarge", error.to_string()),
+        Err(error @ IssueError::Claim { .. }) => {
+            tracing::warn!(client = client.id, %error, "no token can be made");
+            Ok(Err(Denied {
+                code: ErrorCode::ServerError,
+                reason: "ClaimFailed",
+                description: CLAIM_FAILED.into(),
+            }))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -115,6 +115,7 @@ impl Answering<'_> {
             client_uid: self.client.uid.clone(),
             redirect_uri: self.flow.redirect_uri.clone(),
             challenge: self.flow.challenge.clone(),
+            key: self.flow.key.clone(),
             grant: Some(self.grant.clone()),
         };
         let whole = code.seal(self.issuer, self.now);

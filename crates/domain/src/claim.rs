@@ -6,6 +6,7 @@ use claviger_protocol::scope::ScopeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
+use crate::issuer::Issuer;
 
 /// Every claim about a user, with the scope that reveals it. What is not here is no claim about a user.
 pub const CLAIMS: [(&str, &str); 22] = [
@@ -85,9 +86,11 @@ pub struct RequestedClaims {
 impl RequestedClaims {
     /// What of a request concerns the user and is this client's to know: the claims of the scopes it may ask
     /// for. All others are left out, as OIDC Core 5.5.1 wants it, essential or not.
-    pub fn of(request: &ClaimsRequest, client: &Client) -> Self {
+    pub fn of(issuer: &Issuer, request: &ClaimsRequest, client: &Client) -> Self {
         let known = |claim: &&String| {
-            scope_of(claim).is_some_and(|scope| client.scopes.contains(scope) && *claim != "sub")
+            issuer
+                .scope_of(claim)
+                .is_some_and(|scope| client.scopes.contains(scope) && *claim != "sub")
         };
         Self {
             id_token: request.id_token.keys().filter(known).cloned().collect(),
@@ -97,9 +100,10 @@ impl RequestedClaims {
 
     /// What of it the client may still have, by the configuration of this moment.
     #[must_use]
-    pub fn still_granted(&self, client: &Client) -> Self {
+    pub fn still_granted(&self, issuer: &Issuer, client: &Client) -> Self {
         let granted = |claims: &[String]| {
-            let may = |claim: &&String| scope_of(claim).is_some_and(|s| client.scopes.contains(s));
+            let may =
+                |claim: &&String| issuer.scope_of(claim).is_some_and(|s| client.scopes.contains(s));
             claims.iter().filter(may).cloned().collect()
         };
         Self { id_token: granted(&self.id_token), userinfo: granted(&self.userinfo) }
@@ -114,6 +118,8 @@ impl RequestedClaims {
 /// What one place reveals.
 #[derive(Debug, Clone, Copy)]
 pub struct Reveal<'a> {
+    /// Where.
+    pub issuer: &'a Issuer,
     /// Granted scopes.
     pub scopes: &'a ScopeSet,
     /// Claims asked for by name.
@@ -123,7 +129,7 @@ pub struct Reveal<'a> {
 impl Reveal<'_> {
     /// Whether it reveals this claim.
     pub fn shows(self, claim: &str) -> bool {
-        scope_of(claim).is_some_and(|scope| self.scopes.contains(scope))
+        self.issuer.scope_of(claim).is_some_and(|scope| self.scopes.contains(scope))
             || self.asked.iter().any(|asked| asked == claim)
     }
 }

@@ -57,6 +57,8 @@ pub struct Client {
     pub demands: Demands,
     /// Algorithm of its ID tokens. The issuer has an active key for it.
     pub id_token_algorithm: Algorithm,
+    /// Algorithm of its answers from `/userinfo`; `None` for plain JSON. The issuer has an active key for it.
+    pub userinfo_algorithm: Option<Algorithm>,
     /// Longest ID token it takes, in bytes.
     pub max_id_token: usize,
     /// Lifetimes with every bound applied.

@@ -38,6 +38,9 @@ pub struct Code {
     /// `code_challenge` of the authorization request.
     #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
     pub challenge: Option<CodeChallenge>,
+    /// Thumbprint of the key it is bound to (`dpop_jkt`, RFC 9449 10).
+    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The grant, or `None` where it waits in a Pending session.
     #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<LoginGrant>,

@@ -9,7 +9,6 @@ use claviger_protocol::scope::ScopeSet;
 use claviger_seal::{Context, Purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::claim::scope_of;
 use crate::client::{Client, ClientPages};
 use crate::code::LoginGrant;
 use crate::cookie::{self, Cookie};
@@ -47,7 +46,7 @@ impl Consent {
         Self {
             client: client.display_name.clone(),
             pages: Arc::clone(&client.pages),
-            scopes: revealed(grant),
+            scopes: revealed(issuer, grant),
             user: grant.identity.label().to_owned(),
             grant: sealed,
         }
@@ -148,9 +147,9 @@ pub fn cookie_name(issuer: &Issuer) -> String {
 }
 
 /// What a grant reveals, in scopes and resources.
-fn revealed(grant: &LoginGrant) -> Vec<String> {
+fn revealed(issuer: &Issuer, grant: &LoginGrant) -> Vec<String> {
     let by_name = grant.asked.id_token.iter().chain(&grant.asked.userinfo);
-    let all = grant.scopes.split(' ').chain(by_name.filter_map(|claim| scope_of(claim)));
+    let all = grant.scopes.split(' ').chain(by_name.filter_map(|claim| issuer.scope_of(claim)));
     let mut revealed: Vec<String> = Vec::new();
     for one in all.chain(grant.resources.iter().map(String::as_str)) {
         if !revealed.iter().any(|known| known == one) {

@@ -35,8 +35,10 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
     let strings = |values: &[&str]| owned(values.iter().copied());
     let acr: BTreeSet<&str> = issuer.connectors.iter().filter_map(|c| c.acr.as_deref()).collect();
     let claims_about_users = CLAIMS.into_iter().map(|(claim, _)| claim);
+    let own = issuer.custom_claims.names();
     let methods = strings(&ClientAuthentication::METHODS);
     let proofs = methods.iter().filter(|method| *method != "none").cloned().collect();
+    let signing: Vec<_> = issuer.keys.signers.keys().map(ToString::to_string).collect();
     ProviderMetadata {
         issuer: issuer.url.as_str().to_owned(),
         authorization_endpoint: issuer.url.join("/auth"),
@@ -55,18 +57,16 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
             .registration
             .as_ref()
             .map(|_| issuer.url.join(registration::PATH)),
-        scopes_supported: strings(&KNOWN_SCOPES),
+        scopes_supported: distinct(
+            KNOWN_SCOPES.into_iter().chain(own.clone().map(|(_, scope)| scope)),
+        ),
         response_types_supported: owned(issuer.response_types.iter().map(|t| t.as_str())),
         response_modes_supported: owned(ResponseMode::ALL.iter().map(|mode| mode.as_str())),
         grant_types_supported: owned(grant_types(issuer)),
         acr_values_supported: owned(acr.into_iter()),
         subject_types_supported: strings(&["public"]),
-        id_token_signing_alg_values_supported: issuer
-            .keys
-            .signers
-            .keys()
-            .map(ToString::to_string)
-            .collect(),
+        id_token_signing_alg_values_supported: signing.clone(),
+        userinfo_signing_alg_values_supported: signing,
         token_endpoint_auth_methods_supported: methods.clone(),
         revocation_endpoint_auth_methods_supported: methods.clone(),
         introspection_endpoint_auth_methods_supported: proofs,
@@ -79,7 +79,12 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
             &Algorithm::ALL.map(Algorithm::as_str),
         ),
         dpop_signing_alg_values_supported: strings(&Algorithm::ALL.map(Algorithm::as_str)),
-        claims_supported: owned(CLAIMS_OF_TOKENS.into_iter().chain(claims_about_users)),
+        claims_supported: owned(
+            CLAIMS_OF_TOKENS
+                .into_iter()
+                .chain(claims_about_users)
+                .chain(own.map(|(claim, _)| claim)),
+        ),
         claim_types_supported: strings(&["normal"]),
         display_values_supported: strings(&["page"]),
         ui_locales_supported: strings(&["en"]),
@@ -96,6 +101,16 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
 fn grant_types(issuer: &Issuer) -> impl Iterator<Item = &'static str> {
     let implicit = issuer.response_types.iter().any(|t| *t != ResponseType::Code);
     issuer.grants.iter().map(|grant| grant.as_str()).chain(implicit.then_some("implicit"))
+}
+
+fn distinct<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {
+    let mut known: Vec<String> = Vec::new();
+    for text in texts {
+        if !known.iter().any(|one| one == text) {
+            known.push(text.to_owned());
+        }
+    }
+    known
 }
 
 fn owned<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<String> {

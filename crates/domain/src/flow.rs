@@ -63,6 +63,9 @@ pub struct Flow {
     /// `response_mode`.
     #[serde(rename = "w", default, skip_serializing_if = "is_query")]
     pub response_mode: ResponseMode,
+    /// Thumbprint of the key that its code is bound to (`dpop_jkt`).
+    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Claims asked for by name.
     #[serde(rename = "q", default, skip_serializing_if = "RequestedClaims::is_empty")]
     pub asked: RequestedClaims,

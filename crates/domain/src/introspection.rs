@@ -157,7 +157,7 @@ impl Asked<'_> {
             scopes: &scopes,
             asked: &RequestedClaims::default(),
         };
-        let reveal = Reveal { scopes: &scopes, asked: &[] };
+        let reveal = Reveal { issuer: self.issuer, scopes: &scopes, asked: &[] };
         let claims = issue::user_claims(self.issuer, about, reveal).ok()?;
         Some((session, claims))
     }

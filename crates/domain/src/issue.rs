@@ -4,10 +4,11 @@
 //! `jti`, and no `nbf`; no claim that an API server may read as a user or group begins with
 //! `system:` unless the issuer allows exactly that value.
 
-use claviger_jose::{SignError, Signer, left_half_hash};
+use claviger_jose::{Algorithm, SignError, Signer, left_half_hash};
 use claviger_protocol::claims::{Audience, FederatedClaims, IdTokenClaims};
 use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::subject;
+use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -18,8 +19,11 @@ use crate::client::Client;
 use crate::connector::Connector;
 use crate::identity::Identity;
 use crate::issuer::{Issuer, SubjectFormat};
+use crate::policy::RunError;
 use crate::provider::Provider;
 
+/// `typ` of a signed answer of `/userinfo`: not that of any token.
+const USERINFO_TYPE: &str = "userinfo+jwt";
 /// The prefix Kubernetes keeps for itself.
 const RESERVED_PREFIX: &str = "system:";
 /// What an ID token has besides the claims about its user, in bytes: the other claims, header and signature.
@@ -117,6 +121,14 @@ pub enum IssueError {
         /// The client's limit.
         limit: usize,
     },
+    /// A claim of the issuer's own could not be told.
+    #[error("claim {claim} of the OIDCIssuer could not be evaluated for this user: {error}")]
+    Claim {
+        /// Its name.
+        claim: String,
+        /// Why not.
+        error: RunError,
+    },
     /// The issuer has no active key of the client's algorithm.
     #[error("no active signing key for the client's ID-token algorithm")]
     NoSigner,
@@ -128,7 +140,7 @@ pub enum IssueError {
 /// The claims about the user that scopes and request reveal, at `/userinfo` or in an ID token.
 ///
 /// # Errors
-/// [`IssueError::ReservedValue`].
+/// [`IssueError::ReservedValue`] or [`IssueError::Claim`].
 pub fn user_claims(
     issuer: &Issuer,
     about: Subject<'_>,
@@ -138,8 +150,14 @@ pub fn user_claims(
     let email = identity.email.clone().filter(|_| reveal.shows("email"));
     let show = |claim: &str, value: &Option<String>| value.clone().filter(|_| reveal.shows(claim));
     let extra = identity.extra.iter().filter(|(claim, _)| reveal.shows(claim));
+    let sub = subject(issuer, connector, identity);
+    let own = issuer
+        .custom_claims
+        .values(about, &sub, |claim| reveal.shows(claim))
+        .map_err(|(claim, error)| IssueError::Claim { claim, error })?;
+    let extra = extra.map(|(claim, value)| (claim.clone(), value.clone())).chain(own);
     let claims = UserClaims {
-        sub: subject(issuer, connector, identity),
+        sub,
         email_verified: (identity.email.is_some() && reveal.shows("email_verified"))
             .then_some(identity.email_verified),
         email,
@@ -150,7 +168,7 @@ pub fn user_claims(
             connector_id: connector.name.clone(),
             user_id: identity.user_id.clone(),
         }),
-        extra: extra.map(|(claim, value)| (claim.clone(), value.clone())).collect(),
+        extra: extra.collect(),
     };
     refuse_reserved(issuer, &claims)?;
     Ok(claims)
@@ -178,8 +196,8 @@ pub fn check(issuer: &Issuer, about: Subject<'_>) -> Result<(), IssueError> {
         return Err(IssueError::NoSigner);
     }
     let Subject { scopes, asked, .. } = about;
-    user_claims(issuer, about, Reveal { scopes, asked: &asked.userinfo })?;
-    let claims = user_claims(issuer, about, Reveal { scopes, asked: &asked.id_token })?;
+    user_claims(issuer, about, Reveal { issuer, scopes, asked: &asked.userinfo })?;
+    let claims = user_claims(issuer, about, Reveal { issuer, scopes, asked: &asked.id_token })?;
     check_size(about.client, &claims)
 }
 
@@ -230,7 +248,7 @@ pub fn access_token(
         issued_at: now,
         expires_at: (now + client.lifetimes.access_token).min(when.not_after),
         authentication: Some(when.authentication.clone()),
-        claims: user_claims(issuer, about, Reveal { scopes, asked: &asked.userinfo })?,
+        claims: user_claims(issuer, about, Reveal { issuer, scopes, asked: &asked.userinfo })?,
     };
     Ok(token.sign(issuer, signer(issuer, client)?)?)
 }
@@ -250,7 +268,7 @@ pub fn id_token(
     let now = provider.clock.now();
     let only_asked = ScopeSet::default();
     let scopes_shown = if detail == Detail::Full { scopes } else { &only_asked };
-    let reveal = Reveal { scopes: scopes_shown, asked: &asked.id_token };
+    let reveal = Reveal { issuer, scopes: scopes_shown, asked: &asked.id_token };
     let claims = user_claims(issuer, about, reveal)?;
     let (audience, azp) = audience(client, scopes);
     let hash = |text: &str| left_half_hash(client.id_token_algorithm, text.as_bytes());
@@ -282,6 +300,31 @@ pub fn id_token(
         },
     )?;
     Ok(signed)
+}
+
+/// Makes a signed answer of `/userinfo` (OIDC Core 5.3.2): the claims, with `iss` and `aud`. It has no `exp`, so
+/// that no API server takes it for an ID token.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn userinfo(
+    issuer: &Issuer,
+    client: &Client,
+    algorithm: Algorithm,
+    claims: UserClaims,
+) -> Result<String, IssueError> {
+    let signer = issuer.keys.signers.get(&algorithm).ok_or(IssueError::NoSigner)?;
+    let iss = issuer.url.as_str().to_owned();
+    let claims = UserinfoClaims { iss, aud: client.id.clone(), claims };
+    Ok(signer.sign(Some(USERINFO_TYPE), &claims)?)
+}
+
+#[derive(Serialize)]
+struct UserinfoClaims {
+    iss: String,
+    aud: String,
+    #[serde(flatten)]
+    claims: UserClaims,
 }
 
 /// Makes an access token about a client itself: no user, no session, no time of a sign-in.
@@ -433,7 +476,13 @@ fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
         Value::Array(items) => items.iter().flat_map(texts).collect(),
-        Value::Object(members) => members.values().flat_map(texts).collect(),
+        Value::Object(members) => {
+            // The name of a member is as good as its value, to whoever maps claims.
+            members
+                .iter()
+                .flat_map(|(name, value)| texts(value).into_iter().chain([name.as_str()]))
+                .collect()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
     }
 }

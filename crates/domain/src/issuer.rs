@@ -8,8 +8,10 @@ use claviger_seal::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::browser_session::BrowserSessions;
+use crate::claim;
 use crate::client::{Client, Grant};
 use crate::connector::Connector;
+use crate::custom_claim::CustomClaims;
 use crate::keys::SigningKeys;
 use crate::registration::Registration;
 
@@ -53,6 +55,8 @@ pub struct Issuer {
     pub registration: Option<Registration>,
     /// How `sub` is made.
     pub subject: SubjectFormat,
+    /// Claims of its own, and the scopes that reveal them.
+    pub custom_claims: CustomClaims,
     /// Values beginning with `system:` that tokens may carry; all others are refused.
     pub allowed_system_values: BTreeSet<String>,
     /// Origins that may call the token, userinfo and metadata endpoints from a script.
@@ -220,6 +224,11 @@ impl Issuer {
     /// Where access tokens tell who somebody is: the resource they are for unless another was asked for.
     pub fn userinfo_endpoint(&self) -> String {
         self.url.join("/userinfo")
+    }
+
+    /// The scope that reveals a claim about users here.
+    pub fn scope_of(&self, claim: &str) -> Option<&str> {
+        claim::scope_of(claim).or_else(|| self.custom_claims.scope_of(claim))
     }
 
     /// The connector of this UID, if it is in service.

@@ -30,6 +30,7 @@ mod compact;
 pub mod connector;
 pub mod consent;
 pub mod cookie;
+pub mod custom_claim;
 pub mod discovery;
 pub mod dpop;
 #[cfg(any(test, feature = "fakes"))]

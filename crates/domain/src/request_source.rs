@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::authorize;
 use crate::client::{Client, ClientAuthentication};
+use crate::dpop::{self, Proof};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::provider::Provider;
 use crate::token::{TokenError, authenticate};
@@ -67,7 +68,7 @@ pub async fn push(
     provider: &Provider,
     issuer: &Issuer,
     credentials: &ClientCredentials,
-    params: Params,
+    (params, proof): (Params, Option<&str>),
 ) -> Result<PushedResponse, TokenError> {
     let client = authenticate(provider, issuer, credentials, "/par").await?;
     if let Some(doubt) = provider.clock.doubt() {
@@ -82,6 +83,7 @@ pub async fn push(
         Some(object) => signed(provider, issuer, client, (&object, &params)).await?,
         None => params,
     };
+    let params = bound_to_key(provider, issuer, client, (params, proof))?;
     authorize::check(provider, issuer, client, &params)
         .map_err(|(code, why)| TokenError::refused(code, why))?;
     let params = params.pairs().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
@@ -91,6 +93,33 @@ pub async fn push(
         return invalid("the request is too long: shorten scope, claims, state or resource");
     }
     Ok(PushedResponse { request_uri, expires_in: PUSHED_SECONDS })
+}
+
+/// A proof at `/par` binds the code as `dpop_jkt` would (RFC 9449 10.1).
+fn bound_to_key(
+    provider: &Provider,
+    issuer: &Issuer,
+    client: &Client,
+    (params, proof): (Params, Option<&str>),
+) -> Result<Params, TokenError> {
+    let Some(jwt) = proof else { return Ok(params) };
+    let proof = Proof { jwt, method: "POST", path: "/par", access_token: None };
+    let key = dpop::verify(provider, issuer, proof).and_then(|verified| {
+        // Anyone may say a public client's ID, and none shall use up its room; what a second use of the proof
+        // gives is one more request that is bound to its key.
+        if client.is_confidential() {
+            verified.claim(provider, &client.uid)
+        } else {
+            Ok(verified.key)
+        }
+    })?;
+    match params.get("dpop_jkt") {
+        Some(said) if said != key => Err(TokenError::refused(
+            ErrorCode::InvalidRequest,
+            "dpop_jkt names another key than the DPoP header proves",
+        )),
+        _ => Ok(params.without(&["dpop_jkt"]).with("dpop_jkt", &key)),
+    }
 }
 
 /// The parameters that a request at the authorization endpoint means.

@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::token::TokenError;
 
-/// Scopes every issuer knows; `audience:server:client_id:<peer>` is the only other form.
+/// Scopes every issuer knows; others are `audience:server:client_id:<peer>` and those of its own claims.
 pub const KNOWN_SCOPES: [&str; 8] =
     ["openid", "email", "profile", "groups", "offline_access", "address", "phone", "federated:id"];
 
@@ -26,7 +26,7 @@ pub enum Judgement {
 /// Judges one scope for a client. An audience is the peer's to give.
 pub fn judge(issuer: &Issuer, client: &Client, scope: &Scope) -> Judgement {
     let granted = match scope.audience() {
-        None => KNOWN_SCOPES.contains(&scope.as_str()) && client.scopes.contains(scope.as_str()),
+        None => is_known(issuer, scope.as_str()) && client.scopes.contains(scope.as_str()),
         Some(peer) if peer == client.id => true,
         Some(peer) => match issuer.client(peer) {
             Some(ClientEntry::InService(peer)) => peer.trusted_peers.contains(&client.id),
@@ -35,6 +35,11 @@ pub fn judge(issuer: &Issuer, client: &Client, scope: &Scope) -> Judgement {
         },
     };
     if granted { Judgement::Granted } else { Judgement::Refused }
+}
+
+/// Whether a scope means something at an issuer.
+pub fn is_known(issuer: &Issuer, scope: &str) -> bool {
+    KNOWN_SCOPES.contains(&scope) || issuer.custom_claims.has_scope(scope)
 }
 
 /// What is left of scopes that were granted before.

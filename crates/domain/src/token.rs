@@ -23,6 +23,9 @@ pub const DEFAULT_RETRY_AFTER: u32 = 2;
 /// A client is never told to wait for longer, whatever the API server says: a login is waited for.
 pub const LONGEST_RETRY_AFTER: u32 = 120;
 
+/// What a client is told where a claim of the issuer's own fails; the log says which.
+pub(crate) const CLAIM_FAILED: &str = "a claim about this user could not be told";
+
 /// Why a token request got no tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TokenError {
@@ -74,6 +77,10 @@ impl From<IssueError> for TokenError {
         match error {
             IssueError::ReservedValue { .. } | IssueError::TooLarge { .. } => {
                 Self::invalid_grant(error.to_string())
+            }
+            IssueError::Claim { .. } => {
+                tracing::warn!(%error, "no token was made");
+                Self::refused(ErrorCode::ServerError, CLAIM_FAILED)
             }
             IssueError::NoSigner | IssueError::Sign(_) => Self::unavailable(error.to_string()),
         }
@@ -149,13 +156,17 @@ fn proven_key(
             Ok(verified.key)
         }
     });
-    verified.map(Some).map_err(|error| match &error {
-        ProofError::Invalid(_) => {
-            TokenError::refused(ErrorCode::InvalidDpopProof, error.to_string())
+    Ok(verified.map(Some)?)
+}
+
+impl From<ProofError> for TokenError {
+    fn from(error: ProofError) -> Self {
+        match &error {
+            ProofError::Invalid(_) => Self::refused(ErrorCode::InvalidDpopProof, error.to_string()),
+            ProofError::NonceNeeded => Self::refused(ErrorCode::UseDpopNonce, error.to_string()),
+            ProofError::TooMany => Self::unavailable(error.to_string()),
         }
-        ProofError::NonceNeeded => TokenError::refused(ErrorCode::UseDpopNonce, error.to_string()),
-        ProofError::TooMany => TokenError::unavailable(error.to_string()),
-    })
+    }
 }
 
 /// Whether a request brings what was made here for its client; whatever else is wrong is found out later.

@@ -5,6 +5,7 @@ use thiserror::Error;
 use crate::access_token::{AccessToken, AccessTokenError, UserClaims};
 use crate::client::Client;
 use crate::dpop::{self, Proof, ProofError};
+use crate::issue;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::provider::Provider;
 
@@ -36,6 +37,37 @@ pub enum UserinfoError {
     /// The client it was given to is gone.
     #[error("client no longer exists")]
     ClientGone,
+    /// Its client wants the answer signed, and nothing signs here at the moment.
+    #[error("nothing signs here at the moment")]
+    NoSigner,
+}
+
+/// What `/userinfo` answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The claims.
+    Plain(UserClaims),
+    /// The claims, signed (OIDC Core 5.3.2): a JWS.
+    Signed(String),
+}
+
+/// The answer for the bearer of this access token, as its client wants it.
+///
+/// # Errors
+/// [`UserinfoError`].
+pub fn respond(
+    provider: &Provider,
+    issuer: &Issuer,
+    access_token: &str,
+    proof: Option<Proof<'_>>,
+) -> Result<Answer, UserinfoError> {
+    let (claims, client) = read(provider, issuer, access_token, proof)?;
+    match client.userinfo_algorithm {
+        None => Ok(Answer::Plain(claims)),
+        Some(algorithm) => issue::userinfo(issuer, client, algorithm, claims)
+            .map(Answer::Signed)
+            .map_err(|_| UserinfoError::NoSigner),
+    }
 }
 
 /// What the bearer of this access token may know, or the holder of the key it is bound to.
@@ -48,6 +80,15 @@ pub fn answer(
     access_token: &str,
     proof: Option<Proof<'_>>,
 ) -> Result<UserClaims, UserinfoError> {
+    read(provider, issuer, access_token, proof).map(|(claims, _)| claims)
+}
+
+fn read<'i>(
+    provider: &Provider,
+    issuer: &'i Issuer,
+    access_token: &str,
+    proof: Option<Proof<'_>>,
+) -> Result<(UserClaims, &'i Client), UserinfoError> {
     let token = AccessToken::open(issuer, access_token, provider.clock.now())?;
     check_key(provider, issuer, &token, proof)?;
     if !token.audience.contains(&issuer.userinfo_endpoint()) {
@@ -57,7 +98,9 @@ pub fn answer(
         return Err(UserinfoError::Revoked);
     }
     match issuer.client(&token.client_id) {
-        Some(ClientEntry::InService(client)) if is_same(client, &token) => Ok(token.claims),
+        Some(ClientEntry::InService(client)) if is_same(client, &token) => {
+            Ok((token.claims, client))
+        }
         _ => Err(UserinfoError::ClientGone),
     }
 }

@@ -29,6 +29,8 @@ const MAX_ACR_VALUES: usize = 512;
 /// Longest `resource`, in bytes, and most of them.
 const MAX_RESOURCE: usize = 512;
 const MAX_RESOURCES: usize = 4;
+/// Characters of a SHA-256 thumbprint.
+const THUMBPRINT: usize = 43;
 
 /// A request whose client and redirect URI are still to be checked.
 #[derive(Debug, Clone)]
@@ -74,6 +76,8 @@ pub struct AuthorizationRequest {
     pub claims: ClaimsRequest,
     /// `resource`: absolute URIs without fragment (RFC 8707 2).
     pub resources: Vec<String>,
+    /// `dpop_jkt`: thumbprint of the key that the code shall be bound to (RFC 9449 10).
+    pub dpop_jkt: Option<String>,
     /// dex's `connector_id`.
     pub connector_id: Option<String>,
     /// dex's and Google's `approval_prompt=force`.
@@ -147,6 +151,7 @@ impl UnverifiedRequest {
             acr_values: acr_values(params)?,
             claims: params.get("claims").map(ClaimsRequest::parse).transpose()?.unwrap_or_default(),
             resources: resources(params)?,
+            dpop_jkt: dpop_jkt(params)?,
             connector_id: params.bounded("connector_id", 253)?,
             force_approval: params.get("approval_prompt") == Some("force"),
         })
@@ -188,6 +193,18 @@ fn acr_values(params: &Params) -> Result<Vec<String>, ErrorResponse> {
     Ok(values.split(' ').filter(|value| !value.is_empty()).map(str::to_owned).collect())
 }
 
+/// A SHA-256 thumbprint (RFC 7638), base64url. Taken for what it is not, it would bind the code to no key at all.
+fn dpop_jkt(params: &Params) -> Result<Option<String>, ErrorResponse> {
+    let Some(text) = params.get("dpop_jkt") else { return Ok(None) };
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if text.len() == THUMBPRINT && text.bytes().all(is_base64url) {
+        Ok(Some(text.to_owned()))
+    } else {
+        let why = "dpop_jkt must be the base64url SHA-256 thumbprint of a key (RFC 7638)";
+        Err(ErrorResponse::invalid_request(why))
+    }
+}
+
 /// The `resource` parameters of any request (RFC 8707 2).
 ///
 /// # Errors
@@ -217,8 +234,6 @@ fn refuse_unsupported(params: &Params) -> Result<(), ErrorResponse> {
         ("request", ErrorCode::RequestNotSupported),
         ("request_uri", ErrorCode::RequestUriNotSupported),
         ("registration", ErrorCode::RegistrationNotSupported),
-        // Ignored, it would let its sender believe that the code is bound to the key (RFC 9449 10).
-        ("dpop_jkt", ErrorCode::InvalidRequest),
     ] {
         if params.get(name).is_some() {
             return Err(ErrorResponse::new(code, &format!("{name} is not supported")));

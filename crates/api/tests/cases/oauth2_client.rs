@@ -36,6 +36,8 @@ const ACCOUNT: &str = "authentication.method kubernetes_service_account, and no 
                        serviceAccount: set both or neither";
 const DPOP: &str = "dpop Required leaves no token unbound: remove responseTypes with token and the \
                     grants client_credentials and token-exchange, or set dpop to Optional";
+const CUSTOM_SCOPES: &str = "customScopes are the issuer's own: move those of OpenID Connect to scopes; \
+                             an audience is its trustedPeers' to give";
 const ONE_SECRET: &str = "authentication needs exactly one of secretRef (a Secret you keep) and \
                           generatedSecret (one Claviger makes)";
 
@@ -55,6 +57,7 @@ pub fn table() -> Table {
             .chain(authentication())
             .chain(signing())
             .chain(fields())
+            .chain(policy())
             .chain(token_grants())
             .collect(),
         bad_updates: vec![bad_update(
@@ -150,6 +153,7 @@ fn good_ones() -> Vec<super::Good> {
                 ],
                 "exchangePeers": ["team-a/app"],
                 "scopes": ["openid", "federated:id"],
+                "customScopes": ["teams"],
                 "responseTypes": ["code", "code id_token"],
                 "allowedResources": ["https://api.example.com", "urn:example:api"],
                 "requiredACR": ["urn:example:password"],
@@ -179,6 +183,7 @@ fn good_ones() -> Vec<super::Good> {
                 "refreshTokenIdleSeconds": 3600,
                 "refreshTokenAbsoluteSeconds": 7200,
                 "idTokenSigningAlgorithm": "ES256",
+                "userinfoSigningAlgorithm": "RS256",
                 "consent": "Skip",
                 "clientCredentials": {
                     "groups": ["robots"],
@@ -436,6 +441,13 @@ fn fields() -> Vec<super::Bad> {
             json!({"dpop": "Required", "responseTypes": ["code id_token token"]}),
             DPOP,
         ),
+        bad("EdDSA", json!({"idTokenSigningAlgorithm": "EdDSA"}), "supported values"),
+        bad("a name no object can have", json!({"issuerRef": {"name": "A"}}), "should match"),
+    ]
+}
+
+fn policy() -> Vec<super::Bad> {
+    vec![
         bad(
             "an example that expects neither",
             json!({"condition": {"expression": "true", "examples": [
@@ -451,8 +463,16 @@ fn fields() -> Vec<super::Bad> {
             ]}}),
             "Duplicate value",
         ),
-        bad("EdDSA", json!({"idTokenSigningAlgorithm": "EdDSA"}), "supported values"),
-        bad("a name no object can have", json!({"issuerRef": {"name": "A"}}), "should match"),
+        bad(
+            "a scope of OpenID Connect among the issuer's own",
+            json!({"customScopes": ["federated:id"]}),
+            CUSTOM_SCOPES,
+        ),
+        bad(
+            "an audience among the issuer's own scopes",
+            json!({"customScopes": ["audience:server:client_id:kubernetes"]}),
+            CUSTOM_SCOPES,
+        ),
     ]
 }
 

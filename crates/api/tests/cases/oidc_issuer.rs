@@ -61,6 +61,7 @@ pub fn table() -> Table {
                     }},
                     "tenants": {
                         "allowedScopes": ["openid", "groups"],
+                        "allowedCustomScopes": ["teams"],
                         "allowedGrants": ["authorization_code"],
                         "allowedConnectors": ["ldap"],
                         "allowedRedirectURIHosts": ["*.apps.example.com", "localhost", "[::1]"],
@@ -69,13 +70,7 @@ pub fn table() -> Table {
                         "maxRefreshTokenLifetimeSeconds": 86400,
                         "consent": "ClientChoice", "allowedBackChannelLogoutHosts": ["localhost"],
                     },
-                    "lifetimes": {
-                        "idTokenLifetimeSeconds": 60,
-                        "accessTokenLifetimeSeconds": 60,
-                        "refreshTokenIdleSeconds": 3600,
-                        "refreshTokenAbsoluteSeconds": 3600,
-                        "refreshGraceSeconds": 0,
-                    },
+                    "lifetimes": lifetimes(),
                     "dynamicRegistration": {
                         "namespace": "registered",
                         "initialAccessTokens": [{"name": "initial", "key": "token"}],
@@ -87,6 +82,7 @@ pub fn table() -> Table {
                     "grants": ["authorization_code"],
                     "subject": "Plain",
                     "consent": "Skip",
+                    "claims": claims(),
                     "allowedSystemValues": ["system:masters"],
                     "tls": {"secretRef": {"name": "tls"}},
                     "branding": {"title": "Example", "logoURL": "https://example.com/logo.svg"},
@@ -104,8 +100,44 @@ pub fn table() -> Table {
     }
 }
 
+fn lifetimes() -> serde_json::Value {
+    json!({
+            "idTokenLifetimeSeconds": 60,
+            "accessTokenLifetimeSeconds": 60,
+            "refreshTokenIdleSeconds": 3600,
+            "refreshTokenAbsoluteSeconds": 3600,
+            "refreshGraceSeconds": 0,
+    })
+}
+
+fn claims() -> serde_json::Value {
+    json!([{
+        "name": "https://example.com/teams",
+        "scope": "teams",
+        "expression": "user.groups",
+        "examples": [{
+            "name": "one", "user": {"groups": ["a"]}, "clientID": "app",
+            "scopes": ["openid", "teams"], "expectJSON": "[\"a\"]",
+        }],
+    }])
+}
+
 fn urls() -> Vec<super::Bad> {
     vec![
+        bad(
+            "a claim revealed by offline_access",
+            json!({"claims": [{"name": "x", "scope": "offline_access", "expression": "'x'"}]}),
+            "scope must not be offline_access, nor begin with audience:, which have a meaning of \
+             their own: choose another",
+        ),
+        bad(
+            "two claims of one name",
+            json!({"claims": [
+                {"name": "x", "scope": "a", "expression": "'x'"},
+                {"name": "x", "scope": "b", "expression": "'x'"},
+            ]}),
+            "Duplicate value",
+        ),
         bad("a relative url", json!({"url": "/main"}), ABSOLUTE),
         bad("a url without host", json!({"url": "https:///main"}), ABSOLUTE),
         bad("a url with a user", json!({"url": "https://me@id.example.com"}), ABSOLUTE),

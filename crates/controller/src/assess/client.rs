@@ -12,10 +12,11 @@ use std::sync::Arc;
 use claviger_api::condition::Reason;
 use claviger_api::{
     ClientConsent, IssuerConsent, NamespacesFrom, OAuth2Client, OAuth2ClientStatus, OIDCIssuer,
-    TenantConsent, TenantPolicy,
+    SigningAlgorithm, TenantConsent, TenantPolicy,
 };
 use claviger_domain::client::{Client, Demands, Grant};
 use claviger_domain::issuer::ClientEntry;
+use claviger_domain::policy::Condition;
 use claviger_jose::Algorithm;
 use kube::ResourceExt;
 
@@ -151,7 +152,7 @@ impl<'w> Assessor<'w> {
         let policy = self.tenant_policy(&issuer.object);
         let spec = &self.object.spec;
         let grants = grants(spec, &issuer.object.spec, policy, &mut self.findings);
-        let scopes = client_users::scopes(spec, policy, &mut self.findings);
+        let scopes = client_users::scopes(spec, &issuer.object, policy, &mut self.findings);
         let signs_in = grants.contains(&Grant::AuthorizationCode);
         let connectors =
             client_users::connectors(spec, issuer, policy, signs_in, &mut self.findings);
@@ -161,6 +162,7 @@ impl<'w> Assessor<'w> {
             client_requests::response_types(spec, &issuer.object, policy, &mut self.findings);
         let allowed_resources = client_requests::resources(spec, policy, &mut self.findings);
         let id_token_algorithm = self.algorithm(issuer);
+        let userinfo_algorithm = self.userinfo_algorithm(issuer);
         client_authentication::check_fits_type(spec, &mut self.findings);
         let (authentication, secret) = match &id {
             Some(id) if admitted => {
@@ -173,9 +175,7 @@ impl<'w> Assessor<'w> {
         };
         let introspection = introspection(spec, policy, &mut self.findings);
         let as_subject = client_credentials(spec, &self.namespace, policy, &mut self.findings);
-        let condition = id.as_deref().and_then(|id| {
-            condition(self.object, id, &issuer.object, conditions, &mut self.findings)
-        });
+        let condition = self.condition(id.as_deref(), issuer, conditions);
         if !admitted {
             return self.finish(id, None, None);
         }
@@ -200,6 +200,7 @@ impl<'w> Assessor<'w> {
                 pkce_required: self.object.spec.pkce_required(),
                 demands: self.demands(),
                 id_token_algorithm,
+                userinfo_algorithm,
                 max_id_token: self.object.spec.max_id_token_bytes.unsigned_abs() as usize,
                 lifetimes: lifetimes(spec, &issuer.object, policy),
                 consent_required: self.consent_required(&issuer.object, policy),
@@ -326,15 +327,39 @@ impl<'w> Assessor<'w> {
         let Some(wanted) = self.object.spec.id_token_signing_algorithm else {
             return Some(keys.default_algorithm);
         };
+        self.available(issuer, wanted, "idTokenSigningAlgorithm")
+    }
+
+    /// That of answers from `/userinfo`; none where they are plain.
+    fn userinfo_algorithm(&mut self, issuer: &AssessedIssuer) -> Option<Algorithm> {
+        let wanted = self.object.spec.userinfo_signing_algorithm?;
+        self.available(issuer, wanted, "userinfoSigningAlgorithm")
+    }
+
+    fn available(
+        &mut self,
+        issuer: &AssessedIssuer,
+        wanted: SigningAlgorithm,
+        field: &str,
+    ) -> Option<Algorithm> {
         let found = algorithm(wanted);
-        if keys.algorithms.contains(&found) {
+        if issuer.keys.as_ref()?.algorithms.contains(&found) {
             return Some(found);
         }
         self.findings.reject(
             Reason::AlgorithmNotAvailable,
-            format!("the issuer has no signing key for {}: remove idTokenSigningAlgorithm, or add a SigningKey of it to the issuer", wanted.as_str()),
+            format!("the issuer has no signing key for {}: remove {field}, or add a SigningKey of it to the issuer", wanted.as_str()),
         );
         None
+    }
+
+    fn condition(
+        &mut self,
+        id: Option<&str>,
+        issuer: &AssessedIssuer,
+        memo: &mut ConditionMemo,
+    ) -> Option<Arc<Condition>> {
+        condition(self.object, id?, &issuer.object, memo, &mut self.findings)
     }
 
     fn demands(&self) -> Demands {

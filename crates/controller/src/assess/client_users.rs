@@ -3,21 +3,25 @@
 use std::collections::BTreeSet;
 
 use claviger_api::condition::Reason;
-use claviger_api::{OAuth2ClientSpec, Scope, TenantPolicy};
+use claviger_api::{OAuth2ClientSpec, OIDCIssuer, Scope, TenantPolicy};
 
+use crate::assess::custom_claims::custom_scopes;
 use crate::assess::findings::Findings;
 use crate::assess::issuer::AssessedIssuer;
 
 /// The scopes a client may be given.
 pub fn scopes(
     spec: &OAuth2ClientSpec,
+    issuer: &OIDCIssuer,
     policy: Option<&TenantPolicy>,
     findings: &mut Findings,
 ) -> BTreeSet<String> {
+    let own = custom_scopes(spec, issuer, policy, findings).into_iter();
     let Some(policy) = policy else {
-        return spec.scopes.iter().map(|s| s.as_str().to_owned()).collect();
+        let known = spec.scopes.iter().map(|scope| scope.as_str());
+        return known.chain(own).map(str::to_owned).collect();
     };
-    let mut scopes = BTreeSet::new();
+    let mut scopes: BTreeSet<_> = own.map(str::to_owned).collect();
     for scope in &spec.scopes {
         if policy.allowed_scopes.contains(scope) {
             scopes.insert(scope.as_str().to_owned());

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use claviger_api::condition::Reason;
-use claviger_api::{InsecureHttp, OIDCIssuer, OIDCIssuerStatus, Subject};
+use claviger_api::{InsecureHttp, OIDCIssuer, OIDCIssuerStatus};
 use claviger_domain::browser_session::BrowserSessions;
+use claviger_domain::custom_claim::CustomClaims;
 use claviger_domain::issuer::{
-    ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, SubjectFormat, TlsIdentity,
+    ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, TlsIdentity,
 };
 use claviger_domain::keys::SigningKeys;
 use claviger_domain::registration::Registration;
@@ -21,7 +22,9 @@ use secrecy::SecretString;
 
 use crate::assess::age::by_age;
 use crate::assess::client_requests::domain_response_type;
+use crate::assess::condition::subject_format;
 use crate::assess::connector::AssessedConnector;
+use crate::assess::custom_claims::{ClaimMemo, custom_claims};
 use crate::assess::findings::Findings;
 use crate::assess::grants::domain_grant;
 use crate::assess::registration::registration;
@@ -71,17 +74,23 @@ pub struct AssessedIssuer {
     pub findings: Findings,
     /// Its keys, if one signs.
     pub keys: Option<IssuerKeys>,
+    custom_claims: CustomClaims,
     url: Option<IssuerUrl>,
     tls: Option<Arc<TlsIdentity>>,
     registration: Option<Registration>,
 }
 
 /// Assesses all issuers, by name.
-pub fn assess(world: &World, parts: &Parts<'_>) -> BTreeMap<String, AssessedIssuer> {
+pub fn assess(
+    world: &World,
+    parts: &Parts<'_>,
+    claims: &mut ClaimMemo,
+) -> BTreeMap<String, AssessedIssuer> {
+    claims.turn();
     let mut taken: BTreeMap<(String, String), String> = BTreeMap::new();
     by_age(&world.issuers)
         .map(|object| {
-            let mut assessed = assess_one(world, object, parts);
+            let mut assessed = assess_one(world, object, parts, claims);
             if let Some(url) = &assessed.url {
                 let name = object.name_any();
                 let place = (bare_authority(url), url.path().to_owned());
@@ -105,7 +114,12 @@ fn bare_authority(url: &IssuerUrl) -> String {
     authority.strip_suffix(default).map(ToOwned::to_owned).unwrap_or(authority)
 }
 
-fn assess_one(world: &World, object: &Arc<OIDCIssuer>, parts: &Parts<'_>) -> AssessedIssuer {
+fn assess_one(
+    world: &World,
+    object: &Arc<OIDCIssuer>,
+    parts: &Parts<'_>,
+    claims: &mut ClaimMemo,
+) -> AssessedIssuer {
     let mut findings = Findings::default();
     let url = issuer_url(object, &mut findings);
     if let Some(complaint) = parts.sealing.complaint() {
@@ -116,12 +130,21 @@ fn assess_one(world: &World, object: &Arc<OIDCIssuer>, parts: &Parts<'_>) -> Ass
     }
     let keys = issuer_keys(object, parts, &mut findings);
     check_connectors(object, parts, &mut findings);
+    let custom_claims = custom_claims(object, claims, &mut findings);
     let tls =
         object.spec.tls.as_ref().and_then(|tls| {
             findings.resolved(tls_identity(world, &tls.secret_ref.name)).map(Arc::new)
         });
     let registration = registration(world, object, &mut findings);
-    AssessedIssuer { object: Arc::clone(object), findings, keys, url, tls, registration }
+    AssessedIssuer {
+        object: Arc::clone(object),
+        findings,
+        keys,
+        custom_claims,
+        registration,
+        url,
+        tls,
+    }
 }
 
 fn issuer_url(object: &OIDCIssuer, findings: &mut Findings) -> Option<IssuerUrl> {
@@ -297,10 +320,8 @@ impl AssessedIssuer {
             response_types: spec.response_types.iter().copied().map(domain_response_type).collect(),
             browser_sessions: spec.browser_sessions.map(browser_sessions),
             registration: self.registration.clone(),
-            subject: match spec.subject {
-                Subject::Dex => SubjectFormat::Dex,
-                Subject::Plain => SubjectFormat::Plain,
-            },
+            subject: subject_format(&self.object),
+            custom_claims: self.custom_claims.clone(),
             allowed_system_values: spec.allowed_system_values.iter().cloned().collect(),
             cors_allowed_origins: spec
                 .cors

@@ -20,6 +20,7 @@ pub mod client_uris;
 pub mod client_users;
 pub mod condition;
 pub mod connector;
+pub mod custom_claims;
 pub mod findings;
 pub mod grants;
 pub mod introspection;
@@ -63,6 +64,7 @@ use self::client_authentication::KeyMemo;
 use self::client_secret::ClientSecret;
 use self::condition::ConditionMemo;
 use self::connector::AssessedConnector;
+use self::custom_claims::ClaimMemo;
 use self::findings::{Findings, settle};
 use self::issuer::{AssessedIssuer, Parts};
 use self::local_user::AssessedUser;
@@ -104,6 +106,7 @@ pub struct Memo {
     sealing: sealing::Memory,
     client_keys: KeyMemo,
     conditions: ConditionMemo,
+    claims: ClaimMemo,
 }
 
 /// Every object with what was found about it.
@@ -158,7 +161,7 @@ impl Assessed {
             at,
             max_age: world.bounds.jwks_max_age,
         };
-        let issuers = issuer::assess(world, &parts);
+        let issuers = issuer::assess(world, &parts, &mut memo.claims);
         let clients =
             client::assess(world, &issuers, (&mut memo.client_keys, &mut memo.conditions));
         Self { users, connectors, signing_keys, sealing, issuers, clients, unreadable }

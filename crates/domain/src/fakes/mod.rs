@@ -23,6 +23,7 @@ use crate::client::{
 use crate::client_assertion::Assertions;
 use crate::client_logout::ClientLogout;
 use crate::connector::{Connector, IdentityPolicy, Login, Refresh};
+use crate::custom_claim::CustomClaims;
 use crate::identity::Identity;
 use crate::issuer::{ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, SubjectFormat};
 use crate::keys::SigningKeys;
@@ -221,6 +222,7 @@ fn issuer(upstream: &Arc<TableUpstream>, now: i64) -> Issuer {
         browser_sessions: None,
         registration: None,
         subject: SubjectFormat::Dex,
+        custom_claims: CustomClaims::default(),
         allowed_system_values: BTreeSet::new(),
         cors_allowed_origins: BTreeSet::new(),
         tls: None,
@@ -257,6 +259,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         pkce_required: public,
         demands: Demands::default(),
         id_token_algorithm: Algorithm::ES256,
+        userinfo_algorithm: None,
         max_id_token: 32_768,
         lifetimes: LIFETIMES,
         consent_required: false,

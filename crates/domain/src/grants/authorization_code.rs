@@ -1,6 +1,6 @@
 //! `authorization_code` (RFC 6749 4.1.3): the checks, in this order, nothing consumed before the last.
 //!
-//! open · expiry · issuer · (client authentication came before) · client · redirect URI · PKCE · not revoked, nor is
+//! open · expiry · issuer · (client authentication came before) · client · redirect URI · key · PKCE · not revoked, nor is
 //! the browser session it came of · connector · user · claims · resources · **create**. The create is the single use: the
 //! session is named by the flow,
 //! so a second redemption meets the first one's object.
@@ -57,6 +57,11 @@ pub async fn redeem(
     if request.redirect_uri.as_deref() != Some(code.redirect_uri.as_str()) {
         return Err(TokenError::invalid_grant(
             "redirect_uri must repeat that of the authorization request",
+        ));
+    }
+    if code.key.is_some() && code.key.as_deref() != key {
+        return Err(TokenError::invalid_grant(
+            "the code is bound to a key by dpop_jkt: prove possession of it (DPoP)",
         ));
     }
     prove_possession(code.challenge.as_ref(), request.code_verifier.as_ref())?;
@@ -128,7 +133,7 @@ pub(crate) fn payload_of(
         scopes: grant.scopes.clone(),
         nonce: None,
         authentication: grant.authentication.clone(),
-        asked: grant.asked.still_granted(client),
+        asked: grant.asked.still_granted(issuer, client),
         resources: grant.resources.clone(),
         browser: grant.sid(),
         absolute_expiry,

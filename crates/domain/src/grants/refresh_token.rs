@@ -74,9 +74,9 @@ pub async fn refresh(
         token,
         now,
     };
-    // A condition may say nothing, which must cost neither token nor session.
-    let takes_all =
-        requested.is_none() && requested_resources.is_empty() && client.condition.is_none();
+    // A condition may say nothing, and a claim may fail, which must cost neither token nor session.
+    let may_fail = client.condition.is_some() || issuer.custom_claims.concern(client);
+    let takes_all = requested.is_none() && requested_resources.is_empty() && !may_fail;
     match &refreshing.connector.refresh {
         Refresh::Unsupported => Err(invalid()),
         // A scope or resource that exceeds the grant must not cost the token: look first.
@@ -271,7 +271,7 @@ impl Refreshing<'_> {
     fn open(&self, session: &StoredSession) -> Result<Payload, TokenError> {
         let mut payload = Payload::open(self.issuer, &self.client.uid, session, self.now)
             .map_err(|_| invalid())?;
-        payload.asked = payload.asked.still_granted(self.client);
+        payload.asked = payload.asked.still_granted(self.issuer, self.client);
         payload.nonce = None; // of a session that waited for its code: answered, and over
         payload.absolute_expiry =
             offline::end(&self.connector, payload.authentication.time, payload.absolute_expiry);

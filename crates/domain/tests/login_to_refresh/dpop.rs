@@ -1,22 +1,27 @@
 //! Tokens that are bound to a key: what a proof must be, and what a token is worth without one.
 
 use aws_lc_rs::digest;
+use claviger_domain::authorize::{self, AuthorizeError};
 use claviger_domain::client::{ClientAuthentication, Grant};
 use claviger_domain::dpop::{self, Proof, ProofError};
-use claviger_domain::fakes::{REDIRECT_URI, World};
+use claviger_domain::fakes::{REDIRECT_URI, World, alice};
+use claviger_domain::identity::Identity;
+use claviger_domain::login::Outcome;
 use claviger_domain::ports::Clock;
+use claviger_domain::request_source;
 use claviger_domain::token::{self, TokenError};
 use claviger_domain::userinfo::{self, UserinfoError};
 use claviger_jose::{Algorithm, PrivateKey, Signer};
 use claviger_protocol::client_auth::ClientCredentials;
 use claviger_protocol::error::ErrorCode;
+use claviger_protocol::response_type::Delivery;
 use claviger_protocol::token::{TokenRequest, TokenResponse};
 use data_encoding::BASE64URL_NOPAD;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::rig::{VERIFIER, code, encode, refresh_token};
+use crate::rig::{VERIFIER, begin, code, encode, query, refresh_token, request, sign_in};
 
 /// A client's key.
 struct Holder {
@@ -130,6 +135,107 @@ async fn a_proof_binds_the_tokens_of_a_public_client_to_its_key() {
     assert_eq!(world.sessions.take_requests(), ["rotate"]);
     let unbound = redeem(&world, None).await.unwrap();
     assert_eq!((unbound.token_type, cnf(&unbound)), ("Bearer", Value::Null));
+}
+
+/// A code whose request brought these parameters.
+async fn code_of(world: &World, change: &[(&str, &str)]) -> String {
+    let flow = begin(world, change).flow;
+    match sign_in(world, &flow, "local", "wonderland").await.unwrap() {
+        Outcome::Answer(Delivery::Redirect(location)) => query(&location, "code").unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn redeem_code(
+    world: &World,
+    code: &str,
+    proof: Option<&str>,
+) -> Result<TokenResponse, TokenError> {
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", REDIRECT_URI),
+        ("code_verifier", VERIFIER),
+    ];
+    ask(world, &form, proof).await
+}
+
+#[tokio::test]
+async fn a_code_that_a_request_bound_to_a_key_is_worth_nothing_without_it() {
+    for (mut world, groups) in [(World::new(), 2), (public(), 2), (World::new(), 200)] {
+        world.change_client("kubernetes", |client| client.pkce_required = false);
+        let groups = (0..groups).map(|n| format!("a-group-with-a-long-name-{n}")).collect();
+        world.upstream.put("alice", "wonderland", Identity { groups, ..alice() });
+        let (holder, thief) = (Holder::new(Algorithm::ES256), Holder::new(Algorithm::ES256));
+        let code = code_of(&world, &[("dpop_jkt", holder.signer.kid())]).await;
+        world.sessions.take_requests();
+        let by_thief = thief.for_tokens(&world);
+        for proof in [None, Some(by_thief.as_str())] {
+            let (refused, why) = refused(redeem_code(&world, &code, proof).await);
+            assert_eq!(refused, ErrorCode::InvalidGrant, "{why}");
+        }
+        assert!(world.sessions.take_requests().is_empty(), "and the code was not spent");
+        let proof = holder.for_tokens(&world);
+        let tokens = redeem_code(&world, &code, Some(&proof)).await.unwrap();
+        assert_eq!(cnf(&tokens), json!(holder.signer.kid()));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_thumbprint_is_refused_and_never_taken_for_a_binding() {
+    let world = World::new();
+    for jkt in ["x", &"a".repeat(42), &"a".repeat(44), &format!("{}=", "a".repeat(42))] {
+        let params = request(&[("dpop_jkt", jkt)]);
+        let refused = authorize::begin(&world.provider, &world.issuer, &params).unwrap_err();
+        let AuthorizeError::Answer(Delivery::Redirect(location)) = refused else { panic!("{jkt}") };
+        assert_eq!(query(&location, "error").as_deref(), Some("invalid_request"), "{jkt}");
+    }
+}
+
+#[tokio::test]
+async fn a_proof_beside_a_pushed_request_binds_its_code() {
+    let world = World::new();
+    let (holder, other) = (Holder::new(Algorithm::ES256), Holder::new(Algorithm::ES256));
+    let push = async |change: &[(&str, &str)], proof: &str| {
+        let credentials = ClientCredentials::from_parts(
+            None,
+            &encode(&[("client_id", "kubernetes"), ("client_secret", "s3cret")]),
+        );
+        let pushed = (request(change), Some(proof));
+        let (provider, issuer) = (&world.provider, &world.issuer);
+        request_source::push(provider, issuer, &credentials.unwrap(), pushed).await
+    };
+    let proof = |holder: &Holder| {
+        let mut claims = claims(&world);
+        claims["htu"] = json!("https://id.example.org/par");
+        holder.prove(&claims)
+    };
+    let elsewhere = push(&[], &holder.for_tokens(&world)).await.unwrap_err();
+    let TokenError::Refused { code: ErrorCode::InvalidDpopProof, .. } = elsewhere else {
+        panic!("a proof for /token: {elsewhere:?}");
+    };
+    let contradicts = push(&[("dpop_jkt", other.signer.kid())], &proof(&holder)).await.unwrap_err();
+    let TokenError::Refused { code: ErrorCode::InvalidRequest, .. } = contradicts else {
+        panic!("{contradicts:?}");
+    };
+    let once = proof(&holder);
+    let pushed = push(&[], &once).await.unwrap();
+    let again = push(&[], &once).await.unwrap_err();
+    assert!(matches!(again, TokenError::Refused { code: ErrorCode::InvalidDpopProof, .. }));
+    let by_reference =
+        encode(&[("client_id", "kubernetes"), ("request_uri", pushed.request_uri.as_str())]);
+    let params = request_source::resolve(&world.provider, &world.issuer, by_reference).await;
+    let flow = authorize::begin(&world.provider, &world.issuer, &params.unwrap()).unwrap().flow;
+    let Ok(Outcome::Answer(Delivery::Redirect(location))) =
+        sign_in(&world, &flow, "local", "wonderland").await
+    else {
+        panic!("no code");
+    };
+    let code = query(&location, "code").unwrap();
+    let (refused, why) = refused(redeem_code(&world, &code, None).await);
+    assert_eq!(refused, ErrorCode::InvalidGrant, "{why}");
+    let tokens = redeem_code(&world, &code, Some(&holder.for_tokens(&world))).await.unwrap();
+    assert_eq!(cnf(&tokens), json!(holder.signer.kid()));
 }
 
 #[tokio::test]

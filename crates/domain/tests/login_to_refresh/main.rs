@@ -8,6 +8,7 @@ mod authorization_code;
 mod back_channel_logout;
 mod client_authentication;
 mod condition;
+mod custom_claims;
 mod dpop;
 mod login;
 mod logout;

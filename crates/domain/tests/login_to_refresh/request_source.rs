@@ -24,7 +24,7 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, TokenError>) -> (ErrorCode, St
 
 async fn push(world: &World, params: Params) -> Result<String, TokenError> {
     let World { provider, issuer, .. } = world;
-    let pushed = request_source::push(provider, issuer, &credentials(), params).await?;
+    let pushed = request_source::push(provider, issuer, &credentials(), (params, None)).await?;
     assert_eq!(pushed.expires_in, PUSHED_SECONDS);
     Ok(pushed.request_uri)
 }

@@ -11,7 +11,7 @@ use claviger_protocol::error::ErrorResponse;
 use claviger_protocol::form::Params;
 
 use super::AtIssuer;
-use super::token::{credentials, failed, form, no_store, refused};
+use super::token::{credentials, failed, form, no_store, proof, refused, with_nonce};
 use crate::app::App;
 
 /// Answers a request.
@@ -25,10 +25,17 @@ pub async fn push(
         Ok(parsed) => parsed,
         Err(error) => return refused(&error),
     };
-    match request_source::push(app.provider(), &issuer, &credentials, params).await {
+    let proof = match proof(&headers) {
+        Ok(proof) => proof,
+        Err(error) => return refused(&error),
+    };
+    let request = (params, proof);
+    let pushed = request_source::push(app.provider(), &issuer, &credentials, request).await;
+    let response = match pushed {
         Ok(pushed) => no_store((StatusCode::CREATED, Json(pushed)).into_response()),
         Err(error) => failed(credentials.client_id(), error),
-    }
+    };
+    if proof.is_some() { with_nonce(&app, &issuer, response) } else { response }
 }
 
 fn parse(headers: &HeaderMap, body: &[u8]) -> Result<(ClientCredentials, Params), ErrorResponse> {

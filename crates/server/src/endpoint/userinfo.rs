@@ -7,14 +7,15 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use claviger_domain::dpop::{Proof, ProofError};
 use claviger_domain::issuer::Issuer;
-use claviger_domain::userinfo::{self, UserinfoError};
+use claviger_domain::token::DEFAULT_RETRY_AFTER;
+use claviger_domain::userinfo::{self, Answer, UserinfoError};
 use claviger_protocol::error::{ErrorCode, ErrorResponse, printable};
 use claviger_protocol::form::Params;
 use claviger_protocol::userinfo::{bearer_token, challenge, dpop_token};
 use secrecy::ExposeSecret;
 
 use super::AtIssuer;
-use super::token::{proof, with_nonce};
+use super::token::{proof, unavailable, with_nonce};
 use crate::app::App;
 
 /// By GET, with the token in the header.
@@ -59,8 +60,9 @@ fn answer(
     };
     let token = token.expose_secret();
     let proof = Proof { jwt, method, path: "/userinfo", access_token: Some(token) };
-    let response = match userinfo::answer(app.provider(), issuer, token, Some(proof)) {
-        Ok(claims) => Json(claims).into_response(),
+    let response = match userinfo::respond(app.provider(), issuer, token, Some(proof)) {
+        Ok(answer) => answered(answer),
+        Err(UserinfoError::NoSigner) => unavailable(DEFAULT_RETRY_AFTER),
         Err(error @ UserinfoError::Proof(ProofError::NonceNeeded)) => {
             refused_key("use_dpop_nonce", &error.to_string())
         }
@@ -83,11 +85,23 @@ fn to_bearer(
         Ok(None) => return refused(None),
         Err(error) => return refused(Some(&error)),
     };
-    match userinfo::answer(app.provider(), issuer, token.expose_secret(), None) {
-        Ok(claims) => Json(claims).into_response(),
+    match userinfo::respond(app.provider(), issuer, token.expose_secret(), None) {
+        Ok(answer) => answered(answer),
+        Err(UserinfoError::NoSigner) => unavailable(DEFAULT_RETRY_AFTER),
         Err(error) => {
             let error = ErrorResponse::new(ErrorCode::InvalidToken, &error.to_string());
             refused(Some(&error))
+        }
+    }
+}
+
+/// JSON, or a JWT where the client wants that (OIDC Core 5.3.2).
+fn answered(answer: Answer) -> Response {
+    match answer {
+        Answer::Plain(claims) => Json(claims).into_response(),
+        Answer::Signed(jwt) => {
+            let jwt_type = HeaderValue::from_static("application/jwt");
+            ([(header::CONTENT_TYPE, jwt_type)], jwt).into_response()
         }
     }
 }

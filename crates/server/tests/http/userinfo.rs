@@ -3,6 +3,9 @@
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 
+use claviger_jose::{Algorithm, verify_signature};
+use serde_json::Value;
+
 use crate::rig::Rig;
 
 async fn access_token(rig: &Rig) -> String {
@@ -27,6 +30,43 @@ async fn a_token_is_taken_by_header_or_form_and_answers_from_memory() {
     let empty = rig.send(request.body(Body::empty()).unwrap()).await;
     assert_eq!(empty.status, StatusCode::OK, "a post without a body: {empty:?}");
     assert!(rig.store_requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_is_signed_for_a_client_that_wants_it_and_is_no_id_token() {
+    let rig = Rig::with(|world| {
+        world.issuer.connectors.truncate(1);
+        world.change_client("kubernetes", |client| {
+            client.userinfo_algorithm = Some(Algorithm::ES256);
+        });
+    });
+    let token = access_token(&rig).await;
+    let answer = rig.userinfo(&token).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header("content-type"), "application/jwt");
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let jwt = answer.body.clone();
+    let key_set = &rig.world.issuer.keys.key_set;
+    let verified = verify_signature(key_set, &jwt, &[Algorithm::ES256]).unwrap();
+    let claims = Value::Object(verified.claims);
+    assert_eq!(claims["iss"], "https://id.example.org");
+    assert_eq!(claims["aud"], "kubernetes");
+    assert_eq!(claims["email"], "alice@example.org");
+    assert!(claims["sub"].is_string());
+    // An API server asks for both, of an ID token.
+    assert!(claims.get("exp").is_none() && claims.get("iat").is_none(), "{claims}");
+    assert!(rig.store_requests().is_empty());
+    let mut deaf = (*rig.world.issuer.keys).clone();
+    deaf.signers.clear();
+    let mut issuer = rig.world.issuer.clone();
+    issuer.keys = deaf.into();
+    rig.replace_issuer(issuer);
+    let waits = rig.userinfo(&token).await;
+    assert_eq!(
+        waits.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "a replica that is cut off: {waits:?}"
+    );
 }
 
 #[tokio::test]

@@ -336,8 +336,13 @@ fn type_and_authentication_must_fit() {
 fn an_algorithm_nobody_signs_is_refused() {
     let mut fixture = Fixture::new();
     fixture.client(HOME, "app", json!({"idTokenSigningAlgorithm": "RS256"}));
+    fixture.client(HOME, "asks", json!({"userinfoSigningAlgorithm": "RS256"}));
+    fixture.client(HOME, "signed", json!({"userinfoSigningAlgorithm": "ES256"}));
     let assessment = fixture.assess();
     assert_eq!(assessment.client_word(HOME, "app", "Accepted"), "False/AlgorithmNotAvailable");
+    assert_eq!(assessment.client_word(HOME, "asks", "Accepted"), "False/AlgorithmNotAvailable");
+    let signed = assessment.served("signed").unwrap().userinfo_algorithm;
+    assert_eq!(signed, Some(Algorithm::ES256));
     assert!(matches!(assessment.entry("app"), Some(ClientEntry::OutOfService)));
 }
 

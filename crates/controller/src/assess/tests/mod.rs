@@ -7,6 +7,7 @@ mod client_credentials;
 mod client_logout;
 mod condition;
 mod connector;
+mod custom_claims;
 mod issuer;
 mod keys;
 mod registration;
