@@ -39,6 +39,11 @@ const HOME: &[&str] = &[
     "watch claviger.dev/sessions",
     "patch claviger.dev/sessions",
     "deletecollection claviger.dev/sessions",
+    "create claviger.dev/deviceauthorizations",
+    "list claviger.dev/deviceauthorizations",
+    "watch claviger.dev/deviceauthorizations",
+    "patch claviger.dev/deviceauthorizations",
+    "deletecollection claviger.dev/deviceauthorizations",
     "delete /secrets",
     "create coordination.k8s.io/leases",
     "get coordination.k8s.io/leases claviger-leader",
@@ -182,7 +187,8 @@ fn no_role_for_people_holds_sessions(plane: &ControlPlane) -> Result<()> {
         let rules = role["rules"].as_array().context("a role without rules")?;
         for resource in rules.iter().filter_map(|rule| rule["resources"].as_array()).flatten() {
             let kind = resource.as_str().unwrap_or_default();
-            assert!(!kind.contains("session") && !kind.contains('*'), "{role}");
+            let is_ours = kind.contains("session") || kind.contains("device");
+            assert!(!is_ours && !kind.contains('*'), "{role}");
         }
     }
     Ok(())
@@ -291,12 +297,14 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
     apply(&plane, home, "examples/by-hand/client.yaml")?;
     apply(&plane, home, "examples/policy/client.yaml")?;
+    apply(&plane, home, "examples/device/client.yaml")?;
     create_namespace(&plane, "team-a")?;
     apply(&plane, "team-a", "examples/tenant/client.yaml")?;
 
-    let kinds = "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions";
+    let kinds =
+        "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions,deviceauthorizations";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 12, "{listed}");
+    assert_eq!(listed.lines().count(), 13, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())

@@ -268,6 +268,7 @@ async fn kubectl_lists_every_kind_by_its_short_name() -> Result<()> {
         ("skey", "NAME ALGORITHM ACTIVE READY REASON AGE"),
         ("luser", "NAME EMAIL STATE READY REASON AGE"),
         ("sess", "NAME USER CLIENT CONNECTOR STATE EXPIRES REASON AGE"),
+        ("devauth", "NAME CLIENT STATE EXPIRES AGE"),
     ];
     for table in tables() {
         let listed = object(table.kind, "listed", &table.base);
@@ -287,6 +288,7 @@ async fn kubectl_lists_every_kind_by_its_short_name() -> Result<()> {
         names
             == [
                 "connector.claviger.dev/listed",
+                "deviceauthorization.claviger.dev/listed",
                 "localuser.claviger.dev/listed",
                 "oauth2client.claviger.dev/listed",
                 "oidcissuer.claviger.dev/listed",
@@ -337,7 +339,8 @@ async fn a_user_cannot_write_status_with_the_object() -> Result<()> {
         let outcome = api.create(&PostParams::default(), &claimed).await?;
         ensure!(outcome.data["status"].is_null(), "{} took a status", table.kind);
         let status = api.get_status("claimed").await;
-        ensure!(status.is_err() == (table.kind == "Session"), "{}: {status:?}", table.kind);
+        let is_machine_written = ["Session", "DeviceAuthorization"].contains(&table.kind);
+        ensure!(status.is_err() == is_machine_written, "{}: {status:?}", table.kind);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod client_credentials;
 mod clock_skew;
 mod custom_claims;
 mod custom_resources;
+mod device;
 mod dpop;
 mod dynamic_registration;
 mod faults_answers;

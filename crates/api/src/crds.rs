@@ -6,7 +6,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube_core::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{Connector, LocalUser, OAuth2Client, OIDCIssuer, Session, SigningKey};
+use crate::{
+    Connector, DeviceAuthorization, LocalUser, OAuth2Client, OIDCIssuer, Session, SigningKey,
+};
 
 /// Every CustomResourceDefinition of the group: the derived ones, made fit for people.
 ///
@@ -25,6 +27,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         SigningKey::crd(),
         LocalUser::crd(),
         Session::crd(),
+        DeviceAuthorization::crd(),
     ];
     for crd in &mut crds {
         let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());

@@ -19,6 +19,9 @@ pub enum Grant {
     /// RFC 8693.
     #[serde(rename = "urn:ietf:params:oauth:grant-type:token-exchange")]
     TokenExchange,
+    /// RFC 8628.
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:device_code")]
+    DeviceCode,
 }
 
 impl Grant {
@@ -29,6 +32,7 @@ impl Grant {
             Self::RefreshToken => "refresh_token",
             Self::ClientCredentials => "client_credentials",
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
         }
     }
 
@@ -49,6 +53,7 @@ mod tests {
             Grant::RefreshToken,
             Grant::ClientCredentials,
             Grant::TokenExchange,
+            Grant::DeviceCode,
         ] {
             assert_eq!(serde_json::to_value(grant).unwrap(), grant.as_str());
         }

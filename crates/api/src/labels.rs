@@ -29,11 +29,14 @@ pub const CLIENT: &str = "claviger.dev/client";
 /// On a Session: the hour (seconds since the epoch / 3,600, in decimal) in which it expires;
 /// garbage collection selects by it.
 pub const EXPIRY_HOUR: &str = "claviger.dev/expiry-hour";
-/// On a Session: hash of the issuer's UID.
+/// On a DeviceAuthorization: the minute (seconds since the epoch / 60, in decimal) in which it expires;
+/// garbage collection selects by it.
+pub const EXPIRY_MINUTE: &str = "claviger.dev/expiry-minute";
+/// On a Session or DeviceAuthorization: hash of the issuer's UID.
 pub const ISSUER_HASH: &str = "claviger.dev/issuer-hash";
 /// On a Session: hash of issuer, connector and user ID.
 pub const USER_HASH: &str = "claviger.dev/user-hash";
-/// On a Session: hash of the client's UID.
+/// On a Session or DeviceAuthorization: hash of the client's UID.
 pub const CLIENT_HASH: &str = "claviger.dev/client-hash";
 /// On a Session of a client: hash of the browser session it came of, if it came of one.
 pub const BROWSER_HASH: &str = "claviger.dev/browser-hash";

@@ -4,7 +4,7 @@
 //! OAuth2Client ──issuerRef──▶ OIDCIssuer ──signingKeys──▶ SigningKey
 //!      │                          └──connectors──▶ Connector ──(local)── LocalUser
 //!      └── secretRef / generatedSecret ──▶ Secret ◀── secretRef ── Connector, LocalUser
-//! Session: written by Claviger alone, one per sign-in
+//! Session: written by Claviger alone, one per sign-in; DeviceAuthorization: one per device that waits
 //! ```
 //!
 //! What always holds: users write `spec`, Claviger writes `status`; nothing is ever decided from
@@ -29,6 +29,7 @@ pub mod condition;
 pub mod connector;
 mod crds;
 mod custom_claim;
+mod device_authorization;
 mod dynamic_registration;
 mod example_user;
 mod grant;
@@ -64,6 +65,9 @@ pub use condition::{Condition, ConditionType, Conditioned, Reason};
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;
 pub use custom_claim::{ClaimExample, CustomClaim};
+pub use device_authorization::{
+    DeviceAuthorization, DeviceAuthorizationSpec, DeviceAuthorizationState, DeviceAuthorizations,
+};
 pub use dynamic_registration::DynamicRegistration;
 pub use example_user::{ExampleClaim, ExampleUser};
 pub use grant::Grant;

@@ -180,15 +180,16 @@ pub struct OAuth2ClientSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub front_channel_logout: Option<FrontChannelLogout>,
 
-    /// Grant types this client may use, if its issuer offers them. Also known, for type
+    /// Grant types this client may use, if its issuer offers them. Also known:
+    /// urn:ietf:params:oauth:grant-type:device_code, which needs no redirectURIs; and, for type
     /// Confidential: client_credentials, which needs no redirectURIs, and
     /// urn:ietf:params:oauth:grant-type:token-exchange. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new("!('refresh_token' in self) || 'authorization_code' in self")
-            .message("grants: refresh_token needs authorization_code: add it"),
+        validation = Rule::new("!('refresh_token' in self) || self.exists(g, g == 'authorization_code' || g == 'urn:ietf:params:oauth:grant-type:device_code')")
+            .message("grants: refresh_token needs authorization_code or urn:ietf:params:oauth:grant-type:device_code: add one"),
     )]
     pub grants: Vec<Grant>,
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::browser_sessions::BrowserSessions;
 use crate::custom_claim::CustomClaim;
+use crate::device_authorization::DeviceAuthorizations;
 use crate::dynamic_registration::DynamicRegistration;
 use crate::grant::Grant;
 use crate::lifetimes::Lifetimes;
@@ -131,14 +132,20 @@ pub struct OIDCIssuerSpec {
     #[serde(default)]
     pub session_limits: SessionLimits,
 
+    /// Devices without a browser that wait for their users (grant
+    /// urn:ietf:params:oauth:grant-type:device_code). What a stranger may cause to be stored is bounded here.
+    #[serde(default)]
+    pub device_authorizations: DeviceAuthorizations,
+
     /// Grant types on offer; a client gets those that are here and in its own list. Also known:
-    /// client_credentials, urn:ietf:params:oauth:grant-type:token-exchange. Default: authorization_code and refresh_token.
+    /// client_credentials, urn:ietf:params:oauth:grant-type:token-exchange,
+    /// urn:ietf:params:oauth:grant-type:device_code. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new("!('refresh_token' in self) || 'authorization_code' in self")
-            .message("grants: refresh_token needs authorization_code: add it"),
+        validation = Rule::new("!('refresh_token' in self) || self.exists(g, g == 'authorization_code' || g == 'urn:ietf:params:oauth:grant-type:device_code')")
+            .message("grants: refresh_token needs authorization_code or urn:ietf:params:oauth:grant-type:device_code: add one"),
     )]
     pub grants: Vec<Grant>,
 

@@ -93,6 +93,10 @@ impl Audit for LogAudit {
                 self.publish(session, (*reason, "Tell"), note.to_owned());
                 ("ClientNotTold", *reason)
             }
+            AuditEvent::DeviceDecided { device, client, connector, user, approved } => {
+                tracing::info!(target: "audit", device, client, connector, user, approved, "device decided about");
+                ("DeviceDecided", if *approved { "Approved" } else { "Denied" })
+            }
             AuditEvent::LoginRefused { client, connector, reason } => {
                 tracing::info!(target: "audit", client, connector, reason, "login refused");
                 ("LoginRefused", *reason)

@@ -11,7 +11,9 @@ use arc_swap::ArcSwap;
 use claviger_domain::ports::Clock;
 use claviger_domain::{Provider, Snapshot};
 use claviger_store::tally::Bound;
-use claviger_store::{GarbageCollector, Pace, PageError, RevokedSessions, SessionSweep};
+use claviger_store::{
+    DeviceGarbage, GarbageCollector, KubeDevices, Pace, PageError, RevokedSessions, SessionSweep,
+};
 use kube::runtime::events::{Recorder, Reporter};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use tokio::sync::watch;
@@ -58,6 +60,7 @@ impl Leadership {
 pub struct Cleanup {
     leadership: Leadership,
     garbage: GarbageCollector,
+    devices: DeviceGarbage,
     limits: SessionLimits,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
@@ -80,6 +83,8 @@ pub struct Parts<'a> {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Told of every revocation.
     pub revoked: Arc<RevokedSessions>,
+    /// Devices that wait, or are over.
+    pub devices: Arc<KubeDevices>,
     /// Where it is counted.
     pub registry: &'a Registry,
     /// Time between two rounds.
@@ -111,6 +116,7 @@ impl Cleanup {
         Ok(Self {
             leadership: Leadership::new(parts.leadership, Arc::clone(&provider.clock)),
             garbage,
+            devices: DeviceGarbage::new(client.clone(), home, parts.devices),
             limits,
             clock: Arc::clone(&provider.clock),
             metrics: Metrics::new(parts.registry)?,
@@ -130,6 +136,10 @@ impl Cleanup {
         if let Err(error) = self.collect().await {
             self.metrics.failed(&error);
             tracing::warn!(%error, "garbage collection stopped; it is tried again");
+        }
+        if let Err(error) = self.collect_devices().await {
+            self.metrics.failed(&error);
+            tracing::warn!(%error, "deleting device authorizations stopped; it is tried again");
         }
         let deleted = self.metrics.deleted.get();
         let enforced = self.limits.enforce(&mut self.leadership, &self.metrics, deleted);
@@ -154,6 +164,21 @@ impl Cleanup {
             labels.put_right(names, &mut self.leadership).await?;
             next = page.next;
             if next.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes device authorizations that are over, a page at a time; costs nothing where there are none.
+    async fn collect_devices(&mut self) -> Result<(), PageError> {
+        let now = self.clock.now();
+        let mut pace = Pace::default();
+        let mut is_due = self.devices.is_due(now);
+        while is_due && self.leadership.holds() {
+            let began = Instant::now();
+            is_due = self.devices.delete_page(now, pace.limit()).await?.more;
+            if is_due && !self.leadership.lasts(pace.went_well(began.elapsed())).await {
                 break;
             }
         }
@@ -307,6 +332,7 @@ mod tests {
 
     use claviger_domain::fakes::{ManualClock, World};
     use claviger_domain::session::object_hash;
+    use claviger_store::{Share, WriteGate, WriteLimits};
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};
@@ -343,14 +369,26 @@ mod tests {
             let snapshot =
                 Snapshot { issuers: vec![Arc::new(world.issuer.clone())], ..Snapshot::default() };
             let (leads, leadership) = watch::channel(true);
+            let client = kube::Client::new(service, "home");
+            let one = std::num::NonZeroU32::MIN;
+            let share = Share { per_minute: one, burst: one };
+            let limits = WriteLimits {
+                per_second: one,
+                burst: one,
+                in_flight: one,
+                per_user: share,
+                per_session: share,
+            };
+            let gate = Arc::new(WriteGate::new(limits, &Registry::new()).unwrap());
             let cleanup = Cleanup::new(Parts {
-                client: &kube::Client::new(service, "home"),
+                client: &client,
                 home: "home",
                 instance: "me",
                 leadership,
                 provider: &world.provider,
                 snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
                 revoked: Arc::default(),
+                devices: Arc::new(KubeDevices::new(client.clone(), "home", gate)),
                 registry: &Registry::new(),
                 interval: Duration::from_secs(1),
             });

@@ -10,11 +10,13 @@ use crate::client_policy::{self, Arrival, NotAdmitted};
 use crate::code::LoginGrant;
 use crate::connector::Connector;
 use crate::consent::{Consent, Remembered};
+use crate::device_page;
+use crate::door::Door;
 use crate::flow::Flow;
 use crate::identity::Identity;
 use crate::issue::{self, IssueError, Subject};
 use crate::issuer::Issuer;
-use crate::login::{Outcome, StepError, client_of};
+use crate::login::{Outcome, StepError};
 use crate::ports::AuditEvent;
 use crate::provider::Provider;
 use crate::session::UpstreamState;
@@ -47,19 +49,9 @@ pub(crate) fn judge(
     connector: &Connector,
     (identity, acr): (&Identity, Option<&str>),
 ) -> Result<Result<(), Denied>, StepError> {
-    let client = client_of(issuer, flow)?;
-    let scopes = ScopeSet::parse(&flow.scopes).map_err(|_| StepError::Expired)?;
-    let denied = |reason, description: String| {
-        Ok(Err(Denied { code: ErrorCode::AccessDenied, reason, description }))
+    let Door::Client(client) = Door::of(issuer, flow)? else {
+        return Ok(Ok(())); // the client's policy is asked when it is known whose device it is
     };
-    let arrival = Arrival { identity, connector, acr, scopes: &scopes };
-    match client_policy::admit(issuer, client, arrival) {
-        Ok(()) => {}
-        Err(error @ NotAdmitted::Unknown(_)) => {
-            return denied("ConditionFailed", error.to_string());
-        }
-        Err(error) => return denied("ClientPolicy", error.to_string()),
-    }
     if flow.subject.as_ref().is_some_and(|s| *s != issue::subject(issuer, connector, identity)) {
         // OIDC Core 3.1.2.1 (id_token_hint) and 5.5.1 (sub)
         return Ok(Err(Denied {
@@ -68,7 +60,32 @@ pub(crate) fn judge(
             description: "the user who signed in is not the one the request names".into(),
         }));
     }
+    let scopes = ScopeSet::parse(&flow.scopes).map_err(|_| StepError::Expired)?;
     let about = Subject { identity, connector, client, scopes: &scopes, asked: &flow.asked };
+    may_have(issuer, about, acr)
+}
+
+/// Whether a client may have a user with these scopes: by what it says of users, and by what can be said in a token.
+///
+/// # Errors
+/// [`StepError`] when nobody can say; `Ok(Err(_))` when it may not.
+pub(crate) fn may_have(
+    issuer: &Issuer,
+    about: Subject<'_>,
+    acr: Option<&str>,
+) -> Result<Result<(), Denied>, StepError> {
+    let Subject { identity, connector, client, scopes, .. } = about;
+    let denied = |reason, description: String| {
+        Ok(Err(Denied { code: ErrorCode::AccessDenied, reason, description }))
+    };
+    let arrival = Arrival { identity, connector, acr, scopes };
+    match client_policy::admit(issuer, client, arrival) {
+        Ok(()) => {}
+        Err(error @ NotAdmitted::Unknown(_)) => {
+            return denied("ConditionFailed", error.to_string());
+        }
+        Err(error) => return denied("ClientPolicy", error.to_string()),
+    }
     match issue::check(issuer, about) {
         Ok(()) => Ok(Ok(())),
         Err(error @ IssueError::ReservedValue { .. }) => denied("ReservedValue", error.to_string()),
@@ -108,7 +125,9 @@ pub(crate) async fn admit(
     signed_in: SignedIn,
     remembered: &Remembered,
 ) -> Result<Outcome, StepError> {
-    let client = client_of(issuer, flow)?;
+    let Door::Client(client) = Door::of(issuer, flow)? else {
+        return Ok(Outcome::Device(device_page::ask(issuer, flow, signed_in)));
+    };
     let grant = LoginGrant {
         identity: signed_in.identity,
         upstream: signed_in.upstream,

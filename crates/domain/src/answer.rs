@@ -57,6 +57,9 @@ pub(crate) fn refuse(
     code: ErrorCode,
     description: &str,
 ) -> Result<Outcome, StepError> {
+    if flow.device.is_some() {
+        return Err(StepError::Denied(description.to_owned())); // there is no client to be told
+    }
     deliver(issuer, flow, AuthorizationResponse::error(code, description))
 }
 

@@ -281,6 +281,7 @@ impl Asking<'_> {
             max_age: request.max_age,
             must_authenticate: prompts(Prompt::Login),
             login_hint: request.login_hint.clone(),
+            device: None,
             began_at: self.provider.clock.now(),
         })
     }
@@ -377,7 +378,7 @@ impl Asking<'_> {
         if selects && brought.ticket.is_some() && client.sharing == Sharing::Shared {
             return Ok(Next::Account);
         }
-        let offered: Vec<_> = flow.connectors(issuer, client).collect();
+        let offered: Vec<_> = flow.connectors(issuer, *client).collect();
         match offered.as_slice() {
             [] if request.connector_id.is_some() => Err((
                 ErrorCode::InvalidRequest,

@@ -160,6 +160,8 @@ pub enum Grant {
     ClientCredentials,
     /// RFC 8693.
     TokenExchange,
+    /// RFC 8628.
+    DeviceCode,
 }
 
 impl Grant {
@@ -170,6 +172,7 @@ impl Grant {
             Self::RefreshToken => "refresh_token",
             Self::ClientCredentials => "client_credentials",
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
+            Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
         }
     }
 }

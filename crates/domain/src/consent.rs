@@ -147,7 +147,7 @@ pub fn cookie_name(issuer: &Issuer) -> String {
 }
 
 /// What a grant reveals, in scopes and resources.
-fn revealed(issuer: &Issuer, grant: &LoginGrant) -> Vec<String> {
+pub(crate) fn revealed(issuer: &Issuer, grant: &LoginGrant) -> Vec<String> {
     let by_name = grant.asked.id_token.iter().chain(&grant.asked.userinfo);
     let all = grant.scopes.split(' ').chain(by_name.filter_map(|claim| issuer.scope_of(claim)));
     let mut revealed: Vec<String> = Vec::new();

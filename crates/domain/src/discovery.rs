@@ -7,7 +7,7 @@ use claviger_protocol::discovery::ProviderMetadata;
 use claviger_protocol::response_type::{ResponseMode, ResponseType};
 
 use crate::claim::CLAIMS;
-use crate::client::ClientAuthentication;
+use crate::client::{ClientAuthentication, Grant};
 use crate::issuer::Issuer;
 use crate::registration;
 use crate::scopes::KNOWN_SCOPES;
@@ -73,6 +73,10 @@ pub fn metadata(issuer: &Issuer) -> ProviderMetadata {
         token_endpoint_auth_signing_alg_values_supported: strings(
             &Algorithm::ALL.map(Algorithm::as_str),
         ),
+        device_authorization_endpoint: issuer
+            .grants
+            .contains(&Grant::DeviceCode)
+            .then(|| issuer.url.join("/device/code")),
         pushed_authorization_request_endpoint: issuer.url.join("/par"),
         require_pushed_authorization_requests: false,
         request_object_signing_alg_values_supported: strings(

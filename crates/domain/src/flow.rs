@@ -15,9 +15,9 @@ use thiserror::Error;
 
 use crate::browser_session::{BrowserSession, Payload};
 use crate::claim::RequestedClaims;
-use crate::client::Client;
 use crate::connector::Connector;
 use crate::cookie::{self, Cookie};
+use crate::door::Door;
 use crate::form_token::{form_token, is_form_token};
 use crate::identity::Identity;
 use crate::issue::subject;
@@ -93,6 +93,9 @@ pub struct Flow {
     /// `login_hint`, to fill the user-name field.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub login_hint: Option<String>,
+    /// A sign-in at the device page, and the user's code its address brought; empty if none.
+    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// When it began.
     #[serde(rename = "b")]
     pub began_at: i64,
@@ -121,6 +124,34 @@ pub fn cookie_prefix(issuer: &Issuer) -> String {
 }
 
 impl Flow {
+    /// A sign-in at the device page: for no client, and with nowhere to send an answer.
+    pub(crate) fn at_device_page(id: String, user_code: String, now: i64) -> Self {
+        Self {
+            id,
+            client_id: String::new(),
+            client_uid: String::new(),
+            redirect_uri: String::new(),
+            scopes: String::new(),
+            state: None,
+            nonce: None,
+            challenge: None,
+            key: None,
+            response_type: ResponseType::Code,
+            response_mode: ResponseMode::Query,
+            asked: RequestedClaims::default(),
+            resources: Vec::new(),
+            acr: Vec::new(),
+            connector: None,
+            subject: None,
+            force_consent: false,
+            max_age: None,
+            must_authenticate: false,
+            login_hint: None,
+            device: Some(user_code),
+            began_at: now,
+        }
+    }
+
     /// The cookie that carries this flow.
     pub fn seal(&self, issuer: &Issuer) -> Cookie {
         let plain = serde_json::to_vec(self).unwrap_or_default();
@@ -171,11 +202,12 @@ impl Flow {
     pub fn connectors<'a>(
         &'a self,
         issuer: &'a Issuer,
-        client: &'a Client,
+        door: impl Into<Door<'a>>,
     ) -> impl Iterator<Item = &'a Arc<Connector>> {
+        let door = door.into();
         let is_wanted =
             |c: &Connector| self.connector.as_ref().is_none_or(|wanted| *wanted == c.name);
-        let offered = issuer.connectors_for(client);
+        let offered = issuer.connectors.iter().filter(move |c| door.admits(c));
         offered.filter(move |c| is_wanted(c) && self.is_enough(c.acr.as_deref()))
     }
 
@@ -184,7 +216,7 @@ impl Flow {
     pub fn admits(
         &self,
         issuer: &Issuer,
-        client: &Client,
+        door: Door<'_>,
         session: &BrowserSession,
         now: i64,
     ) -> bool {
@@ -193,9 +225,9 @@ impl Flow {
         let connector = &session.connector;
         !self.must_authenticate
             && self.max_age.is_none_or(|max_age| age < max_age)
-            && self.connectors(issuer, client).any(|c| c.uid == connector.uid)
+            && self.connectors(issuer, door).any(|c| c.uid == connector.uid)
             && self.is_enough(authentication.acr.as_deref())
-            && client.allows_acr(authentication.acr.as_deref())
+            && door.allows_acr(authentication.acr.as_deref())
             && self.subject.as_ref().is_none_or(|s| *s == subject(issuer, connector, identity))
             && self.login_hint.as_deref().is_none_or(|hint| is_hinted(identity, hint))
     }

@@ -12,6 +12,7 @@ use crate::claim;
 use crate::client::{Client, Grant};
 use crate::connector::Connector;
 use crate::custom_claim::CustomClaims;
+use crate::device::DevicePolicy;
 use crate::keys::SigningKeys;
 use crate::registration::Registration;
 
@@ -45,6 +46,8 @@ pub struct Issuer {
     pub lifetimes: Lifetimes,
     /// How many sessions may be live at once.
     pub session_limits: SessionLimits,
+    /// Devices that wait for their users.
+    pub devices: DevicePolicy,
     /// Grants on offer.
     pub grants: BTreeSet<Grant>,
     /// Response types on offer.

@@ -31,7 +31,12 @@ pub mod connector;
 pub mod consent;
 pub mod cookie;
 pub mod custom_claim;
+pub mod device;
+pub mod device_authorization;
+pub mod device_page;
+pub mod device_polls;
 pub mod discovery;
+mod door;
 pub mod dpop;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;

@@ -13,11 +13,13 @@ use thiserror::Error;
 use crate::admission::{self, Denied, SignedIn};
 use crate::answer;
 use crate::authentication::Authentication;
-use crate::browser_session::{self, Rechecked, Sharing, Ticket};
+use crate::browser_session::{self, Rechecked, Ticket};
 use crate::client::Client;
 use crate::connector::{Authenticated, Connector, Login, LoginError, Refresh};
 use crate::consent::{Consent, Remembered};
 use crate::cookie::Cookie;
+use crate::device_page::Entry;
+use crate::door::Door;
 use crate::flow::Flow;
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
@@ -35,6 +37,8 @@ pub enum Outcome {
     Answer(Delivery),
     /// The user is asked whether the client may know them.
     Consent(Consent),
+    /// The user is asked which device they let in.
+    Device(Entry),
 }
 
 /// What comes of a step, and the cookies that go with it.
@@ -101,6 +105,9 @@ pub enum StepError {
         /// Seconds to wait.
         retry_after: u32,
     },
+    /// Policy refuses a user whom no client waits for.
+    #[error("{0}")]
+    Denied(String),
     /// The consent form is not the one we sent, or too old.
     #[error("this sign-in has expired")]
     Expired,
@@ -130,6 +137,25 @@ pub fn client_of<'i>(issuer: &'i Issuer, flow: &Flow) -> Result<&'i Client, Step
     }
 }
 
+/// What the pages of a flow call whoever its user signs in to.
+///
+/// # Errors
+/// [`StepError::NoClient`].
+pub fn door_name<'i>(issuer: &'i Issuer, flow: &Flow) -> Result<&'i str, StepError> {
+    Ok(Door::of(issuer, flow)?.name())
+}
+
+/// The connectors that a flow's user may choose from.
+///
+/// # Errors
+/// [`StepError::NoClient`].
+pub fn connectors_of<'i>(
+    issuer: &'i Issuer,
+    flow: &'i Flow,
+) -> Result<impl Iterator<Item = &'i Arc<Connector>>, StepError> {
+    Ok(flow.connectors(issuer, Door::of(issuer, flow)?))
+}
+
 /// The connector of this name, if the flow's client may use it.
 ///
 /// # Errors
@@ -139,8 +165,8 @@ pub fn connector_of<'i>(
     flow: &'i Flow,
     name: &str,
 ) -> Result<&'i Arc<Connector>, StepError> {
-    let client = client_of(issuer, flow)?;
-    flow.connectors(issuer, client).find(|c| c.name == name).ok_or(StepError::NoConnector)
+    let door = Door::of(issuer, flow)?;
+    flow.connectors(issuer, door).find(|c| c.name == name).ok_or(StepError::NoConnector)
 }
 
 /// A sign-in by name and password at the connector of this name.
@@ -270,7 +296,7 @@ async fn begin_session(
     connector: &Connector,
     signed_in: &mut SignedIn,
 ) -> Result<Option<Cookie>, StepError> {
-    let shares = client_of(issuer, flow)?.sharing == Sharing::Shared;
+    let shares = Door::of(issuer, flow)?.shares();
     let Some(policy) = issuer.browser_sessions.filter(|_| shares) else { return Ok(None) };
     if !browser_session::has_sessions(connector) {
         return Ok(None);
@@ -301,14 +327,14 @@ pub async fn with_session(
     flow: &Flow,
     brought: Brought,
 ) -> Result<Option<Step>, StepError> {
-    let client = client_of(issuer, flow)?;
-    let Some(ticket) = brought.ticket.filter(|_| client.sharing == Sharing::Shared) else {
+    let door = Door::of(issuer, flow)?;
+    let Some(ticket) = brought.ticket.filter(|_| door.shares()) else {
         return Ok(None);
     };
     let Some(session) = browser_session::read(provider, issuer, &ticket).await? else {
         return Ok(None);
     };
-    if !flow.admits(issuer, client, &session, provider.clock.now()) {
+    if !flow.admits(issuer, door, &session, provider.clock.now()) {
         return Ok(None);
     }
     let (session, ticket) =

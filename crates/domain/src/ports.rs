@@ -1,11 +1,15 @@
 //! What the domain needs from outside: time, randomness, the session store, and somebody to tell.
 
+mod devices;
+
 use std::fmt;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::outage::Outage;
+
+pub use devices::{DeviceDecision, DeviceState, Devices, KnownDevice, NewDevice, Waiting};
 
 /// The wall clock.
 pub trait Clock: Send + Sync + fmt::Debug {
@@ -405,6 +409,19 @@ pub enum AuditEvent<'a> {
         session: &'a str,
         /// Why: it refused, or did not answer for a day.
         reason: &'static str,
+    },
+    /// A user decided about a device.
+    DeviceDecided {
+        /// Name of the authorization.
+        device: &'a str,
+        /// `client_id`.
+        client: &'a str,
+        /// Connector name.
+        connector: &'a str,
+        /// What a person would call the user.
+        user: &'a str,
+        /// Whether the device may have its tokens.
+        approved: bool,
     },
     /// A sign-in failed at a connector or by policy.
     LoginRefused {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::client_assertion::Assertions;
-use crate::ports::{Audit, Clock, Entropy, Revocations, Sessions};
+use crate::device_polls::DevicePolls;
+use crate::ports::{Audit, Clock, Devices, Entropy, Revocations, Sessions};
 use crate::registry::Registry;
 
 /// The provider's view of the outside. Cheap to clone.
@@ -15,6 +16,10 @@ pub struct Provider {
     pub entropy: Arc<dyn Entropy>,
     /// The session store.
     pub sessions: Arc<dyn Sessions>,
+    /// The devices that wait for their users.
+    pub devices: Arc<dyn Devices>,
+    /// How often they poll.
+    pub polls: Arc<DevicePolls>,
     /// Known revocations.
     pub revocations: Arc<dyn Revocations>,
     /// Clients that registered themselves.

@@ -135,6 +135,16 @@ pub fn name_for_logout(issuer_uid: &str, session: &str) -> String {
     hash_name(&["logout", issuer_uid, session], NAME_BYTES)
 }
 
+/// Name of a device's authorization, of a random identifier.
+pub fn name_for_device_authorization(issuer_uid: &str, id: &str) -> String {
+    hash_name(&["device-authorization", issuer_uid, id], NAME_BYTES)
+}
+
+/// Name of the session that a device gets for its authorization: the create is the single use.
+pub fn name_for_device(issuer_uid: &str, authorization: &str) -> String {
+    hash_name(&["device", issuer_uid, authorization], NAME_BYTES)
+}
+
 /// Hash of a user for selectors: the same user at the same connector and issuer, always the same.
 pub fn user_hash(issuer_uid: &str, connector_uid: &str, user_id: &str) -> String {
     hash_name(&["user", issuer_uid, connector_uid, user_id], LABEL_BYTES)

@@ -10,8 +10,11 @@ use thiserror::Error;
 use crate::client::{Client, ClientAuthentication, Grant};
 use crate::client_assertion::Presented;
 use crate::code::Code;
+use crate::device::DeviceCode;
 use crate::dpop::{self, Proof, ProofError};
-use crate::grants::{authorization_code, client_credentials, refresh_token, token_exchange};
+use crate::grants::{
+    authorization_code, client_credentials, device_code, refresh_token, token_exchange,
+};
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::StoreError;
@@ -116,6 +119,10 @@ pub async fn exchange(
             require_grant(issuer, client, Grant::RefreshToken)?;
             refresh_token::refresh(provider, issuer, client, &request, key).await
         }
+        TokenRequest::DeviceCode(request) => {
+            require_grant(issuer, client, Grant::DeviceCode)?;
+            device_code::redeem(provider, issuer, client, &request, key).await
+        }
         TokenRequest::ClientCredentials(_) | TokenRequest::TokenExchange(_) if key.is_some() => {
             Err(TokenError::refused(
                 ErrorCode::InvalidDpopProof,
@@ -181,6 +188,11 @@ fn opens(issuer: &Issuer, client: &Client, request: &TokenRequest, now: i64) -> 
             let text = request.refresh_token.expose_secret();
             RefreshToken::decode(text, &issuer.sealing, binding, now).is_ok()
         }
+        TokenRequest::DeviceCode(request) => {
+            let binding = Binding { issuer_uid: &issuer.uid, client_uid: &client.uid };
+            let text = request.device_code.expose_secret();
+            DeviceCode::decode(text, &issuer.sealing, binding, now).is_ok()
+        }
         TokenRequest::ClientCredentials(_) | TokenRequest::TokenExchange(_) => {
             client.is_confidential()
         }
@@ -237,7 +249,11 @@ fn is_one_of(live: &[SecretString], given: &SecretString) -> bool {
     })
 }
 
-fn require_grant(issuer: &Issuer, client: &Client, grant: Grant) -> Result<(), TokenError> {
+pub(crate) fn require_grant(
+    issuer: &Issuer,
+    client: &Client,
+    grant: Grant,
+) -> Result<(), TokenError> {
     if !issuer.grants.contains(&grant) {
         return Err(TokenError::refused(
             ErrorCode::UnsupportedGrantType,

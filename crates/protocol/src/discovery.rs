@@ -34,6 +34,8 @@ pub struct ProviderMetadata {
     pub introspection_endpoint_auth_methods_supported: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub acr_values_supported: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device_authorization_endpoint: Option<String>,
     pub pushed_authorization_request_endpoint: String,
     pub require_pushed_authorization_requests: bool,
     pub request_object_signing_alg_values_supported: Vec<String>,

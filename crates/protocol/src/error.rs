@@ -66,6 +66,12 @@ pub enum ErrorCode {
     InvalidClientMetadata,
     /// A software statement that is not taken (RFC 7591 3.2.2).
     UnapprovedSoftwareStatement,
+    /// The device's user has not decided yet (RFC 8628 3.5).
+    AuthorizationPending,
+    /// The same, and the device polls too often: five more seconds between polls (RFC 8628 3.5).
+    SlowDown,
+    /// The device code is too old (RFC 8628 3.5).
+    ExpiredToken,
 }
 
 impl ErrorCode {
@@ -101,6 +107,9 @@ impl ErrorCode {
             Self::InvalidRedirectUri => "invalid_redirect_uri",
             Self::InvalidClientMetadata => "invalid_client_metadata",
             Self::UnapprovedSoftwareStatement => "unapproved_software_statement",
+            Self::AuthorizationPending => "authorization_pending",
+            Self::SlowDown => "slow_down",
+            Self::ExpiredToken => "expired_token",
         }
     }
 

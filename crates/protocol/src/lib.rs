@@ -1,6 +1,6 @@
 //! OAuth 2.0 and OpenID Connect on the wire: parse or fail, no I/O, no clock.
 //!
-//! One file per message pair (`authorize`, `token`, `introspect`, `revoke`, `userinfo`, `discovery`) and per value type. What
+//! One file per message pair (`authorize`, `token`, `device`, `introspect`, `revoke`, `userinfo`, `discovery`) and per value type. What
 //! always holds: a value of one of these types has passed its specification's checks; whatever a peer
 //! sends is answered with the specification's error code and a description that names the fix; every
 //! length has a limit.
@@ -10,6 +10,7 @@ pub mod authorize;
 pub mod claims;
 pub mod claims_request;
 pub mod client_auth;
+pub mod device;
 pub mod discovery;
 pub mod error;
 pub mod form;

@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
 use crate::authorize::resources;
+use crate::device::{self, DeviceAccessTokenRequest};
 use crate::error::{ErrorCode, ErrorResponse};
 use crate::form::Params;
 use crate::pkce::CodeVerifier;
@@ -23,6 +24,8 @@ pub enum TokenRequest {
     ClientCredentials(ClientCredentialsRequest),
     /// `urn:ietf:params:oauth:grant-type:token-exchange`.
     TokenExchange(TokenExchangeRequest),
+    /// `urn:ietf:params:oauth:grant-type:device_code`.
+    DeviceCode(DeviceAccessTokenRequest),
 }
 
 /// `grant_type=authorization_code` (RFC 6749 4.1.3, RFC 7636 4.5).
@@ -91,6 +94,7 @@ impl TokenRequest {
             token_exchange::GRANT_TYPE => {
                 TokenExchangeRequest::parse(params, scope(params)?).map(Self::TokenExchange)
             }
+            device::GRANT_TYPE => DeviceAccessTokenRequest::parse(params).map(Self::DeviceCode),
             _ => Err(ErrorResponse::new(
                 ErrorCode::UnsupportedGrantType,
                 "grant_type must be one of grant_types_supported in the issuer's metadata",

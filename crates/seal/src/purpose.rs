@@ -44,6 +44,12 @@ pub enum Purpose {
     PushedRequest,
     /// A nonce for proofs of possession.
     DpopNonce,
+    /// What a device asked for, in its stored authorization.
+    DeviceRequest,
+    /// What a device's user granted, in the same.
+    DeviceGrant,
+    /// Who signed in at the device page (form).
+    DeviceSignIn,
     /// An access token.
     AccessToken,
     /// The authoritative part of a stored session.
@@ -58,16 +64,23 @@ pub enum Purpose {
     RefreshMac,
     /// The MAC of form tokens against cross-site requests.
     Csrf,
+    /// The MAC of device codes.
+    DeviceCodeMac,
+    /// The MAC that users' codes for devices are known by.
+    UserCodeMac,
 }
 
 impl Purpose {
     /// Every purpose, in the order of declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Flow,
         Self::Code,
         Self::Consent,
         Self::PushedRequest,
         Self::DpopNonce,
+        Self::DeviceRequest,
+        Self::DeviceGrant,
+        Self::DeviceSignIn,
         Self::AccessToken,
         Self::SessionPayload,
         Self::BrowserPayload,
@@ -75,6 +88,8 @@ impl Purpose {
         Self::Consents,
         Self::RefreshMac,
         Self::Csrf,
+        Self::DeviceCodeMac,
+        Self::UserCodeMac,
     ];
 
     /// The word that stands in subkey derivation and associated data. Never changes.
@@ -85,6 +100,9 @@ impl Purpose {
             Self::Consent => "consent",
             Self::PushedRequest => "pushed-request",
             Self::DpopNonce => "dpop-nonce",
+            Self::DeviceRequest => "device-request",
+            Self::DeviceGrant => "device-grant",
+            Self::DeviceSignIn => "device-sign-in",
             Self::AccessToken => "access-token",
             Self::SessionPayload => "session-payload",
             Self::BrowserPayload => "browser-payload",
@@ -92,6 +110,8 @@ impl Purpose {
             Self::Consents => "consents",
             Self::RefreshMac => "refresh-mac",
             Self::Csrf => "csrf",
+            Self::DeviceCodeMac => "device-code-mac",
+            Self::UserCodeMac => "user-code-mac",
         }
     }
 
@@ -104,6 +124,11 @@ impl Purpose {
             | Self::Consent
             | Self::PushedRequest
             | Self::DpopNonce
+            | Self::DeviceRequest
+            | Self::DeviceGrant
+            | Self::DeviceSignIn
+            | Self::DeviceCodeMac
+            | Self::UserCodeMac
             | Self::Csrf => RingKind::Short,
             Self::AccessToken
             | Self::SessionPayload
@@ -135,7 +160,12 @@ mod tests {
             Purpose::Consent,
             Purpose::PushedRequest,
             Purpose::DpopNonce,
+            Purpose::DeviceRequest,
+            Purpose::DeviceGrant,
+            Purpose::DeviceSignIn,
             Purpose::Csrf,
+            Purpose::DeviceCodeMac,
+            Purpose::UserCodeMac,
         ];
         assert_eq!(short, minutes);
     }

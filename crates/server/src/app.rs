@@ -17,6 +17,7 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
+use crate::device_throttles::DeviceThrottles;
 use crate::metrics::Metrics;
 use crate::page::{self, ErrorPage};
 use crate::throttle::Throttle;
@@ -48,12 +49,20 @@ pub struct App {
     metrics: Metrics,
     throttle: Arc<Throttle>,
     admission_wait: Duration,
+    device_throttles: Arc<DeviceThrottles>,
 }
 
 impl App {
     /// An app over these ports and this Snapshot.
     pub fn new(provider: Provider, snapshot: Arc<ArcSwap<Snapshot>>, metrics: Metrics) -> Self {
-        Self { provider, snapshot, metrics, throttle: Arc::default(), admission_wait: UNTIL_SERVED }
+        Self {
+            provider,
+            snapshot,
+            metrics,
+            throttle: Arc::default(),
+            device_throttles: Arc::default(),
+            admission_wait: UNTIL_SERVED,
+        }
     }
 
     /// The same app that waits for this long until a client that was just made is served.
@@ -91,6 +100,10 @@ impl App {
                 Some(ClientEntry::OutOfService) | None => tokio::time::sleep(PACE).await,
             }
         }
+    }
+
+    pub(crate) fn device_throttles(&self) -> &DeviceThrottles {
+        &self.device_throttles
     }
 
     /// Everything that is served, but the word of trusted proxies.
@@ -140,6 +153,8 @@ fn issuer_routes(app: App) -> Router {
         .route("/auth/{connector}/login", get(endpoint::login::show).post(endpoint::login::submit))
         .route("/callback/{connector}", get(endpoint::callback::not_here))
         .route("/approval", post(endpoint::approval::submit))
+        .route("/device", get(endpoint::device::show).post(endpoint::device::submit))
+        .route("/device/code", post(endpoint::device_code::authorize))
         .route("/par", post(endpoint::par::push))
         .route("/register", post(endpoint::register::create))
         .route(

@@ -14,6 +14,7 @@ pub mod app;
 mod client_certificate;
 mod cookies;
 mod cors;
+mod device_throttles;
 mod endpoint;
 mod metrics;
 mod page;

@@ -150,6 +150,66 @@ pub struct ConsentPage<'a> {
     pub other: String,
 }
 
+/// The question which device the user lets in.
+#[derive(Debug, Template)]
+#[template(path = "device.html")]
+pub struct DevicePage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// What a person would call the user.
+    pub user: &'a str,
+    /// What was typed before, or the address brought.
+    pub user_code: &'a str,
+    /// Where the form goes.
+    pub action: String,
+    /// Form token.
+    pub csrf: String,
+    /// Who signed in, sealed.
+    pub sign_in: &'a str,
+    /// What went wrong at the last try.
+    pub problem: Option<&'a str>,
+    /// Link to sign in as somebody else.
+    pub other: String,
+}
+
+/// The question whether to let it in.
+#[derive(Debug, Template)]
+#[template(path = "device_confirm.html")]
+pub struct DeviceConfirmPage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Name of the client.
+    pub client: &'a str,
+    /// What a person would call the user.
+    pub user: &'a str,
+    /// The code, as the device shows it.
+    pub user_code: &'a str,
+    /// What the client gets to know, in words.
+    pub reveals: Vec<&'a str>,
+    /// Where the form goes.
+    pub action: String,
+    /// Form token.
+    pub csrf: &'a str,
+    /// Who signed in, sealed.
+    pub sign_in: &'a str,
+    /// Proves that this page was seen.
+    pub token: &'a str,
+    /// Link to sign in as somebody else.
+    pub other: String,
+}
+
+/// What became of it.
+#[derive(Debug, Template)]
+#[template(path = "device_done.html")]
+pub struct DeviceDonePage<'a> {
+    /// Frame.
+    pub frame: Frame<'a>,
+    /// Name of the client.
+    pub client: &'a str,
+    /// Whether it was let in.
+    pub approved: bool,
+}
+
 /// The answer to an authorization request, on its way to the client by POST. Sent by a script, or by the
 /// user where scripts are off.
 #[derive(Debug, Template)]

@@ -24,6 +24,7 @@ const OTHERS: &str = "";
 /// Failed sign-ins, by account.
 pub struct Throttle {
     failures: DefaultKeyedRateLimiter<String>,
+    period: Duration,
     accounts: Mutex<Accounts>,
 }
 
@@ -49,13 +50,19 @@ impl std::fmt::Debug for Throttle {
 
 impl Default for Throttle {
     fn default() -> Self {
-        let burst = NonZeroU32::new(BURST).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::with_period(PERIOD).unwrap_or(Quota::per_second(NonZeroU32::MIN));
-        Self { failures: RateLimiter::keyed(quota.allow_burst(burst)), accounts: Mutex::default() }
+        Self::new(BURST, PERIOD)
     }
 }
 
 impl Throttle {
+    /// So many failures in a row cost nothing; after them, one more try per this time.
+    pub fn new(burst: u32, period: Duration) -> Self {
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN));
+        let failures = RateLimiter::keyed(quota.allow_burst(burst));
+        Self { failures, period, accounts: Mutex::default() }
+    }
+
     /// Begins a try for an account.
     ///
     /// # Errors
@@ -73,7 +80,7 @@ impl Throttle {
         }
         let under_way = accounts.under_way.entry(account.clone()).or_default();
         if *under_way >= AT_ONCE {
-            return Err(PERIOD);
+            return Err(self.period);
         }
         *under_way += 1;
         drop(accounts);
@@ -86,7 +93,7 @@ impl Throttle {
 
     /// Forgets, at most once a period, what no longer makes anybody wait.
     fn tidy(&self, accounts: &mut Accounts, now: Instant) {
-        if accounts.tidied.is_none_or(|at| now.duration_since(at) >= PERIOD) {
+        if accounts.tidied.is_none_or(|at| now.duration_since(at) >= self.period) {
             accounts.tidied = Some(now);
             accounts.waiting.retain(|_, until| *until > now);
             self.failures.retain_recent();

@@ -303,7 +303,7 @@ pub(crate) fn stored(session: Session) -> Result<StoredSession, StoreError> {
     })
 }
 
-fn unavailable(error: impl std::fmt::Display) -> StoreError {
+pub(crate) fn unavailable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable { message: error.to_string(), retry_after: None }
 }
 

@@ -52,6 +52,8 @@ pub enum Whose<'a> {
     User(&'a str),
     /// The session of this name goes on.
     Session(&'a str),
+    /// A device begins to wait: of no user yet, and bounded by what may wait.
+    Devices,
 }
 
 /// Users, or sessions, remembered at once, 16 bytes each: those of five busy minutes. Beyond, only the
@@ -167,6 +169,7 @@ impl<C: Clock + Clone> WriteGate<C> {
 
     fn take_share(&self, whose: Whose<'_>) -> Result<(), StoreError> {
         let (limit, message, taken) = match whose {
+            Whose::Devices => return Ok(()),
             Whose::User(hash) => {
                 ("user", "this user signs in too often at this replica", self.users.take(hash))
             }

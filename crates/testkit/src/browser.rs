@@ -84,6 +84,38 @@ impl Browser {
         }
     }
 
+    /// Signs in at the device page and decides about the device whose code the URL brings: `approve` or `deny`. Returns
+    /// the last page.
+    ///
+    /// # Errors
+    /// When another page comes than expected; its text is in the error.
+    pub async fn decide_device(&self, url: &Url, who: Login<'_>, decision: &str) -> Result<Page> {
+        let mut landing = self.open(url).await?;
+        if let Landing::Page(page) = &landing
+            && page.form_field("password").is_none()
+            && let Some(link) = page.link_to_connector(who.connector)
+        {
+            landing = self.open(&link).await?;
+        }
+        if let Landing::Page(page) = &landing
+            && page.form_field("password").is_some()
+        {
+            let fields = [("login", who.username), ("password", who.password)];
+            landing = self.submit(page, &fields).await?;
+        }
+        let Landing::Page(entry) = landing else { bail!("no device page: {landing:?}") };
+        let code = entry.form_field("user_code");
+        let code = code.with_context(|| format!("no code is asked for: {}", entry.html))?;
+        let Landing::Page(page) = self.submit(&entry, &[("user_code", &code)]).await? else {
+            bail!("the code led away")
+        };
+        ensure!(page.form_field("confirmation").is_some(), "{}: {}", page.status, page.html);
+        match self.submit(&page, &[("decision", decision)]).await? {
+            Landing::Page(page) => Ok(page),
+            Landing::Application(url) => bail!("the decision led to {url}"),
+        }
+    }
+
     /// Opens a URL and follows redirects within the same origin.
     ///
     /// # Errors

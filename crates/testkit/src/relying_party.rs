@@ -184,7 +184,19 @@ impl RelyingParty {
     /// # Errors
     /// When there is no answer, or none in JSON.
     pub async fn token(&self, form: &[(&str, &str)]) -> Result<Answer> {
-        let response = self.post("token_endpoint", form).await?;
+        self.answer("token_endpoint", form).await
+    }
+
+    /// Asks for a device code and a user code (RFC 8628 3.1).
+    ///
+    /// # Errors
+    /// When there is no answer, or none in JSON.
+    pub async fn device(&self, scope: &str) -> Result<Answer> {
+        self.answer("device_authorization_endpoint", &[("scope", scope)]).await
+    }
+
+    async fn answer(&self, endpoint: &str, form: &[(&str, &str)]) -> Result<Answer> {
+        let response = self.post(endpoint, form).await?;
         let retry_after = response.headers().get("retry-after");
         let retry_after = retry_after.and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(Answer { status: response.status(), retry_after, body: response.json().await? })

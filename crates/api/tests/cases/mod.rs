@@ -2,6 +2,7 @@
 //! tables are judged by a real API server (e2e) and checked here to leave out no rule.
 
 mod connector;
+mod device_authorization;
 mod local_user;
 mod oauth2_client;
 mod oidc_issuer;
@@ -9,7 +10,8 @@ mod session;
 mod signing_key;
 
 use claviger_api::{
-    ConnectorSpec, LocalUserSpec, OAuth2ClientSpec, OIDCIssuerSpec, SessionSpec, SigningKeySpec,
+    ConnectorSpec, DeviceAuthorizationSpec, LocalUserSpec, OAuth2ClientSpec, OIDCIssuerSpec,
+    SessionSpec, SigningKeySpec,
 };
 use serde_json::Value;
 
@@ -78,6 +80,7 @@ pub fn tables() -> Vec<Table> {
         signing_key::table(),
         local_user::table(),
         session::table(),
+        device_authorization::table(),
     ]
 }
 
@@ -107,6 +110,9 @@ pub fn reread(kind: &str, spec: Value) -> serde_json::Result<Value> {
         "SigningKey" => serde_json::to_value(serde_json::from_value::<SigningKeySpec>(spec)?),
         "LocalUser" => serde_json::to_value(serde_json::from_value::<LocalUserSpec>(spec)?),
         "Session" => serde_json::to_value(serde_json::from_value::<SessionSpec>(spec)?),
+        "DeviceAuthorization" => {
+            serde_json::to_value(serde_json::from_value::<DeviceAuthorizationSpec>(spec)?)
+        }
         other => panic!("no kind {other}"),
     }
 }

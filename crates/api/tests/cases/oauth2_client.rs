@@ -399,7 +399,7 @@ fn fields() -> Vec<super::Bad> {
         bad(
             "refresh without code",
             json!({"grants": ["refresh_token"]}),
-            "grants: refresh_token needs authorization_code: add it",
+            "grants: refresh_token needs authorization_code or urn:ietf:params:oauth:grant-type:device_code: add one",
         ),
         bad(
             "scopes without openid",

@@ -39,57 +39,7 @@ pub fn table() -> Table {
             "signingKeys": [{"name": "rs256"}],
             "connectors": [{"name": "ldap"}, {"name": "local"}],
         }),
-        good: vec![
-            good("nothing but url and keys", json!({"connectors": null})),
-            good("a port and no path", json!({"url": "https://id.example.com:8443"})),
-            good(
-                "plain HTTP when asked for",
-                json!({"url": "http://127.0.0.1:5556/dex", "insecureHTTP": "Allowed"}),
-            ),
-            good(
-                "everything",
-                json!({
-                    "displayName": "Example",
-                    "signingKeys": [{"name": "rs256"}, {"name": "es256"}],
-                    "defaultCallbackConnector": "ldap",
-                    "allowedClients": {"namespaces": {
-                        "from": "Selector",
-                        "selector": {
-                            "matchLabels": {"claviger.dev/clients": "yes"},
-                            "matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}],
-                        },
-                    }},
-                    "tenants": {
-                        "allowedScopes": ["openid", "groups"],
-                        "allowedCustomScopes": ["teams"],
-                        "allowedGrants": ["authorization_code"],
-                        "allowedConnectors": ["ldap"],
-                        "allowedRedirectURIHosts": ["*.apps.example.com", "localhost", "[::1]"],
-                        "allowedJWKSURIHosts": ["*.apps.example.com", "keys.example.com"],
-                        "maxIDTokenLifetimeSeconds": 300,
-                        "maxRefreshTokenLifetimeSeconds": 86400,
-                        "consent": "ClientChoice", "allowedBackChannelLogoutHosts": ["localhost"],
-                    },
-                    "lifetimes": lifetimes(),
-                    "dynamicRegistration": {
-                        "namespace": "registered",
-                        "initialAccessTokens": [{"name": "initial", "key": "token"}],
-                        "maxClients": 10,
-                    },
-                    "browserSessions": {"idleSeconds": 600, "absoluteSeconds": 600},
-                    "responseTypes": ["code", "id_token token"],
-                    "sessionLimits": {"perUser": 3, "perClient": 5, "total": 5},
-                    "grants": ["authorization_code"],
-                    "subject": "Plain",
-                    "consent": "Skip",
-                    "claims": claims(),
-                    "allowedSystemValues": ["system:masters"],
-                    "tls": {"secretRef": {"name": "tls"}},
-                    "branding": {"title": "Example", "logoURL": "https://example.com/logo.svg"},
-                    "cors": {"allowedOrigins": ["https://app.example.com", "http://localhost:8080"]},
-                }),
-            ),
-        ],
+        good: taken(),
         bad: urls().into_iter().chain(references()).chain(limits()).collect(),
         bad_updates: vec![bad_update(
             "another url",
@@ -120,6 +70,65 @@ fn claims() -> serde_json::Value {
             "scopes": ["openid", "teams"], "expectJSON": "[\"a\"]",
         }],
     }])
+}
+
+fn taken() -> Vec<super::Good> {
+    vec![
+        good("nothing but url and keys", json!({"connectors": null})),
+        good(
+            "devices alone, with refresh",
+            json!({"grants": ["urn:ietf:params:oauth:grant-type:device_code", "refresh_token"]}),
+        ),
+        good("a port and no path", json!({"url": "https://id.example.com:8443"})),
+        good(
+            "plain HTTP when asked for",
+            json!({"url": "http://127.0.0.1:5556/dex", "insecureHTTP": "Allowed"}),
+        ),
+        good(
+            "everything",
+            json!({
+                "displayName": "Example",
+                "signingKeys": [{"name": "rs256"}, {"name": "es256"}],
+                "defaultCallbackConnector": "ldap",
+                "allowedClients": {"namespaces": {
+                    "from": "Selector",
+                    "selector": {
+                        "matchLabels": {"claviger.dev/clients": "yes"},
+                        "matchExpressions": [{"key": "team", "operator": "In", "values": ["a"]}],
+                    },
+                }},
+                "tenants": {
+                    "allowedScopes": ["openid", "groups"],
+                    "allowedCustomScopes": ["teams"],
+                    "allowedGrants": ["authorization_code"],
+                    "allowedConnectors": ["ldap"],
+                    "allowedRedirectURIHosts": ["*.apps.example.com", "localhost", "[::1]"],
+                    "allowedJWKSURIHosts": ["*.apps.example.com", "keys.example.com"],
+                    "maxIDTokenLifetimeSeconds": 300,
+                    "maxRefreshTokenLifetimeSeconds": 86400,
+                    "consent": "ClientChoice", "allowedBackChannelLogoutHosts": ["localhost"],
+                },
+                "lifetimes": lifetimes(),
+                "dynamicRegistration": {
+                    "namespace": "registered",
+                    "initialAccessTokens": [{"name": "initial", "key": "token"}],
+                    "maxClients": 10,
+                },
+                "browserSessions": {"idleSeconds": 600, "absoluteSeconds": 600},
+                "responseTypes": ["code", "id_token token"],
+                "sessionLimits": {"perUser": 3, "perClient": 5, "total": 5},
+                "deviceAuthorizations": {"lifetimeSeconds": 60, "perClient": 5, "total": 5},
+                "grants": ["authorization_code"],
+                "subject": "Plain",
+                "consent": "Skip",
+                "claims": claims(),
+                "allowedSystemValues": ["system:masters"],
+                "tls": {"secretRef": {"name": "tls"}},
+                "branding": {"title": "Example", "logoURL": "https://example.com/logo.svg"},
+                "cors": {"allowedOrigins": ["https://app.example.com", "http://localhost:8080"]},
+            }),
+        ),
+    ]
 }
 
 fn urls() -> Vec<super::Bad> {
@@ -236,9 +245,19 @@ fn references() -> Vec<super::Bad> {
 fn limits() -> Vec<super::Bad> {
     vec![
         bad(
+            "more devices of one client than in all",
+            json!({"deviceAuthorizations": {"total": 5}}),
+            "deviceAuthorizations: perClient must not exceed total: lower it or raise total",
+        ),
+        bad(
+            "a device code for hours",
+            json!({"deviceAuthorizations": {"lifetimeSeconds": 601}}),
+            "should be less than or equal to 600",
+        ),
+        bad(
             "refresh without code",
             json!({"grants": ["refresh_token"]}),
-            "grants: refresh_token needs authorization_code: add it",
+            "grants: refresh_token needs authorization_code or urn:ietf:params:oauth:grant-type:device_code: add one",
         ),
         bad("an unknown grant", json!({"grants": ["password"]}), "supported values"),
         bad(

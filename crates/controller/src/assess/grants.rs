@@ -45,5 +45,6 @@ pub fn domain_grant(grant: claviger_api::Grant) -> Grant {
         claviger_api::Grant::RefreshToken => Grant::RefreshToken,
         claviger_api::Grant::ClientCredentials => Grant::ClientCredentials,
         claviger_api::Grant::TokenExchange => Grant::TokenExchange,
+        claviger_api::Grant::DeviceCode => Grant::DeviceCode,
     }
 }

@@ -11,6 +11,7 @@ use claviger_api::condition::Reason;
 use claviger_api::{InsecureHttp, OIDCIssuer, OIDCIssuerStatus};
 use claviger_domain::browser_session::BrowserSessions;
 use claviger_domain::custom_claim::CustomClaims;
+use claviger_domain::device::DevicePolicy;
 use claviger_domain::issuer::{
     ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, TlsIdentity,
 };
@@ -316,6 +317,7 @@ impl AssessedIssuer {
             sealing: Arc::clone(parts.sealing.ring()?),
             lifetimes: lifetimes(&spec.lifetimes),
             session_limits: session_limits(spec.session_limits),
+            devices: devices(spec.device_authorizations),
             grants: spec.grants.iter().copied().map(domain_grant).collect(),
             response_types: spec.response_types.iter().copied().map(domain_response_type).collect(),
             browser_sessions: spec.browser_sessions.map(browser_sessions),
@@ -347,6 +349,15 @@ fn session_limits(spec: claviger_api::SessionLimits) -> SessionLimits {
         per_user: spec.per_user.unsigned_abs(),
         per_client: spec.per_client.unsigned_abs(),
         total: spec.total.unsigned_abs(),
+    }
+}
+
+fn devices(spec: claviger_api::DeviceAuthorizations) -> DevicePolicy {
+    let count = |number: i32| usize::try_from(number).unwrap_or_default();
+    DevicePolicy {
+        lifetime: i64::from(spec.lifetime_seconds),
+        per_client: count(spec.per_client),
+        total: count(spec.total),
     }
 }
 

@@ -1,5 +1,6 @@
 //! In-memory ports and builders, for tests alone (feature `fakes`).
 
+mod devices;
 mod publishers;
 mod registry;
 mod sessions;
@@ -24,6 +25,8 @@ use crate::client_assertion::Assertions;
 use crate::client_logout::ClientLogout;
 use crate::connector::{Connector, IdentityPolicy, Login, Refresh};
 use crate::custom_claim::CustomClaims;
+use crate::device::DevicePolicy;
+use crate::device_polls::DevicePolls;
 use crate::identity::Identity;
 use crate::issuer::{ClientEntry, Issuer, IssuerUrl, Lifetimes, SessionLimits, SubjectFormat};
 use crate::keys::SigningKeys;
@@ -31,6 +34,7 @@ use crate::outage::Attentive;
 use crate::ports::{Audit, AuditEvent, Clock, Entropy};
 use crate::provider::Provider;
 
+pub use devices::MemoryDevices;
 pub use publishers::{CLUSTER_ISSUER, TablePublishers};
 pub use registry::MemoryRegistry;
 pub use sessions::{Fault, MemorySessions};
@@ -119,6 +123,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     /// Its store.
     pub sessions: Arc<MemorySessions>,
+    /// Its store of devices that wait.
+    pub devices: Arc<MemoryDevices>,
     /// Its audit trail.
     pub audit: Arc<RecordingAudit>,
     /// The upstream of both connectors; knows `alice` by the password `wonderland`.
@@ -143,6 +149,7 @@ impl World {
     pub fn new() -> Self {
         let clock = Arc::new(ManualClock::at(1_767_225_600));
         let sessions = Arc::new(MemorySessions::default());
+        let devices = Arc::new(MemoryDevices::default());
         let audit = Arc::new(RecordingAudit::default());
         let upstream = Arc::new(TableUpstream::default());
         upstream.put("alice", "wonderland", alice());
@@ -152,13 +159,15 @@ impl World {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             sessions: Arc::new(Attentive::new(sessions.clone(), clock.clone())),
+            devices: devices.clone(),
+            polls: Arc::new(DevicePolls::default()),
             revocations: sessions.clone(),
             audit: audit.clone(),
             registry: registry.clone(),
             assertions: Arc::new(Assertions::new(publishers.clone(), publishers.clone())),
         };
         let issuer = issuer(&upstream, clock.now());
-        Self { provider, clock, sessions, audit, upstream, publishers, registry, issuer }
+        Self { provider, clock, sessions, devices, audit, upstream, publishers, registry, issuer }
     }
 
     /// Changes a client of the issuer.
@@ -216,6 +225,7 @@ fn issuer(upstream: &Arc<TableUpstream>, now: i64) -> Issuer {
         keys: Arc::new(keys()),
         sealing: Arc::new(ring(now)),
         lifetimes: LIFETIMES,
+        devices: DevicePolicy { lifetime: 300, per_client: 200, total: 1_000 },
         session_limits: SessionLimits { per_user: 100, per_client: 50_000, total: 150_000 },
         grants: BTreeSet::from([Grant::AuthorizationCode, Grant::RefreshToken]),
         response_types: BTreeSet::from([ResponseType::Code]),

@@ -84,6 +84,8 @@ pub async fn redeem(
         digest: digest_of(text),
         id: provider.random_id(),
         now,
+        invalid: INVALID,
+        race_seconds: 0,
     };
     match &code.grant {
         Some(grant) => redemption.create(grant).await,
@@ -165,23 +167,28 @@ pub(crate) fn new_session(
     }
 }
 
-struct Redemption<'a> {
-    provider: &'a Provider,
-    issuer: &'a Issuer,
-    client: &'a Client,
+/// A grant on its way into its session: the single use of an authorization code, and of a device code.
+pub(super) struct Redemption<'a> {
+    pub(super) provider: &'a Provider,
+    pub(super) issuer: &'a Issuer,
+    pub(super) client: &'a Client,
     /// Resources to narrow the answer to.
-    resources: &'a [String],
+    pub(super) resources: &'a [String],
     /// The key that the request proved to hold.
-    key: Option<&'a str>,
-    name: String,
-    digest: String,
-    id: String,
-    now: i64,
+    pub(super) key: Option<&'a str>,
+    pub(super) name: String,
+    pub(super) digest: String,
+    pub(super) id: String,
+    pub(super) now: i64,
+    /// What is said of a code that is not good.
+    pub(super) invalid: &'static str,
+    /// Whoever comes second within this time has lost a race, and is no thief.
+    pub(super) race_seconds: i64,
 }
 
 impl Redemption<'_> {
     /// The common case: the grant is in the code.
-    async fn create(&self, grant: &LoginGrant) -> Result<TokenResponse, TokenError> {
+    pub(super) async fn create(&self, grant: &LoginGrant) -> Result<TokenResponse, TokenError> {
         let connector = self.connector(&grant.upstream.connector_uid)?;
         let scopes = self.scopes(&grant.scopes)?;
         self.check_user((&grant.identity, &grant.authentication), &connector, &scopes)?;
@@ -210,13 +217,13 @@ impl Redemption<'_> {
 
     /// A large grant waits in a Pending session: it is read and everything decided, then one patch makes it Active.
     async fn activate(&self) -> Result<TokenResponse, TokenError> {
-        let waiting = self.stored().await?.ok_or_else(invalid)?;
-        let payload = self.open(&waiting).map_err(|_| invalid())?;
+        let waiting = self.stored().await?.ok_or_else(|| self.invalid())?;
+        let payload = self.open(&waiting).map_err(|_| self.invalid())?;
         if waiting.state != SessionState::Pending {
             self.refuse_existing(&waiting).await?;
         }
         if payload.code_digest != self.digest {
-            return Err(invalid());
+            return Err(self.invalid());
         }
         let connector = self.connector(&payload.upstream.connector_uid)?;
         let scopes = self.scopes(&payload.scopes)?;
@@ -241,13 +248,13 @@ impl Redemption<'_> {
             Err(StoreError::PreconditionFailed) => self.settle_existing().await?,
             Err(error) => self.settle_lost_answer(error).await?,
         }
-        self.stored().await?.ok_or_else(invalid)
+        self.stored().await?.ok_or_else(|| self.invalid())
     }
 
     /// The session exists: our own retried write goes on, a replayed code ends it, a second code of
     /// the same flow (a double click) is refused and nobody is harmed.
     async fn settle_existing(&self) -> Result<(), TokenError> {
-        let Some(session) = self.stored().await? else { return Err(invalid()) };
+        let Some(session) = self.stored().await? else { return Err(self.invalid()) };
         self.refuse_existing(&session).await
     }
 
@@ -256,7 +263,9 @@ impl Redemption<'_> {
             return Ok(());
         }
         let replayed = self.open(session).is_ok_and(|payload| payload.code_digest == self.digest);
-        if replayed && session.state == SessionState::Active {
+        let raced = session.generation == 0
+            && self.now.saturating_sub(session.rotated_at) < self.race_seconds;
+        if replayed && !raced && session.state == SessionState::Active {
             let reason = RevocationReason::CodeReplayed;
             self.provider.sessions.revoke(&self.name, reason, self.now).await?;
             self.provider.audit.record(&AuditEvent::SessionRevoked {
@@ -265,7 +274,7 @@ impl Redemption<'_> {
                 reason,
             });
         }
-        Err(invalid())
+        Err(self.invalid())
     }
 
     /// The answer to our write was lost: one read says whether it happened.
@@ -281,6 +290,10 @@ impl Redemption<'_> {
         }
     }
 
+    fn invalid(&self) -> TokenError {
+        TokenError::invalid_grant(self.invalid)
+    }
+
     fn open(&self, session: &StoredSession) -> Result<Payload, OpenError> {
         Payload::open(self.issuer, &self.client.uid, session, self.now)
     }
@@ -294,13 +307,13 @@ impl Redemption<'_> {
             Some(connector) if self.client.admits(connector) => {
                 return Ok(Arc::clone(connector));
             }
-            Some(_) => return Err(invalid()),
+            Some(_) => return Err(self.invalid()),
             None => {}
         }
         if self.issuer.unavailable_connectors.contains(uid) {
             return Err(TokenError::unavailable("the connector is out of service"));
         }
-        Err(invalid())
+        Err(self.invalid())
     }
 
     /// The granted scopes, as far as the configuration of this moment still grants them.

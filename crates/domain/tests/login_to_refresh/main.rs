@@ -9,6 +9,7 @@ mod back_channel_logout;
 mod client_authentication;
 mod condition;
 mod custom_claims;
+mod device;
 mod dpop;
 mod login;
 mod logout;

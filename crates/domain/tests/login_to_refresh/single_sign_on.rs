@@ -86,6 +86,7 @@ impl Browser {
             Outcome::Answer(Delivery::Redirect(url)) => Came::Back(url),
             Outcome::Answer(posted) => panic!("{posted:?}"),
             Outcome::Consent(consent) => Came::Consent(flow, consent),
+            Outcome::Device(entry) => panic!("{entry:?}"),
         }
     }
 

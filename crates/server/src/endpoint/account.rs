@@ -38,7 +38,7 @@ pub async fn show(
         Ok(flow) => flow,
         Err(page) => return *page,
     };
-    let client = match login::client_of(&issuer, &flow) {
+    let client = match login::door_name(&issuer, &flow) {
         Ok(client) => client,
         Err(error) => return refusal(&issuer, &error),
     };
@@ -49,7 +49,7 @@ pub async fn show(
         Ok(Some(session)) => {
             let page = AccountPage {
                 frame: Frame::of(&issuer),
-                client: &client.display_name,
+                client,
                 user: session.payload.identity.label(),
                 action: format!("{}/account?{}", issuer.url.path(), FlowQuery::of(&flow)),
                 csrf: flow.csrf_token(&issuer),
@@ -92,10 +92,8 @@ pub async fn submit(
 /// To where the user signs in: the one connector there is, or the choice among them.
 pub fn sign_in(issuer: &Arc<Issuer>, flow: &Flow) -> Response {
     let (path, query) = (issuer.url.path(), FlowQuery::of(flow));
-    let offered = login::client_of(issuer, flow).map(|client| {
-        let mut offered = flow.connectors(issuer, client);
-        (offered.next().map(|c| c.name.clone()), offered.next().is_some())
-    });
+    let offered = login::connectors_of(issuer, flow)
+        .map(|mut offered| (offered.next().map(|c| c.name.clone()), offered.next().is_some()));
     match offered {
         Ok((Some(only), false)) => Redirect::to(&format!("{path}/auth/{only}?{query}")),
         _ => Redirect::to(&format!("{path}/choose?{query}")),

@@ -91,13 +91,15 @@ async fn begin_with(
     match authorize::answer(app.provider(), issuer, &params, brought).await {
         Ok(Answered::Begun(begun)) => {
             let to = Redirect::to(&location(issuer, &begun)).into_response();
-            with_flow(app, issuer, headers, (&begun, to))
+            with_flow(app, issuer, headers, (&begun.cookie, to))
         }
         Ok(Answered::Reused(begun, step)) => {
             let response = lead_on(issuer, &begun.flow, &step);
             match step.outcome {
                 // Its form comes back with the flow.
-                Outcome::Consent(_) => with_flow(app, issuer, headers, (&begun, response)),
+                Outcome::Consent(_) | Outcome::Device(_) => {
+                    with_flow(app, issuer, headers, (&begun.cookie, response))
+                }
                 Outcome::Answer(_) => response,
             }
         }
@@ -124,16 +126,16 @@ fn location(issuer: &Issuer, begun: &Begun) -> String {
 }
 
 /// A response with the flow's cookie, and without those that make room for it.
-fn with_flow(
+pub fn with_flow(
     app: &App,
     issuer: &Issuer,
     headers: &HeaderMap,
-    (begun, mut response): (&Begun, Response),
+    (cookie, mut response): (&Cookie, Response),
 ) -> Response {
     let received = cookies::received(headers);
     let now = app.provider().clock.now();
     let surplus = flow::surplus_cookies(issuer, cookies::pairs(&received), now);
     let cleared: Vec<Cookie> = surplus.into_iter().map(Cookie::cleared).collect();
-    cookies::set_all(issuer, cleared.iter().chain([&begun.cookie]), &mut response);
+    cookies::set_all(issuer, cleared.iter().chain([cookie]), &mut response);
     response
 }

@@ -22,16 +22,17 @@ pub async fn show(
         Ok(flow) => flow,
         Err(page) => return *page,
     };
-    let client = match login::client_of(&issuer, &flow) {
-        Ok(client) => client,
+    let offered = login::door_name(&issuer, &flow)
+        .and_then(|client| Ok((client, login::connectors_of(&issuer, &flow)?)));
+    let (client, connectors) = match offered {
+        Ok(offered) => offered,
         Err(error) => return refusal(&issuer, &error),
     };
     let link = |name: &str| format!("{}/auth/{name}?{}", issuer.url.path(), FlowQuery::of(&flow));
     let page = ChoosePage {
         frame: Frame::of(&issuer),
-        client: &client.display_name,
-        connectors: flow
-            .connectors(&issuer, client)
+        client,
+        connectors: connectors
             .map(|connector| (link(&connector.name), connector.display_name.as_str()))
             .collect(),
     };

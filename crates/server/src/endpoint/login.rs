@@ -157,7 +157,7 @@ fn form(
     (username, problem, status): (&str, Option<&str>, StatusCode),
 ) -> Response {
     let found = login::connector_of(issuer, flow, connector)
-        .and_then(|connector| Ok((connector, login::client_of(issuer, flow)?)));
+        .and_then(|connector| Ok((connector, login::door_name(issuer, flow)?)));
     let (connector, client) = match found {
         Ok(found) => found,
         Err(error) => return refusal(issuer, &error),
@@ -165,11 +165,12 @@ fn form(
     let Login::Password(password) = &connector.login else {
         return refusal(issuer, &StepError::NoConnector);
     };
-    let has_choice = flow.connectors(issuer, client).nth(1).is_some();
+    let has_choice =
+        login::connectors_of(issuer, flow).is_ok_and(|mut offered| offered.nth(1).is_some());
     let page = LoginPage {
         frame: Frame::of(issuer),
         connector: &connector.display_name,
-        client: &client.display_name,
+        client,
         username_label: password.username_label(),
         username,
         csrf: flow.csrf_token(issuer),

@@ -6,6 +6,8 @@ pub mod asset;
 pub mod authorize;
 pub mod callback;
 pub mod choose;
+pub mod device;
+pub mod device_code;
 pub mod discovery;
 pub mod home;
 pub mod introspect;

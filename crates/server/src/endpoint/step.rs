@@ -11,7 +11,7 @@ use claviger_domain::login::{Brought, Outcome, Step, StepError};
 use claviger_protocol::response_type::Delivery;
 use serde::Deserialize;
 
-use super::asset;
+use super::{asset, device};
 use crate::app::App;
 use crate::cookies;
 use crate::page::{ConsentPage, ErrorPage, FormPostPage, Frame, issuer_error, render};
@@ -83,6 +83,7 @@ pub fn lead_on(issuer: &Arc<Issuer>, flow: &Flow, step: &Step) -> Response {
     let mut response = match &step.outcome {
         Outcome::Answer(delivery) => deliver(issuer, delivery),
         Outcome::Consent(consent) => ask_consent(issuer, flow, consent),
+        Outcome::Device(entry) => device::ask(issuer, flow, entry, (None, StatusCode::OK)),
     };
     cookies::set_all(issuer, &step.cookies, &mut response);
     response
@@ -122,7 +123,7 @@ fn ask_consent(issuer: &Issuer, flow: &Flow, consent: &Consent) -> Response {
 }
 
 /// What a scope lets a client know or do.
-fn in_words(scope: &str) -> &str {
+pub fn in_words(scope: &str) -> &str {
     match scope {
         "openid" => "That you signed in, and your identifier",
         "email" => "Your mail address",
@@ -159,6 +160,10 @@ pub fn refusal(issuer: &Issuer, error: &StepError) -> Response {
             "The application is not available",
             "It was changed or removed while you signed in. Start again there.",
         ),
+        StepError::Denied(why) => {
+            said = format!("The reason: {why}.");
+            (StatusCode::FORBIDDEN, "You may not sign in here", said.as_str())
+        }
         StepError::Expired => (
             StatusCode::BAD_REQUEST,
             "This sign-in has expired",

@@ -38,9 +38,20 @@ pub async fn exchange(
     let response =
         match token::exchange(app.provider(), &issuer, &credentials, request, proof).await {
             Ok(tokens) => granted(&tokens),
-            Err(error) => failed(credentials.client_id(), error),
+            Err(error) => denied(credentials.client_id(), error),
         };
     if proof.is_some() { with_nonce(&app, &issuer, response) } else { response }
+}
+
+/// The same at the token endpoint, where `access_denied` (RFC 8628 3.5) has the status that errors have there.
+fn denied(client_id: &str, error: TokenError) -> Response {
+    let is_denial =
+        matches!(&error, TokenError::Refused { code, .. } if *code == ErrorCode::AccessDenied);
+    let mut response = failed(client_id, error);
+    if is_denial {
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+    }
+    response
 }
 
 /// The answer to an authenticated client's request that came to nothing.

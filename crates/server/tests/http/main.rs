@@ -9,6 +9,8 @@ mod code_flow;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod device;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod introspection;

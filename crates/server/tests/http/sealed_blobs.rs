@@ -1,11 +1,11 @@
 //! Everything sealed opens in one place only: each blob is offered at every other one.
 
 use axum::http::StatusCode;
-use claviger_domain::client::Introspection;
+use claviger_domain::client::{Grant, Introspection};
 use claviger_domain::ports::Clock;
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::rig::{Answer, Browser, Rig, encode};
+use crate::rig::{Answer, Browser, CREDENTIALS, Rig, encode};
 
 /// A flow in a browser, with everything sealed that its steps handed out.
 struct Blobs {
@@ -26,8 +26,16 @@ async fn blobs(rig: &Rig) -> Blobs {
     let cookie = browser.jar.into_values().next().unwrap();
     let access_token = token("access_token");
     let sealed = claims(&access_token)["clv"].as_str().unwrap().to_owned();
+    let form = [&CREDENTIALS[..], &[("scope", "openid")]].concat();
+    let device = rig.post("/device/code", &form).await.json();
+    let waiting = rig.world.devices.all().pop().unwrap();
+    let sign_in = at_device_page(rig).await;
     Blobs {
         all: vec![
+            ("device code", device["device_code"].as_str().unwrap().to_owned()),
+            ("sign-in at the device page", sign_in),
+            ("device payload", waiting.payload),
+            ("user code's MAC", waiting.user_code_mac),
             ("flow cookie", cookie),
             ("form token", csrf),
             ("consent grant", grant),
@@ -41,6 +49,20 @@ async fn blobs(rig: &Rig) -> Blobs {
             ("session payload", stored.payload),
         ],
     }
+}
+
+/// Who signed in, as the device page's form carries it.
+async fn at_device_page(rig: &Rig) -> String {
+    let mut browser = rig.browser();
+    let mut target = browser.get("/device").await.location();
+    let form = loop {
+        let answer = browser.get(&target).await;
+        if answer.status == StatusCode::OK {
+            break answer;
+        }
+        target = answer.location();
+    };
+    browser.sign_in(&(target, form), "alice", "wonderland").await.hidden("sign_in")
 }
 
 /// The claims of a JWT, unverified.
@@ -58,6 +80,10 @@ async fn approve(browser: &mut Browser<'_>, form: &str, sealed: (&str, &str)) ->
 fn rig() -> Rig {
     Rig::with(|world| {
         world.issuer.connectors.truncate(1);
+        world.issuer.grants.insert(Grant::DeviceCode);
+        world.change_client("kubernetes", |client| {
+            client.grants.insert(Grant::DeviceCode);
+        });
         world.change_client("kubernetes", |client| client.consent_required = true);
         world.change_client("kubernetes", |client| client.introspection = Introspection::AllTokens);
     })
@@ -74,6 +100,11 @@ async fn no_blob_is_good_anywhere_but_at_home() {
             let answer = rig.redeem(blob).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{what} as code");
             assert_eq!(answer.json()["error"], "invalid_grant", "{what} as code");
+        }
+        if *what != "device code" {
+            let device = "urn:ietf:params:oauth:grant-type:device_code";
+            let answer = rig.token(&[("grant_type", device), ("device_code", blob)]).await;
+            assert_eq!(answer.json()["error"], "invalid_grant", "{what} as device code");
         }
         if *what != "refresh token" {
             let answer = rig.refresh(blob).await;

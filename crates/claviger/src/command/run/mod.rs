@@ -25,8 +25,8 @@ use claviger_domain::ports::Clock;
 use claviger_outbound::{Outbound, Settings};
 use claviger_server::{App, Metrics};
 use claviger_store::{
-    ApiTime, KubeCluster, KubeRegistry, KubeSessions, PendingLogouts, RevokedSessions, Share,
-    WriteGate, WriteLimits, request_path_client, watching_client,
+    ApiTime, KubeCluster, KubeDevices, KubeRegistry, KubeSessions, PendingLogouts, RevokedSessions,
+    Share, WriteGate, WriteLimits, request_path_client, watching_client,
 };
 use kube::Client;
 use prometheus::Registry;
@@ -87,14 +87,14 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         leadership.clone(),
     );
     let revoked = Arc::new(RevokedSessions::default());
+    let (sessions, devices) = stores(&place, &args, &revoked)?;
     let (audit, revocations) = LogAudit::new(&place.registry)?;
     let provider = Provider {
         clock: Arc::clone(&place.clock),
         entropy: Arc::new(SystemEntropy),
-        sessions: Arc::new(Attentive::new(
-            Arc::new(sessions(&place, &args, &revoked)?),
-            Arc::clone(&place.clock),
-        )),
+        sessions: Arc::new(Attentive::new(Arc::new(sessions), Arc::clone(&place.clock))),
+        devices: Arc::clone(&devices) as _,
+        polls: Arc::default(),
         revocations: Arc::clone(&revoked) as _,
         registry: Arc::new(KubeRegistry::new(request_client(&place)?, &place.home)),
         audit: Arc::new(audit),
@@ -116,6 +116,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         provider: &provider,
         snapshot: controller.snapshot(),
         revoked: Arc::clone(&revoked),
+        devices: follow_devices(&mut parts, watching.clone(), &devices, &place.home),
         registry: &place.registry,
         interval: Duration::from_secs(args.cleanup_interval_seconds),
     })?;
@@ -175,14 +176,9 @@ fn request_client(place: &Place) -> anyhow::Result<Client> {
         .context("failed to make a Kubernetes client")
 }
 
-/// Sessions on a client of their own, so that nothing else is in their way.
-fn sessions(
-    place: &Place,
-    args: &RunArgs,
-    revoked: &Arc<RevokedSessions>,
-) -> anyhow::Result<KubeSessions> {
-    let client = request_client(place)?;
-    let limits = WriteLimits {
+/// How many writes this replica makes.
+fn write_limits(args: &RunArgs) -> WriteLimits {
+    WriteLimits {
         per_second: args.session_writes_per_second,
         burst: args.session_writes_burst,
         in_flight: args.session_writes_in_flight,
@@ -194,9 +190,20 @@ fn sessions(
             per_minute: args.shares.session_refreshes_per_minute,
             burst: args.shares.session_refreshes_burst,
         },
-    };
-    let gate = Arc::new(WriteGate::new(limits, &place.registry)?);
-    Ok(KubeSessions::new(client, &place.home, Arc::clone(revoked), gate))
+    }
+}
+
+/// Sessions, and devices that wait, each on a client of its own, so that nothing else is in their way: strangers
+/// ask for devices. One gate lets all of them write.
+fn stores(
+    place: &Place,
+    args: &RunArgs,
+    revoked: &Arc<RevokedSessions>,
+) -> anyhow::Result<(KubeSessions, Arc<KubeDevices>)> {
+    let gate = Arc::new(WriteGate::new(write_limits(args), &place.registry)?);
+    let devices = KubeDevices::new(request_client(place)?, &place.home, Arc::clone(&gate));
+    let client = request_client(place)?;
+    Ok((KubeSessions::new(client, &place.home, Arc::clone(revoked), gate), Arc::new(devices)))
 }
 
 /// Whoever believes what clients signed: their keys are asked for where they publish them, the cluster's
@@ -240,4 +247,18 @@ fn follow_revocations(
     };
     parts.add_endless(following, "the watch of revoked sessions ended");
     known
+}
+
+/// Learns of devices that wait. No readiness depends on it: until they are listed, devices alone are told to
+/// come later.
+fn follow_devices(
+    parts: &mut Parts,
+    client: Client,
+    devices: &Arc<KubeDevices>,
+    home: &str,
+) -> Arc<KubeDevices> {
+    let (followed, home) = (Arc::clone(devices), home.to_owned());
+    let following = async move { followed.follow(client, &home).await };
+    parts.add_endless(following, "the watch of device authorizations ended");
+    Arc::clone(devices)
 }
