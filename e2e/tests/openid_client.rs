@@ -1,9 +1,11 @@
 //! npm's `openid-client`, a certified relying party, does a whole sign-in by itself: from discovery to refresh.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use claviger_testkit::browser::Landing;
 use claviger_testkit::outside::{self, CALLBACK};
+use claviger_testkit::relying_party::claims;
 use claviger_testkit::scene::{LOCAL_USER, SCOPE};
-use claviger_testkit::{ControlPlane, Directory, Installation, Library, Outsider, Scene};
+use claviger_testkit::{Browser, ControlPlane, Directory, Installation, Library, Outsider, Scene};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,6 +121,101 @@ async fn openid_client_pushes_a_request_and_signs_another() -> Result<()> {
     for way in ["pushed", "signed"] {
         assert_eq!(came[way]["claims"]["aud"], "signer", "{came}");
     }
+    Ok(())
+}
+
+/// RFC 9449: the library makes the proofs and learns the nonces.
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_binds_its_tokens_to_its_key() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = outside::scene(&plane, Directory::None).await?;
+    let dpop = json!({"spec": {"dpop": "Required"}}).to_string();
+    scene.installation().kubectl(&[
+        "patch",
+        "oauth2client/kubernetes",
+        "--type=merge",
+        "-p",
+        &dpop,
+    ])?;
+    scene.installation().wait_for("oauth2client/kubernetes", "Ready").await?;
+    let script = Outsider::start(Library::OpenidClient, "dpop", &scene, json!({})).await?;
+    let came = script.signing_in(&scene, LOCAL_USER).await?;
+
+    assert_eq!(came["token_type"], "dpop");
+    let token = came["access_token"].as_str().unwrap_or_default();
+    assert_eq!(claims(token)?["cnf"]["jkt"].as_str().map(str::len), Some(43));
+    assert_eq!(came["userinfo"]["email"], "admin@local.example.com");
+    for theft in [&came["as_bearer"], &came["stolen"]] {
+        assert_eq!(theft["name"], "WWWAuthenticateChallengeError", "{theft}");
+    }
+    Ok(())
+}
+
+/// RFC 6749 4.4.
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_acts_on_its_own_account() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let here = Installation::create(&plane).await?;
+    let scene = Scene::start_in(here, Directory::None, |manifests| {
+        for (kind, name) in [("OIDCIssuer", "main"), ("OAuth2Client", "kubernetes")] {
+            // Not there: the library is refused.
+            if let Ok(object) = manifests.find(kind, name) {
+                object["spec"]["grants"] = json!(["authorization_code", "client_credentials"]);
+                if kind == "OAuth2Client" {
+                    object["spec"]["clientCredentials"] = json!({"groups": ["robots"]});
+                }
+            }
+        }
+    })
+    .await?;
+    let script =
+        Outsider::start(Library::OpenidClient, "client-credentials", &scene, json!({})).await?;
+    let came = script.alone().await?;
+
+    let id_token = claims(came["tokens"]["id_token"].as_str().unwrap_or_default())?;
+    assert_eq!(id_token["groups"], json!(["robots"]));
+    assert_eq!(came["userinfo"]["sub"], id_token["sub"]);
+    assert_eq!(came["too_much"]["error"], "invalid_scope", "{}", came["too_much"]);
+    Ok(())
+}
+
+/// OIDC Core 3.1.2.1: `prompt`, `max_age`, `id_token_hint` and `auth_time`, which the library checks.
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_asks_one_browser_silently_and_again() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let here = Installation::create(&plane).await?;
+    let scene = Scene::start_in(here, Directory::None, |manifests| {
+        if let Ok(issuer) = manifests.find("OIDCIssuer", "main") {
+            issuer["spec"]["browserSessions"] = json!({});
+        }
+        if let Ok(client) = manifests.find("OAuth2Client", "kubernetes") {
+            client["spec"]["redirectURIs"] = json!([CALLBACK]);
+        }
+    })
+    .await?;
+    let browser = Browser::new(scene.installation().authority().certificate_pem())?;
+    let script =
+        Outsider::start(Library::OpenidClient, "single-sign-on", &scene, json!({})).await?;
+    let drive = async |question: Value| {
+        let landed = match (question["silently"].as_str(), question["sign_in"].as_str()) {
+            (Some(url), None) => match browser.open(&url.parse()?).await? {
+                Landing::Application(landed) => landed,
+                Landing::Page(page) => bail!("asked: {}", page.html),
+            },
+            (None, Some(url)) => browser.sign_in(&url.parse()?, LOCAL_USER).await?,
+            _ => bail!("it asks {question}"),
+        };
+        Ok(json!({"url": landed.as_str()}))
+    };
+    let came = script.signing_in_and(&scene, LOCAL_USER, drive).await?;
+
+    assert_eq!(came["stranger"]["error"], "login_required", "{}", came["stranger"]);
+    assert_eq!(came["stale"]["error"], "login_required", "{}", came["stale"]);
+    for again in ["silent", "again"] {
+        assert_eq!(came[again]["sub"], came["first"]["sub"]);
+        assert_eq!(came[again]["sid"], came["first"]["sid"], "{came}");
+    }
+    assert_eq!(came["silent"]["auth_time"], came["first"]["auth_time"]);
     Ok(())
 }
 

@@ -40,6 +40,7 @@ mod replay;
 mod rotation;
 mod sealing_ring;
 mod session_caps;
+mod several_issuers;
 mod sign_in;
 mod signed_userinfo;
 mod single_sign_on;
