@@ -35,6 +35,7 @@ mod openid_client;
 mod policy;
 mod pushed_requests;
 mod races;
+mod real_browser;
 mod recipes;
 mod replay;
 mod rotation;

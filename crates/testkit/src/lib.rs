@@ -26,6 +26,7 @@ pub mod apache;
 pub mod audit;
 pub mod bench;
 pub mod browser;
+pub mod chromium;
 pub mod control_plane;
 mod eventually;
 pub mod identity;
@@ -52,6 +53,7 @@ pub mod trusted_proxy;
 pub use apache::Apache;
 pub use audit::{AuditLog, AuditMark, AuditedRequest};
 pub use browser::{Browser, Login};
+pub use chromium::Chromium;
 pub use control_plane::{
     AnotherApiServer, Authentication, ControlPlane, ControlPlaneBuilder, RunningControlPlane,
 };
