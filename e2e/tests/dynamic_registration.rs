@@ -94,7 +94,7 @@ async fn openid_client_registers_signs_a_user_in_changes_and_deletes_itself() ->
     assert_eq!(came["claims"]["aud"], id);
     assert_eq!(came["claims"]["email"], "admin@local.example.com");
     assert_eq!(came["read"]["client_secret"], came["registered"]["client_secret"]);
-    assert_eq!(came["read"]["policy_uri"], "https://app.example.com/policy");
+    assert_eq!(came["read"]["policy_uri"], "https://localhost/policy");
     assert_eq!(
         (&came["changed"], &came["renamed"]["client_name"]),
         (&json!(200), &json!("Renamed"))

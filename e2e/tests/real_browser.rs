@@ -29,7 +29,9 @@ impl Application {
         let memory = Arc::clone(&brought);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                drop(welcome(stream, &memory).await); // a browser that goes away is nothing to us
+                // Each by itself: browsers open connections they may never use.
+                let memory = Arc::clone(&memory);
+                tokio::spawn(async move { welcome(stream, &memory).await });
             }
         });
         let address = format!("http://localhost:{}/callback", port.port());

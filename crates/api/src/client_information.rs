@@ -4,6 +4,7 @@ use kube_derive::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 /// Pages about a client, for its users: the consent page links to them. The client's word, not Claviger's.
+/// Outside the home namespace their hosts must be in the issuer's `tenants.allowedRedirectURIHosts`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     crates(kube_core = "::kube_core"),

@@ -26,6 +26,8 @@ const MAX_COOKIE_LENGTH: usize = 1_024;
 pub struct Consent {
     /// Name of the client.
     pub client: String,
+    /// Its ID, which it could not choose, if it is a tenant's.
+    pub tenant_id: Option<String>,
     /// Pages about it.
     pub pages: Arc<ClientPages>,
     /// What it gets: scopes, those of claims asked for by name among them, and resources.
@@ -45,6 +47,7 @@ impl Consent {
             issuer.sealing.seal(Purpose::Consent, &context(issuer, flow), not_after, &plain);
         Self {
             client: client.display_name.clone(),
+            tenant_id: client.id.contains('/').then(|| client.id.clone()),
             pages: Arc::clone(&client.pages),
             scopes: revealed(issuer, grant),
             user: grant.identity.label().to_owned(),

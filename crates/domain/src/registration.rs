@@ -82,7 +82,8 @@ impl From<RegistryError> for RegistrationError {
                 Self::Refused(ErrorResponse::new(ErrorCode::InvalidClientMetadata, &why))
             }
             // RFC 7592 2: a client that is gone has no token.
-            RegistryError::Changed => Self::Unauthorized,
+            RegistryError::Gone => Self::Unauthorized,
+            RegistryError::Conflict => Self::Unavailable(error.to_string()),
             RegistryError::Unavailable(why) => Self::Unavailable(why),
         }
     }
@@ -179,14 +180,32 @@ pub async fn update(
     let managed = Managed::of(issuer, name, token)?;
     managed.check_identity(body)?;
     let metadata = bounded(issuer, managed.registration, ClientMetadata::parse(body)?)?;
-    let kept = provider.registry.read(&managed.place, &managed.client.uid).await?;
-    if kind_of(&kept.metadata.proof) != kind_of(&metadata.proof) {
-        let why = "token_endpoint_auth_method cannot change between secret, keys and none: register another client";
-        return Err(ErrorResponse::new(ErrorCode::InvalidClientMetadata, why).into());
-    }
-    provider.registry.replace(&managed.place, &kept, &metadata).await?;
+    let registered_at = replace(provider, &managed, &metadata).await?;
     tell(provider, &managed.client.id, "Updated");
-    Ok(managed.answer(issuer, &metadata, kept.registered_at))
+    Ok(managed.answer(issuer, &metadata, registered_at))
+}
+
+/// Writes what a client says now; again where somebody else, such as the control plane with the client's status,
+/// wrote in between. Returns when the client registered.
+async fn replace(
+    provider: &Provider,
+    managed: &Managed<'_>,
+    metadata: &ClientMetadata,
+) -> Result<i64, RegistrationError> {
+    const TRIES: u32 = 3;
+    for _ in 0..TRIES {
+        let kept = provider.registry.read(&managed.place, &managed.client.uid).await?;
+        if kind_of(&kept.metadata.proof) != kind_of(&metadata.proof) {
+            let why = "token_endpoint_auth_method cannot change between secret, keys and none: register another client";
+            return Err(ErrorResponse::new(ErrorCode::InvalidClientMetadata, why).into());
+        }
+        match provider.registry.replace(&managed.place, &kept, metadata).await {
+            Ok(()) => return Ok(kept.registered_at),
+            Err(RegistryError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(RegistryError::Conflict.into())
 }
 
 /// Deletes a client at its own word (RFC 7592 2.3); its sessions end with it.
@@ -293,6 +312,13 @@ fn bounded(
             return refused(format!(
                 "response_types: {word} is not on offer for registered clients"
             ));
+        }
+    }
+    let pages = &metadata.pages;
+    let pages = [&pages.client, &pages.logo, &pages.policy, &pages.terms];
+    for uri in pages.into_iter().flatten() {
+        if !host_of(uri).is_some_and(|host| admits_host(&bounds.redirect_hosts, &host)) {
+            return refused(format!("{uri}: its host is not among those the issuer admits"));
         }
     }
     for uri in metadata.redirect_uris.iter().chain(&metadata.post_logout_redirect_uris) {

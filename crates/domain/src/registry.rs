@@ -52,9 +52,12 @@ pub enum RegistryError {
     /// The API server does not take such a client.
     #[error("{0}")]
     Invalid(String),
-    /// It is not there, or another one of the same name is, or somebody changed it meanwhile.
-    #[error("the client changed or is gone")]
-    Changed,
+    /// It is not there, or another one of the same name is.
+    #[error("the client is gone")]
+    Gone,
+    /// Somebody changed it since it was read.
+    #[error("the client was changed meanwhile")]
+    Conflict,
     /// Nobody could be asked, or we may not.
     #[error("registry unavailable: {0}")]
     Unavailable(String),
@@ -63,8 +66,8 @@ pub enum RegistryError {
 /// Clients that registered themselves.
 #[async_trait]
 pub trait Registry: Send + Sync + fmt::Debug {
-    /// Makes a client and returns its UID: one write, and one more for a secret. Where the second fails nothing
-    /// is left.
+    /// Makes a client and returns its UID: one write, and one more for a secret. Where one of
+    /// them fails, or its answer is lost, what was made is taken back as far as the registry answers.
     ///
     /// # Errors
     /// [`RegistryError::Invalid`] or [`RegistryError::Unavailable`].
@@ -73,7 +76,7 @@ pub trait Registry: Send + Sync + fmt::Debug {
     /// Reads a client (one read); its UID must be this one.
     ///
     /// # Errors
-    /// [`RegistryError::Changed`] or [`RegistryError::Unavailable`].
+    /// [`RegistryError::Gone`] or [`RegistryError::Unavailable`].
     async fn read(&self, place: &Place, uid: &str) -> Result<KeptClient, RegistryError>;
 
     /// Replaces what a client said, at exactly the version that was read (one read, one write).
@@ -90,6 +93,6 @@ pub trait Registry: Send + Sync + fmt::Debug {
     /// Deletes a client of this UID (one write); its secret goes with it.
     ///
     /// # Errors
-    /// [`RegistryError::Changed`] or [`RegistryError::Unavailable`].
+    /// [`RegistryError::Gone`] or [`RegistryError::Unavailable`].
     async fn delete(&self, place: &Place, uid: &str) -> Result<(), RegistryError>;
 }

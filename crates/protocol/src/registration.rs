@@ -261,11 +261,12 @@ impl Members<'_> {
 
     fn name(&self) -> Result<Option<String>, ErrorResponse> {
         let name = self.text("client_name")?.filter(|name| !name.is_empty());
-        if name.as_ref().is_some_and(|name| {
-            name.chars().count() > MAX_NAME || name.chars().any(char::is_control)
-        }) {
+        if name
+            .as_ref()
+            .is_some_and(|name| name.chars().count() > MAX_NAME || name.chars().any(is_invisible))
+        {
             return Err(invalid(
-                "client_name must have at most 64 characters, none of them a control character",
+                "client_name must have at most 64 characters, none of them invisible or turning the direction of text",
             ));
         }
         Ok(name)
@@ -374,6 +375,13 @@ fn only_without_user(grant_types: &[String]) -> bool {
     grant_types
         .iter()
         .all(|grant| grant != "authorization_code" && grant != IMPLICIT && grant != "refresh_token")
+}
+
+/// What a reader does not see, or what makes them read something else: controls and format characters.
+fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 fn is_https(uri: &str) -> bool {
@@ -530,6 +538,16 @@ mod tests {
         assert_eq!(refused(&said).0, ErrorCode::InvalidRedirectUri);
         said["application_type"] = json!("native");
         assert!(parse(&said).is_ok());
+    }
+
+    #[test]
+    fn a_name_is_what_it_looks_like() {
+        for name in ["kube\u{202e}ctl", "kubectl\u{200b}", "kube\nctl", &"k".repeat(65)] {
+            let (code, description) = refused(&web("client_name", json!(name)));
+            assert_eq!(code, ErrorCode::InvalidClientMetadata, "{name:?}");
+            assert!(description.contains("none of them invisible"), "{description}");
+        }
+        assert!(parse(&web("client_name", json!("Zoë's κλειδί"))).is_ok());
     }
 
     #[test]

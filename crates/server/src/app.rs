@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use claviger_domain::issuer::{ClientEntry, Issuer};
 use claviger_domain::{Provider, Snapshot};
+use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -27,8 +28,30 @@ use crate::{cors, endpoint};
 pub const MAX_BODY: usize = 64 * 1024;
 /// What the control plane takes to see and judge a new client and its secret, at most.
 const UNTIL_SERVED: Duration = Duration::from_secs(5);
+/// Registrations that wait for their turn at once.
+const MAX_REGISTERING: usize = 16;
 /// The metadata by the name that RFC 8414 3 has for it.
 const OAUTH_METADATA: &str = "/.well-known/oauth-authorization-server";
+
+/// Clients register one after the other, so that each is counted before the next.
+#[derive(Debug)]
+struct Registering {
+    waiting: Semaphore,
+    turn: Mutex<()>,
+}
+
+impl Default for Registering {
+    fn default() -> Self {
+        Self { waiting: Semaphore::new(MAX_REGISTERING), turn: Mutex::default() }
+    }
+}
+
+/// Dropping it lets the next one register.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    _turn: MutexGuard<'a, ()>,
+    _waiting: SemaphorePermit<'a>,
+}
 
 /// What became of a client that was just made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +73,7 @@ pub struct App {
     throttle: Arc<Throttle>,
     admission_wait: Duration,
     device_throttles: Arc<DeviceThrottles>,
+    registering: Arc<Registering>,
 }
 
 impl App {
@@ -62,6 +86,7 @@ impl App {
             throttle: Arc::default(),
             device_throttles: Arc::default(),
             admission_wait: UNTIL_SERVED,
+            registering: Arc::default(),
         }
     }
 
@@ -82,6 +107,17 @@ impl App {
 
     pub(crate) fn throttle(&self) -> &Throttle {
         &self.throttle
+    }
+
+    /// The issuer of this UID as it is now.
+    pub(crate) fn issuer_now(&self, uid: &str) -> Option<Arc<Issuer>> {
+        self.snapshot.load().issuer_by_uid(uid).cloned()
+    }
+
+    /// A turn to register a client; `None` when too many wait for theirs.
+    pub(crate) async fn turn_to_register(&self) -> Option<Turn<'_>> {
+        let waiting = self.registering.waiting.try_acquire().ok()?;
+        Some(Turn { _turn: self.registering.turn.lock().await, _waiting: waiting })
     }
 
     /// What became of a client that was just made, once the control plane has judged it, or gave up waiting for that.

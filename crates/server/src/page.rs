@@ -136,6 +136,8 @@ pub struct ConsentPage<'a> {
     pub client: &'a str,
     /// What a person would call the user.
     pub user: &'a str,
+    /// The client's ID, if it is a tenant's: its name is its own word.
+    pub tenant_id: Option<&'a str>,
     /// Pages about the client, by its own word.
     pub pages: &'a ClientPages,
     /// What the client gets to know, in words.

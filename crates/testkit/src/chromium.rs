@@ -1,4 +1,4 @@
-//! A real browser: Chromium, driven by WebDriver, without a window. It runs our scripts, applies our Content Security
+//! A real browser: Chromium, driven by `WebDriver`, without a window. It runs our scripts, applies our Content Security
 //! Policy and keeps our cookies as its users' does.
 //!
 //! It trusts the one certificate it is told of and no other authority of ours; nothing else is switched off but its
@@ -21,7 +21,7 @@ use crate::ports::PortLease;
 use crate::process::{Supervised, tied};
 
 /// For the driver to listen, and for a page to come: seconds on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether pages may run scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +138,9 @@ fn capabilities(certificate: &Path, profile: &Path, scripts: Scripts) -> Result<
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--no-first-run",
             "--disable-dev-shm-usage",
             "--no-proxy-server",
             format!("--user-data-dir={}", profile.join("profile").display()),

@@ -9,7 +9,7 @@ const metadata = {
   redirect_uris: [settings.redirect_uri],
   grant_types: ['authorization_code', 'refresh_token'],
   token_endpoint_auth_method: 'client_secret_post',
-  policy_uri: 'https://app.example.com/policy',
+  policy_uri: 'https://localhost/policy',
   scope: settings.scope,
 }
 const stranger = await refusal(() => client.dynamicClientRegistration(issuer, metadata))

@@ -26,7 +26,9 @@ pub fn redirect_uris(
         }
     }
     let post_logout = &spec.post_logout_redirect_uris;
-    for raw in spec.redirect_uris.iter().chain(post_logout) {
+    let pages = pages(spec);
+    let pages = [&pages.client, &pages.logo, &pages.policy, &pages.terms];
+    for raw in spec.redirect_uris.iter().chain(post_logout).chain(pages.into_iter().flatten()) {
         let admitted = policy.is_none_or(|policy| {
             let hosts = &policy.allowed_redirect_uri_hosts;
             host_of(raw).is_some_and(|host| admits_host(hosts, &host))

@@ -15,6 +15,7 @@ pub struct MemoryRegistry {
     kept: Mutex<BTreeMap<String, (KeptClient, Option<String>)>>,
     requests: Mutex<Vec<&'static str>>,
     away: Mutex<bool>,
+    changes: Mutex<u32>,
 }
 
 impl MemoryRegistry {
@@ -26,6 +27,11 @@ impl MemoryRegistry {
     /// Takes the registry away, or brings it back.
     pub fn set_away(&self, away: bool) {
         *lock(&self.away) = away;
+    }
+
+    /// Changes a client after each of the next reads, as somebody else would.
+    pub fn change_after_reads(&self, reads: u32) {
+        *lock(&self.changes) = reads;
     }
 
     /// The secret a client got.
@@ -61,7 +67,14 @@ impl Registry for MemoryRegistry {
     async fn read(&self, place: &Place, uid: &str) -> Result<KeptClient, RegistryError> {
         self.ask("read")?;
         let kept = lock(&self.kept).get(&place.name).map(|(kept, _)| kept.clone());
-        kept.filter(|kept| kept.uid == uid).ok_or(RegistryError::Changed)
+        let mut changes = lock(&self.changes);
+        if let (Some(left), Some((stored, _))) =
+            (changes.checked_sub(1), lock(&self.kept).get_mut(&place.name))
+        {
+            *changes = left;
+            stored.version.push('+');
+        }
+        kept.filter(|kept| kept.uid == uid).ok_or(RegistryError::Gone)
     }
 
     async fn replace(
@@ -72,9 +85,9 @@ impl Registry for MemoryRegistry {
     ) -> Result<(), RegistryError> {
         self.ask("replace")?;
         let mut clients = lock(&self.kept);
-        let (known, _) = clients.get_mut(&place.name).ok_or(RegistryError::Changed)?;
+        let (known, _) = clients.get_mut(&place.name).ok_or(RegistryError::Gone)?;
         if known.uid != kept.uid || known.version != kept.version {
-            return Err(RegistryError::Changed);
+            return Err(RegistryError::Conflict);
         }
         known.metadata = metadata.clone();
         Ok(())
@@ -84,7 +97,7 @@ impl Registry for MemoryRegistry {
         self.ask("delete")?;
         let mut clients = lock(&self.kept);
         if clients.get(&place.name).is_none_or(|(known, _)| known.uid != uid) {
-            return Err(RegistryError::Changed);
+            return Err(RegistryError::Gone);
         }
         clients.remove(&place.name);
         Ok(())

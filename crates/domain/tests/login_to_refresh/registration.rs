@@ -267,3 +267,37 @@ async fn while_the_api_server_is_away_registration_waits() {
     world.registry.set_away(true);
     assert!(matches!(register(&world, &web()).await, Err(RegistrationError::Unavailable(_))));
 }
+
+#[tokio::test]
+async fn a_change_is_tried_again_where_somebody_wrote_in_between() {
+    let mut world = world();
+    let answer = register(&world, &web()).await.unwrap().answer;
+    let (name, token) = serve(&mut world, &answer);
+    let said = Value::Object(answer).to_string();
+    for (changes, succeeds) in [(1, true), (3, false)] {
+        world.registry.take_requests();
+        world.registry.change_after_reads(changes);
+        let by = (name.as_str(), Some(&token));
+        let changed =
+            registration::update(&world.provider, &world.issuer, by, said.as_bytes()).await;
+        // A good token is never called a bad one.
+        assert_eq!(changed.is_ok(), succeeds, "{changed:?}");
+        assert!(succeeds || matches!(changed, Err(RegistrationError::Unavailable(_))));
+        let tries = if succeeds { 2 } else { 3 };
+        assert_eq!(world.registry.take_requests(), ["read", "replace"].repeat(tries));
+    }
+}
+
+#[tokio::test]
+async fn pages_about_a_client_are_where_its_own_addresses_may_be() {
+    let world = world();
+    for (page, admitted) in
+        [("https://app.example.org/policy", true), ("https://evil.example.com/policy", false)]
+    {
+        for member in ["client_uri", "logo_uri", "policy_uri", "tos_uri"] {
+            let mut said = web();
+            said[member] = json!(page);
+            assert_eq!(register(&world, &said).await.is_ok(), admitted, "{said}");
+        }
+    }
+}

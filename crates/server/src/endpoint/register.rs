@@ -29,8 +29,20 @@ pub async fn create(
         Ok(token) => token,
         Err(error) => return refused(&error),
     };
+    // In a task of its own: a caller that goes away leaves nothing half done.
+    let registering = tokio::spawn(async move { register(&app, &issuer.uid, token, &body).await });
+    registering.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a registration ended before its time");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
+}
+
+async fn register(app: &App, issuer: &str, token: Option<SecretString>, body: &[u8]) -> Response {
+    let Some(_turn) = app.turn_to_register().await else { return unavailable(RETRY_AFTER) };
+    // As it is at this turn, with the client of the turn before.
+    let Some(issuer) = app.issuer_now(issuer) else { return unavailable(RETRY_AFTER) };
     let registered =
-        match registration::register(app.provider(), &issuer, token.as_ref(), &body).await {
+        match registration::register(app.provider(), &issuer, token.as_ref(), body).await {
             Ok(registered) => registered,
             Err(error) => return failed(error),
         };

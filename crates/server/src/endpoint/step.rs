@@ -112,6 +112,7 @@ fn ask_consent(issuer: &Issuer, flow: &Flow, consent: &Consent) -> Response {
         frame: Frame::of(issuer),
         client: &consent.client,
         user: &consent.user,
+        tenant_id: consent.tenant_id.as_deref(),
         pages: &consent.pages,
         reveals,
         action: format!("{}/approval?{}", issuer.url.path(), FlowQuery::of(flow)),

@@ -45,6 +45,21 @@ impl KubeRegistry {
         Api::namespaced(self.client.clone(), &place.namespace)
     }
 
+    /// Deletes what a create whose answer was lost may have made.
+    async fn take_back(&self, client: &NewClient) {
+        let found = within(self.clients(&client.place).get(&client.place.name)).await;
+        let ours = |object: &OAuth2Client| {
+            let registration = object.spec.registration.as_ref();
+            registration.is_some_and(|known| known.access_token_digest == client.token_digest)
+        };
+        let Some(object) = found.ok().filter(ours) else { return };
+        let uid = object.metadata.uid.unwrap_or_default();
+        if let Err(error) = self.delete(&client.place, &uid).await {
+            let name = &client.place.name;
+            tracing::warn!(name, %error, "a client that nobody was told of could not be deleted");
+        }
+    }
+
     /// Makes the Secret that the client refers to; where that fails the client goes too.
     async fn keep_secret(
         &self,
@@ -60,7 +75,7 @@ impl KubeRegistry {
             let name = &place.name;
             tracing::warn!(name, %error, "a client without its secret could not be deleted");
         }
-        Err(error(failure))
+        Err(creation_error(failure, place))
     }
 }
 
@@ -68,8 +83,15 @@ impl KubeRegistry {
 impl Registry for KubeRegistry {
     async fn create(&self, client: &NewClient) -> Result<String, RegistryError> {
         let object = spec::object(client, &self.home)?;
-        let created = within(self.clients(&client.place).create(&params(), &object)).await;
-        let created = created.map_err(error)?;
+        let created = match within(self.clients(&client.place).create(&params(), &object)).await {
+            Ok(created) => created,
+            Err(failure) => {
+                if let Failure::Unanswered(_) = &failure {
+                    self.take_back(client).await;
+                }
+                return Err(creation_error(failure, &client.place));
+            }
+        };
         if let Some(secret) = &client.secret {
             self.keep_secret(&client.place, &created, secret).await?;
         }
@@ -79,7 +101,7 @@ impl Registry for KubeRegistry {
     async fn read(&self, place: &Place, uid: &str) -> Result<KeptClient, RegistryError> {
         let object = within(self.clients(place).get(&place.name)).await.map_err(error)?;
         if object.metadata.uid.as_deref() != Some(uid) {
-            return Err(RegistryError::Changed);
+            return Err(RegistryError::Gone);
         }
         Ok(spec::kept(&object))
     }
@@ -92,9 +114,11 @@ impl Registry for KubeRegistry {
     ) -> Result<(), RegistryError> {
         let clients = self.clients(place);
         let mut object = within(clients.get(&place.name)).await.map_err(error)?;
-        let version = object.metadata.resource_version.as_deref();
-        if version != Some(&kept.version) || object.metadata.uid.as_deref() != Some(&kept.uid) {
-            return Err(RegistryError::Changed);
+        if object.metadata.uid.as_deref() != Some(&kept.uid) {
+            return Err(RegistryError::Gone);
+        }
+        if object.metadata.resource_version.as_deref() != Some(&kept.version) {
+            return Err(RegistryError::Conflict);
         }
         spec::say(&mut object.spec, metadata)?;
         within(clients.replace(&place.name, &params(), &object)).await.map(drop).map_err(error)
@@ -109,7 +133,10 @@ impl Registry for KubeRegistry {
             ..DeleteParams::default()
         };
         let deleted = within(self.clients(place).delete(&place.name, &exactly)).await;
-        deleted.map(drop).map_err(error)
+        deleted.map(drop).map_err(|failure| match error(failure) {
+            RegistryError::Conflict => RegistryError::Gone, // another of the same name
+            other => other,
+        })
     }
 }
 
@@ -143,13 +170,26 @@ fn secret_object(client: &OAuth2Client, secret: &SecretString) -> Secret {
     }
 }
 
+/// A name that is made by chance exists for nobody, so what is not found is the namespace.
+fn creation_error(failure: Failure, place: &Place) -> RegistryError {
+    match error(failure) {
+        RegistryError::Gone => RegistryError::Unavailable(format!(
+            "namespace {} is not there: create it",
+            place.namespace
+        )),
+        RegistryError::Conflict => RegistryError::Unavailable("the name is taken".to_owned()),
+        other => other,
+    }
+}
+
 fn error(failure: Failure) -> RegistryError {
     match failure {
         // What the schema, the admission policy or a webhook says of such a client.
         Failure::Answered(status) if matches!(status.code, 400 | 422) => {
             RegistryError::Invalid(format!("the API server does not take it: {}", status.message))
         }
-        Failure::Answered(status) if matches!(status.code, 404 | 409) => RegistryError::Changed,
+        Failure::Answered(status) if status.code == 404 => RegistryError::Gone,
+        Failure::Answered(status) if status.code == 409 => RegistryError::Conflict,
         Failure::Answered(status) => RegistryError::Unavailable(format!(
             "API server answered {}: {}",
             status.code, status.message

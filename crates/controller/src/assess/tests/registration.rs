@@ -88,10 +88,16 @@ fn a_client_manages_itself_only_where_clients_register() {
         "information": {"policyURI": "https://app.example.com/policy"},
     });
     fixture.client(TENANT, "app", spec.clone());
+    let elsewhere = json!({"information": {"logoURI": "https://evil.example.com/kubectl.png"}});
+    fixture.client(TENANT, "lookalike", elsewhere.clone());
+    fixture.client(HOME, "own", elsewhere);
     fixture.client(HOME, "app", spec);
     let assessment = fixture.assess();
     let registered = assessment.served("team-a/app").unwrap();
     assert_eq!(registered.registration_digest, Some(digest));
     assert_eq!(registered.pages.policy.as_deref(), Some("https://app.example.com/policy"));
     assert_eq!(assessment.served("app").unwrap().registration_digest, None);
+    let word = assessment.client_word(TENANT, "lookalike", "Accepted");
+    assert_eq!(word, "False/TenantPolicyViolation");
+    assert!(assessment.served("own").is_some());
 }
