@@ -93,7 +93,7 @@ async fn tokens_come_by_the_browser_where_both_custom_resources_say_so() -> Resu
     let (code, token) = (query_value(&answer, "code")?, query_value(&answer, "access_token")?);
     assert_eq!(party.userinfo(&token).await?.0, StatusCode::OK);
     party.redeem(&code, &attempt.verifier).await?.tokens()?;
-    assert_eq!(count(mark)?, "create sessions × 1, patch sessions × 1");
+    assert_eq!(count(mark)?, "create sessions × 1, get sessions × 1, patch sessions × 1");
     let replayed = party.redeem(&code, &attempt.verifier).await?;
     assert_eq!(replayed.error(), "invalid_grant");
     assert_eq!(party.userinfo(&token).await?.0, StatusCode::UNAUTHORIZED, "its sibling is dead");
