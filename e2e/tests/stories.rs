@@ -48,6 +48,7 @@ mod single_sign_on;
 mod tenants;
 mod token_exchange;
 mod token_revocation;
+mod workloads;
 
 #[test]
 fn every_story_is_told() {

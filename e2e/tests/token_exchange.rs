@@ -1,7 +1,7 @@
 //! A backend gets a token for another audience, where that audience says so (RFC 8693), for one read.
 
 use anyhow::{Context, Result, ensure};
-use claviger_testkit::relying_party::claims;
+use claviger_testkit::relying_party::{Answer, claims};
 use claviger_testkit::scene::{LOCAL_USER, Manifests, SCOPE};
 use claviger_testkit::{
     AuditMark, ControlPlane, Directory, Installation, RelyingParty, Scene, run_recipe,
@@ -120,11 +120,51 @@ async fn a_listed_backend_gets_a_token_for_the_cluster_for_one_read() -> Result<
     let printed: Value = serde_json::from_str(&printed)?;
     assert_eq!(claims(text(&printed, "access_token")?)?["aud"], "kubernetes");
 
+    let id_token = text(&tokens, "id_token")?;
+    let mark = plane.audit_log().mark()?;
+    let of_id_token = exchange_id_token(&portal, id_token).await?.tokens()?;
+    let counted = requests(&scene, mark)?;
+    println!("an exchange of an ID token: {counted}");
+    assert_eq!(counted, "get sessions × 1");
+    let (new, old) = (claims(text(&of_id_token, "access_token")?)?, claims(id_token)?);
+    assert_eq!((&new["aud"], &new["azp"]), (&json!("kubernetes"), &json!("portal")));
+    for same in ["sub", "groups", "email", "auth_time"] {
+        assert_eq!(new[same], old[same], "{same}");
+    }
+    ensure!(new["exp"].as_i64() <= old["exp"].as_i64(), "{new} outlives {old}");
+    let (session, _) = text(&old, "jti")?.split_once('.').context("jti names no session")?;
+    scene.installation().kubectl(&["get", "session", session])?;
+    let printed = run_recipe(
+        "tokens.md",
+        "token-exchange-id-token",
+        &[
+            ("ISSUER", &scene.issuer()),
+            ("CLIENT_ID", &id),
+            ("CLIENT_SECRET", &secret),
+            ("ID_TOKEN", id_token),
+            ("AUDIENCE", "kubernetes"),
+            ("CURL_CA_BUNDLE", &authority),
+        ],
+    )?;
+    let printed: Value = serde_json::from_str(&printed)?;
+    assert_eq!(claims(text(&printed, "access_token")?)?["aud"], "kubernetes");
+
     portal.revoke(access).await?;
     let mark = plane.audit_log().mark()?;
     assert_eq!(portal.exchange(access, &audience).await?.error(), "invalid_request");
+    assert_eq!(exchange_id_token(&portal, id_token).await?.error(), "invalid_request");
     assert_eq!(requests(&scene, mark)?, "");
     Ok(())
+}
+
+async fn exchange_id_token(party: &RelyingParty, id_token: &str) -> Result<Answer> {
+    let form = [
+        ("grant_type", GRANT),
+        ("subject_token", id_token),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
+        ("audience", "kubernetes"),
+    ];
+    party.token(&form).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,9 @@ pub enum Grant {
     /// RFC 8628.
     #[serde(rename = "urn:ietf:params:oauth:grant-type:device_code")]
     DeviceCode,
+    /// RFC 7523 section 2.1.
+    #[serde(rename = "urn:ietf:params:oauth:grant-type:jwt-bearer")]
+    JwtBearer,
 }
 
 impl Grant {
@@ -33,6 +36,7 @@ impl Grant {
             Self::ClientCredentials => "client_credentials",
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
             Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
         }
     }
 
@@ -54,6 +58,7 @@ mod tests {
             Grant::ClientCredentials,
             Grant::TokenExchange,
             Grant::DeviceCode,
+            Grant::JwtBearer,
         ] {
             assert_eq!(serde_json::to_value(grant).unwrap(), grant.as_str());
         }

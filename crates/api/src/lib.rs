@@ -33,6 +33,7 @@ mod device_authorization;
 mod dynamic_registration;
 mod example_user;
 mod grant;
+mod jwt_bearer;
 pub mod labels;
 mod lifetimes;
 mod local_user;
@@ -48,6 +49,7 @@ mod session_limits;
 mod signing_key;
 mod tenant_policy;
 pub mod time;
+mod trusted_issuer;
 
 pub use browser_sessions::{BrowserSessions, SessionSharing};
 pub use client_authentication::{
@@ -71,6 +73,7 @@ pub use device_authorization::{
 pub use dynamic_registration::DynamicRegistration;
 pub use example_user::{ExampleClaim, ExampleUser};
 pub use grant::Grant;
+pub use jwt_bearer::JwtBearer;
 pub use lifetimes::Lifetimes;
 pub use local_user::{
     Address, LocalUser, LocalUserSpec, LocalUserState, LocalUserStatus, PasswordHash, Profile,
@@ -92,6 +95,7 @@ pub use signing_key::{
     KeyState, PublishedKey, SigningAlgorithm, SigningKey, SigningKeySpec, SigningKeyStatus,
 };
 pub use tenant_policy::{TenantConsent, TenantPolicy};
+pub use trusted_issuer::{ClaimRule, GroupsFrom, TrustedIssuer};
 
 /// API group of every kind here.
 pub const GROUP: &str = "claviger.dev";

@@ -19,11 +19,13 @@ use crate::client_policy::{
     ClientConsent, ClientIntrospection, Dpop, Pkce, PushedAuthorizationRequests,
 };
 use crate::grant::Grant;
+use crate::jwt_bearer::JwtBearer;
 use crate::object_ref::NAME_PATTERN;
 use crate::response_type::ResponseType;
 use crate::schema;
 use crate::scope::Scope;
 use crate::signing_key::SigningAlgorithm;
+use crate::trusted_issuer::TrustedIssuer;
 
 /// One relying party of an OIDCIssuer.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,9 +80,13 @@ use crate::signing_key::SigningAlgorithm;
     validation = Rule::new("!('client_credentials' in self.grants) || self.type == 'Confidential'")
     .message("grant client_credentials is for type Confidential: remove it, or set type to Confidential"),
     validation = Rule::new(
-        "!('urn:ietf:params:oauth:grant-type:token-exchange' in self.grants) || self.type == 'Confidential'"
+        "!('urn:ietf:params:oauth:grant-type:token-exchange' in self.grants) || self.type == 'Confidential' || (has(self.trustedIssuers) && size(self.trustedIssuers) > 0)"
     )
-    .message("grant token-exchange is for type Confidential: remove it, or set type to Confidential"),
+    .message("grant token-exchange is for type Confidential, or with trustedIssuers: remove it, or add one of them"),
+    validation = Rule::new("!has(self.trustedIssuers) || 'urn:ietf:params:oauth:grant-type:token-exchange' in self.grants")
+    .message("trustedIssuers is for grant urn:ietf:params:oauth:grant-type:token-exchange: add it to grants, or remove trustedIssuers"),
+    validation = Rule::new("has(self.jwtBearer) == ('urn:ietf:params:oauth:grant-type:jwt-bearer' in self.grants)")
+    .message("jwtBearer and grant urn:ietf:params:oauth:grant-type:jwt-bearer go together: set both or neither"),
     validation = Rule::new("!has(self.clientCredentials) || 'client_credentials' in self.grants")
     .message("clientCredentials is for grant client_credentials: add it to grants, or remove clientCredentials"),
     validation = Rule::new(
@@ -88,9 +94,9 @@ use crate::signing_key::SigningAlgorithm;
     )
     .message("responseTypes other than code need redirectURIs: add at least one"),
     validation = Rule::new(
-        "!has(self.dpop) || self.dpop != 'Required' || (self.responseTypes.all(t, !t.endsWith(' token')) && !('client_credentials' in self.grants) && !('urn:ietf:params:oauth:grant-type:token-exchange' in self.grants))"
+        "!has(self.dpop) || self.dpop != 'Required' || (self.responseTypes.all(t, !t.endsWith(' token')) && !('client_credentials' in self.grants) && !('urn:ietf:params:oauth:grant-type:token-exchange' in self.grants) && !('urn:ietf:params:oauth:grant-type:jwt-bearer' in self.grants))"
     )
-    .message("dpop Required leaves no token unbound: remove responseTypes with token and the grants client_credentials and token-exchange, or set dpop to Optional"),
+    .message("dpop Required leaves no token unbound: remove responseTypes with token and the grants client_credentials, token-exchange and jwt-bearer, or set dpop to Optional"),
     validation = Rule::new(
         "!('authorization_code' in self.grants) || (has(self.redirectURIs) && size(self.redirectURIs) > 0)"
     )
@@ -183,7 +189,8 @@ pub struct OAuth2ClientSpec {
     /// Grant types this client may use, if its issuer offers them. Also known:
     /// urn:ietf:params:oauth:grant-type:device_code, which needs no redirectURIs; and, for type
     /// Confidential: client_credentials, which needs no redirectURIs, and
-    /// urn:ietf:params:oauth:grant-type:token-exchange. Default: authorization_code and refresh_token.
+    /// urn:ietf:params:oauth:grant-type:token-exchange; for either type, that one with trustedIssuers, and
+    /// urn:ietf:params:oauth:grant-type:jwt-bearer. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
@@ -353,9 +360,9 @@ pub struct OAuth2ClientSpec {
     #[schemars(with = "ClientConsent")]
     pub consent: Option<ClientConsent>,
 
-    /// Client IDs (up to 64) that may exchange their own users' access tokens for ID tokens with this
-    /// client as the audience (RFC 8693). Each can then act as its users here. What this client's
-    /// allowedConnectors, allowedGroups and requiredACR do not admit is refused. Default: none.
+    /// Client IDs (up to 64) that may exchange tokens of users for ID tokens with this client as the
+    /// audience (RFC 8693). Each can then act as its users here. Who is not admitted by this client's
+    /// allowedConnectors, allowedGroups, requiredACR and condition is refused. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 317)))]
     #[x_kube(
@@ -364,6 +371,33 @@ pub struct OAuth2ClientSpec {
             .message("exchangePeers must be client IDs, printable ASCII without spaces, such as my-app or team-a/my-app"),
     )]
     pub exchange_peers: Vec<String>,
+
+    /// Client IDs (up to 64) whose workloads may have ID tokens with this client in their audience: those
+    /// that its trustedIssuers admit, by exchange, and those of its jwtBearer, by an audience scope (which needs
+    /// trustedPeers too). Whoever may write such a client says who comes here, and in which groups. A
+    /// client with allowedConnectors, requiredACR or condition admits none. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 317)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(p, p.matches('^[!-~]+$'))")
+            .message("exchangeWorkloadsFrom must be client IDs, printable ASCII without spaces, such as my-app or team-a/my-app"),
+    )]
+    pub exchange_workloads_from: Vec<String>,
+
+    /// Other issuers (up to 16 entries) whose tokens this client exchanges for ours, such as those of a CI
+    /// system's jobs. Whoever holds such a token is who it says, in the groups that stand here, and no user
+    /// of any connector; a Public client may bring it too. Default: none, and only tokens of this issuer are
+    /// exchanged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub trusted_issuers: Vec<TrustedIssuer>,
+
+    /// Kubernetes ServiceAccounts that get tokens of this client for their own, by grant
+    /// urn:ietf:params:oauth:grant-type:jwt-bearer. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt_bearer: Option<JwtBearer>,
 
     /// What tokens by grant client_credentials say of this client itself. Default: its identifier
     /// alone.

@@ -139,7 +139,8 @@ pub struct OIDCIssuerSpec {
 
     /// Grant types on offer; a client gets those that are here and in its own list. Also known:
     /// client_credentials, urn:ietf:params:oauth:grant-type:token-exchange,
-    /// urn:ietf:params:oauth:grant-type:device_code. Default: authorization_code and refresh_token.
+    /// urn:ietf:params:oauth:grant-type:device_code,
+    /// urn:ietf:params:oauth:grant-type:jwt-bearer. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(

@@ -102,6 +102,13 @@ pub struct TenantPolicy {
     )]
     pub allowed_back_channel_logout_hosts: Vec<String>,
 
+    /// Issuers (up to 32 URLs, exactly as in their tokens) whose tokens tenant clients may exchange, by
+    /// `trustedIssuers`, where allowedGrants has token-exchange. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 255)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_trusted_issuers: Vec<String>,
+
     /// Longest an ID or access token of a tenant client may live, in seconds (60 to 86400).
     /// Default: 3600.
     #[serde(default = "TenantPolicy::default_max_id_token", rename = "maxIDTokenLifetimeSeconds")]

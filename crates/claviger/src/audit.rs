@@ -69,6 +69,10 @@ impl Audit for LogAudit {
                 tracing::info!(target: "audit", client, grant, "tokens issued without a session");
                 ("TokensIssued", *grant)
             }
+            AuditEvent::WorkloadAdmitted { client, grant, workload, audience } => {
+                tracing::info!(target: "audit", client, grant, workload, audience, "workload admitted");
+                ("WorkloadAdmitted", *grant)
+            }
             AuditEvent::TokenExchanged { session, client, audience } => {
                 tracing::info!(target: "audit", session, client, audience, "token exchanged");
                 ("TokenExchanged", "")

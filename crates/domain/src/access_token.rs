@@ -14,6 +14,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::authentication::Authentication;
+use crate::client::Grant;
 use crate::issuer::Issuer;
 
 /// `typ` of an access token (RFC 9068 2.1).
@@ -26,6 +27,8 @@ pub struct AccessToken {
     pub id: String,
     /// Session it belongs to; none where it is about the client itself.
     pub session: Option<String>,
+    /// The grant it was given by, where there is no session: it holds while its client may use that.
+    pub grant: Option<Grant>,
     /// `client_id` of the client it was given to.
     pub client_id: String,
     /// UID of that client: a re-created name inherits nothing.
@@ -90,6 +93,8 @@ pub enum AccessTokenError {
 struct Sealed {
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     session: Option<String>,
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    grant: Option<Grant>,
     #[serde(rename = "u")]
     client_uid: String,
     #[serde(rename = "k")]
@@ -104,6 +109,7 @@ impl AccessToken {
     pub fn sign(&self, issuer: &Issuer, signer: &Signer) -> Result<String, SignError> {
         let sealed = Sealed {
             session: self.session.clone(),
+            grant: self.grant,
             client_uid: self.client_uid.clone(),
             claims: self.claims.clone(),
         };
@@ -153,6 +159,7 @@ impl AccessToken {
         Ok(Self {
             id: claims.jti,
             session: sealed.session,
+            grant: sealed.grant,
             client_id: claims.client_id,
             client_uid: sealed.client_uid,
             audience: claims.aud,

@@ -8,12 +8,15 @@ pub use claviger_protocol::redirect_uri::RedirectUri;
 pub use claviger_protocol::registration::ClientPages;
 pub use claviger_protocol::response_type::ResponseType;
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 use crate::browser_session::Sharing;
 use crate::client_logout::ClientLogout;
+use crate::cluster_token::ProvenAccount;
 use crate::connector::Connector;
 use crate::issuer::Lifetimes;
 use crate::policy::Condition;
+use crate::workload::AllowedWorkloads;
 
 /// One OAuth 2.0 client in service at an issuer.
 #[derive(Debug, Clone)]
@@ -77,6 +80,8 @@ pub struct Client {
     pub registration_digest: Option<String>,
     /// How it learns that a session is over.
     pub logout: ClientLogout,
+    /// Who gets tokens here without being a user.
+    pub workloads: AllowedWorkloads,
 }
 
 /// What tokens say of a client itself, beside its identifier. Nothing by default.
@@ -150,7 +155,7 @@ pub struct ServiceAccount {
 }
 
 /// A grant type this provider implements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Grant {
     /// RFC 6749 4.1.
     AuthorizationCode,
@@ -162,6 +167,8 @@ pub enum Grant {
     TokenExchange,
     /// RFC 8628.
     DeviceCode,
+    /// RFC 7523 2.1.
+    JwtBearer,
 }
 
 impl Grant {
@@ -173,7 +180,15 @@ impl Grant {
             Self::ClientCredentials => "client_credentials",
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
             Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
+            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
         }
+    }
+}
+
+impl ServiceAccount {
+    /// Whether this is the one that was proven.
+    pub fn is(&self, proven: &ProvenAccount) -> bool {
+        proven.subject == self.subject && (self.uid.is_none() || proven.uid == self.uid)
     }
 }
 

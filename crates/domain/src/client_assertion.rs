@@ -22,6 +22,7 @@ use crate::key_cache::{KeyCache, Patience};
 use crate::ports::{Clock, Cluster, FetchError, PublishedKeys};
 use crate::replay::{Claimed, Replays};
 use crate::token::TokenError;
+use crate::trusted_issuer::ForeignTokens;
 
 /// Longest an assertion may still live, in seconds, clocks aside.
 const LONGEST_LIFE: i64 = 60;
@@ -57,6 +58,7 @@ pub struct Assertions {
     publishers: Arc<dyn PublishedKeys>,
     published: KeyCache<KeySet>,
     cluster: ClusterTokens,
+    foreign: ForeignTokens,
 }
 
 impl Assertions {
@@ -65,6 +67,7 @@ impl Assertions {
         Self {
             used: Replays::default(),
             proofs: Replays::default(),
+            foreign: ForeignTokens::new(Arc::clone(&publishers)),
             publishers,
             published: KeyCache::new(PATIENCE),
             cluster: ClusterTokens::new(cluster),
@@ -79,6 +82,11 @@ impl Assertions {
     /// Who believes the tokens of this cluster's `ServiceAccounts`.
     pub fn cluster(&self) -> &ClusterTokens {
         &self.cluster
+    }
+
+    /// Who believes the tokens of other issuers.
+    pub(crate) fn foreign(&self) -> &ForeignTokens {
+        &self.foreign
     }
 
     /// Believes an assertion that one of the client's keys signed.
@@ -158,9 +166,7 @@ impl Assertions {
         account: &ServiceAccount,
         presented: Presented<'_>,
     ) -> Result<(), TokenError> {
-        let is_wanted = |found: &ProvenAccount| {
-            found.subject == account.subject && (account.uid.is_none() || found.uid == account.uid)
-        };
+        let is_wanted = |found: &ProvenAccount| account.is(found);
         let url = issuer.url.as_str();
         let found = self.cluster.verify(presented.jwt, url, presented.clock, is_wanted).await;
         found.map(drop).map_err(|error| match error {

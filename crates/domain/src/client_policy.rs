@@ -2,7 +2,8 @@
 //!
 //! Asked wherever a user arrives at a client: at sign-in and single sign-on (`admission`), when a
 //! code is redeemed, at refresh, at token exchange and at introspection. Which connectors and classes of
-//! authentication it takes is told before the user is known ([`Client::admits`]).
+//! authentication it takes is told before the user is known ([`Client::admits`]). Workloads are told apart
+//! ([`admits_workload`]).
 
 use claviger_protocol::scope::ScopeSet;
 use thiserror::Error;
@@ -48,8 +49,7 @@ pub enum NotAdmitted {
 /// [`NotAdmitted`].
 pub fn admit(issuer: &Issuer, client: &Client, arrival: Arrival<'_>) -> Result<(), NotAdmitted> {
     let Arrival { identity, connector, acr, scopes } = arrival;
-    let of_group = |group: &String| client.allowed_groups.contains(group);
-    if !client.allowed_groups.is_empty() && !identity.groups.iter().any(of_group) {
+    if !allows_groups(client, &identity.groups) {
         return Err(NotAdmitted::Groups);
     }
     let Some(condition) = &client.condition else { return Ok(()) };
@@ -70,6 +70,21 @@ pub fn admit(issuer: &Issuer, client: &Client, arrival: Arrival<'_>) -> Result<(
             NotAdmitted::Unknown(why)
         }
     })
+}
+
+fn allows_groups(client: &Client, groups: &[String]) -> bool {
+    let allowed = &client.allowed_groups;
+    allowed.is_empty() || groups.iter().any(|group| allowed.contains(group))
+}
+
+/// Whether a client takes a workload in these groups. That is a user of no connector and of no class of
+/// authentication, and a condition is about users: what it would say of a workload nobody meant. At the client that
+/// brings it itself the connectors do not matter, for that says whom it trusts.
+pub fn admits_workload(client: &Client, groups: &[String], own: bool) -> bool {
+    (own || client.allowed_connectors.is_none())
+        && client.required_acr.is_empty()
+        && client.condition.is_none()
+        && allows_groups(client, groups)
 }
 
 impl From<NotAdmitted> for TokenError {

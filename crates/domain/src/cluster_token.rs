@@ -20,6 +20,8 @@ use crate::ports::{Clock, Cluster, FetchError};
 
 /// Longest life of a token, in seconds: it is not asked after whether its account is still there.
 const LONGEST_LIFE: i64 = 3_600;
+/// What the `sub` of a ServiceAccount begins with.
+const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 /// The cluster's keys change with its control plane: seldom, and with the old ones kept.
 const PATIENCE: Patience = Patience { fresh: 600, stale: 3_600, pause: 60 };
 
@@ -28,8 +30,14 @@ const PATIENCE: Patience = Patience { fresh: 600, stale: 3_600, pause: 60 };
 pub struct ProvenAccount {
     /// `system:serviceaccount:<namespace>:<name>`.
     pub subject: String,
+    /// Its `metadata.namespace`.
+    pub namespace: String,
+    /// Its `metadata.name`.
+    pub name: String,
     /// Its `metadata.uid`.
     pub uid: Option<String>,
+    /// When its token dies.
+    pub expires_at: i64,
 }
 
 /// Why a token is not believed.
@@ -127,9 +135,18 @@ fn check(claims: &Claims, audience: &str, now: i64) -> Result<ProvenAccount, Clu
         ));
     }
     let subject = claims.get("sub").and_then(Value::as_str).ok_or(VerifyError::Claim("sub"))?;
+    let parts = subject.strip_prefix(SERVICE_ACCOUNT).and_then(|rest| rest.split_once(':'));
+    let (namespace, name) =
+        parts.ok_or_else(|| refused("it is another ServiceAccount's, or nobody's (sub)"))?;
     let uid =
         claims.get("kubernetes.io").and_then(|k| k.get("serviceaccount")?.get("uid")?.as_str());
-    Ok(ProvenAccount { subject: subject.to_owned(), uid: uid.map(str::to_owned) })
+    Ok(ProvenAccount {
+        subject: subject.to_owned(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: uid.map(str::to_owned),
+        expires_at: expires,
+    })
 }
 
 fn refused(why: &str) -> ClusterTokenError {

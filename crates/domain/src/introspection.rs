@@ -3,7 +3,7 @@
 //! ```text
 //! client, its `introspection` ── Forbidden ─→ access_denied, whatever the token
 //!   │ bytes, expiry, memory of revocations, whose token ── no ─→ {"active":false}, no request
-//!   ├ about the client itself (client_credentials) ─→ from memory
+//!   ├ about a workload (client_credentials, jwt-bearer …) ─→ from memory
 //!   └ GET session ── gone, revoked, no longer let in ─→ {"active":false}
 //! ```
 //! A token the caller may not see looks like one that never was.
@@ -76,16 +76,16 @@ impl Asked<'_> {
             Some(ClientEntry::InService(owner)) if owner.uid == token.client_uid => owner,
             _ => return Ok(None),
         };
-        let Some(name) = &token.session else { return Ok(self.about_client_token(token, owner)) };
+        let Some(name) = &token.session else { return Ok(self.about_workload(token, owner)) };
         let session = LiveSession::read(self.provider, self.issuer, owner, name).await?;
         let Some((_, claims)) = self.known(owner, session, &token.scope) else { return Ok(None) };
         Ok(Some(self.described(token, claims)))
     }
 
-    /// A token by `client_credentials`: from memory, for there is no session. It holds while its client
-    /// may still have such tokens.
-    fn about_client_token(&self, token: &AccessToken, owner: &Client) -> Option<ActiveToken> {
-        let grant = Grant::ClientCredentials;
+    /// A token about a workload: from memory, for there is no session. It holds while its client may still
+    /// have such tokens.
+    fn about_workload(&self, token: &AccessToken, owner: &Client) -> Option<ActiveToken> {
+        let grant = token.grant.unwrap_or(Grant::ClientCredentials);
         let allowed = self.issuer.grants.contains(&grant) && owner.grants.contains(&grant);
         let claims = UserClaims { sub: token.claims.sub.clone(), ..UserClaims::default() };
         allowed.then(|| self.described(token, claims))

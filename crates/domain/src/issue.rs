@@ -15,12 +15,14 @@ use thiserror::Error;
 use crate::access_token::{AccessToken, UserClaims};
 use crate::authentication::Authentication;
 use crate::claim::{RequestedClaims, Reveal};
-use crate::client::Client;
+use crate::client::{Client, Grant};
 use crate::connector::Connector;
 use crate::identity::Identity;
 use crate::issuer::{Issuer, SubjectFormat};
 use crate::policy::RunError;
 use crate::provider::Provider;
+use crate::token_id;
+use crate::workload::{MAX_SUBJECT, Workload};
 
 /// `typ` of a signed answer of `/userinfo`: not that of any token.
 const USERINFO_TYPE: &str = "userinfo+jwt";
@@ -129,6 +131,14 @@ pub enum IssueError {
         /// Why not.
         error: RunError,
     },
+    /// A workload's `sub` would be longer than OIDC Core 2 allows.
+    #[error(
+        "sub would have {length} characters, and {MAX_SUBJECT} are allowed: shorten the name at its issuer, or choose subject Plain, which needs fewer"
+    )]
+    SubjectTooLong {
+        /// Its length.
+        length: usize,
+    },
     /// The issuer has no active key of the client's algorithm.
     #[error("no active signing key for the client's ID-token algorithm")]
     NoSigner,
@@ -197,8 +207,31 @@ pub fn check(issuer: &Issuer, about: Subject<'_>) -> Result<(), IssueError> {
     }
     let Subject { scopes, asked, .. } = about;
     user_claims(issuer, about, Reveal { issuer, scopes, asked: &asked.userinfo })?;
-    let claims = user_claims(issuer, about, Reveal { issuer, scopes, asked: &asked.id_token })?;
-    check_size(about.client, &claims)
+    check_id_token(issuer, about, Detail::Full)
+}
+
+/// The same of an ID token alone.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn check_id_token(
+    issuer: &Issuer,
+    about: Subject<'_>,
+    detail: Detail,
+) -> Result<(), IssueError> {
+    signer(issuer, about.client)?;
+    check_size(about.client, &id_token_claims(issuer, about, detail)?)
+}
+
+/// What an ID token says of its user.
+fn id_token_claims(
+    issuer: &Issuer,
+    about: Subject<'_>,
+    detail: Detail,
+) -> Result<UserClaims, IssueError> {
+    let only_asked = ScopeSet::default();
+    let scopes = if detail == Detail::Full { about.scopes } else { &only_asked };
+    user_claims(issuer, about, Reveal { issuer, scopes, asked: &about.asked.id_token })
 }
 
 /// Whether an ID token of these claims is what its client takes.
@@ -241,6 +274,7 @@ pub fn access_token(
         key: when.key.map(str::to_owned),
         id: provider.random_id(),
         session: Some(when.session.to_owned()),
+        grant: None,
         client_id: client.id.clone(),
         client_uid: client.uid.clone(),
         audience,
@@ -264,12 +298,9 @@ pub fn id_token(
     when: Circumstances<'_>,
     (detail, with): (Detail, Companions<'_>),
 ) -> Result<String, IssueError> {
-    let Subject { client, scopes, asked, .. } = about;
+    let Subject { client, scopes, .. } = about;
     let now = provider.clock.now();
-    let only_asked = ScopeSet::default();
-    let scopes_shown = if detail == Detail::Full { scopes } else { &only_asked };
-    let reveal = Reveal { issuer, scopes: scopes_shown, asked: &asked.id_token };
-    let claims = user_claims(issuer, about, reveal)?;
+    let claims = id_token_claims(issuer, about, detail)?;
     let (audience, azp) = audience(client, scopes);
     let hash = |text: &str| left_half_hash(client.id_token_algorithm, text.as_bytes());
     let signed = signer(issuer, client)?.sign(
@@ -281,7 +312,7 @@ pub fn id_token(
             azp: when.azp.map(str::to_owned).or(azp),
             exp: (now + client.lifetimes.id_token).min(when.not_after),
             iat: now,
-            jti: provider.random_id(),
+            jti: token_id::of_session(provider, when.session),
             auth_time: Some(when.authentication.time),
             acr: when.authentication.acr.clone(),
             amr: when.authentication.amr.clone(),
@@ -328,52 +359,74 @@ struct UserinfoClaims {
 }
 
 /// Makes an access token about a client itself: no user, no session, no time of a sign-in.
+/// What a token about a workload says, and to whom.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// Whom it is about.
+    pub workload: &'a Workload,
+    /// The client that gets it, or, of an exchange, for which it is.
+    pub client: &'a Client,
+    /// Granted scopes.
+    pub scopes: &'a ScopeSet,
+    /// The grant it is given by.
+    pub grant: Grant,
+    /// Who has the token, where that is not the client it is for.
+    pub azp: Option<&'a str>,
+    /// When the token dies at the latest, whatever its lifetime.
+    pub not_after: i64,
+}
+
+/// Makes an access token about a workload: no user, no session, no time of a sign-in.
 ///
 /// # Errors
 /// [`IssueError`].
-pub fn client_access_token(
+pub fn workload_access_token(
     provider: &Provider,
     issuer: &Issuer,
-    (client, scopes): (&Client, &ScopeSet),
+    about: About<'_>,
     resources: &[String],
 ) -> Result<String, IssueError> {
+    let About { client, scopes, grant, not_after, .. } = about;
     let now = provider.clock.now();
     let token = AccessToken {
         key: None,
         id: provider.random_id(),
         session: None,
+        grant: Some(grant),
         client_id: client.id.clone(),
         client_uid: client.uid.clone(),
         audience: resource_audience(issuer, resources),
         scope: scopes.to_string(),
         issued_at: now,
-        expires_at: now + client.lifetimes.access_token,
+        expires_at: (now + client.lifetimes.access_token).min(not_after),
         authentication: None,
-        claims: client_claims(issuer, client, scopes)?,
+        claims: workload_claims(issuer, about)?,
     };
     Ok(token.sign(issuer, signer(issuer, client)?)?)
 }
 
-/// Makes an ID token about a client itself, beside that access token.
+/// Makes an ID token about a workload, perhaps beside an access token.
 ///
 /// # Errors
 /// [`IssueError`].
-pub fn client_id_token(
+pub fn workload_id_token(
     provider: &Provider,
     issuer: &Issuer,
-    (client, scopes): (&Client, &ScopeSet),
-    access_token: &str,
+    about: About<'_>,
+    access_token: Option<&str>,
 ) -> Result<String, IssueError> {
+    let About { client, scopes, not_after, .. } = about;
     let now = provider.clock.now();
-    let claims = client_claims(issuer, client, scopes)?;
+    let claims = workload_claims(issuer, about)?;
     check_size(client, &claims)?;
     let (aud, azp) = audience(client, scopes);
+    let hash = |text: &str| left_half_hash(client.id_token_algorithm, text.as_bytes());
     let claims = IdTokenClaims {
         iss: issuer.url.as_str().to_owned(),
         sub: claims.sub,
         aud,
-        azp,
-        exp: now + client.lifetimes.id_token,
+        azp: about.azp.map(str::to_owned).or(azp),
+        exp: (now + client.lifetimes.id_token).min(not_after),
         iat: now,
         jti: provider.random_id(),
         auth_time: None,
@@ -381,7 +434,7 @@ pub fn client_id_token(
         amr: Vec::new(),
         nonce: None,
         sid: None,
-        at_hash: Some(left_half_hash(client.id_token_algorithm, access_token.as_bytes())),
+        at_hash: access_token.map(hash),
         c_hash: None,
         s_hash: None,
         email: None,
@@ -403,27 +456,21 @@ fn resource_audience(issuer: &Issuer, resources: &[String]) -> Audience {
     }
 }
 
-/// What these scopes reveal of a client. Its `sub` is no user's: theirs name a connector.
-fn client_claims(
-    issuer: &Issuer,
-    client: &Client,
-    scopes: &ScopeSet,
-) -> Result<UserClaims, IssueError> {
-    let of = &client.as_subject;
-    let username = of.username.clone().filter(|_| scopes.contains("profile"));
+/// What these scopes reveal of a workload.
+fn workload_claims(issuer: &Issuer, about: About<'_>) -> Result<UserClaims, IssueError> {
+    let About { workload, scopes, .. } = about;
+    let sub = workload.subject(issuer);
+    // A client's own ID is its administrator's to choose: some are longer, and were before workloads came.
+    if sub.len() > MAX_SUBJECT && about.grant != Grant::ClientCredentials {
+        return Err(IssueError::SubjectTooLong { length: sub.len() });
+    }
+    let username = workload.username.clone().filter(|_| scopes.contains("profile"));
     let claims = UserClaims {
-        sub: match issuer.subject {
-            SubjectFormat::Dex => subject::encode(&client.id, ""),
-            SubjectFormat::Plain => format!(":{}", client.id),
-        },
-        groups: if scopes.contains("groups") { of.groups.clone() } else { Vec::new() },
+        sub,
+        groups: if scopes.contains("groups") { workload.groups.clone() } else { Vec::new() },
         name: username.clone(),
         preferred_username: username,
-        extra: of
-            .claims
-            .iter()
-            .map(|(name, value)| (name.clone(), value.as_str().into()))
-            .collect(),
+        extra: workload.claims.clone(),
         ..UserClaims::default()
     };
     refuse_reserved(issuer, &claims)?;

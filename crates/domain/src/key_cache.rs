@@ -2,25 +2,31 @@
 //!
 //! ```text
 //! get ─┬─ fresh, and will do ───────────────────────────→ answered at once, however many wait
-//!      ├─ a question is under way ─────────────────────→ waits for its answer
+//!      ├─ a question is under way ─────────────────────→ waits for its answer; not long, where what is
+//!      │                                                 still believed will do
 //!      ├─ asked a moment ago (the pause) ────────────────→ what is still believed, or nothing
 //!      └─ asks: a task of its own, which nobody's hanging up ends
 //! ```
 //! What always holds: whoever makes us look for a key nobody has, makes us ask once in a pause and no
 //! more; one question at a time about one place, and only so many wait for its answer; whoever hangs up
 //! takes the answer from nobody; keys that cannot be asked for any more are believed for a bounded time;
-//! memory is bounded.
+//! memory is bounded, and whoever fills it makes us forget what was not asked for the longest time.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::ports::FetchError;
 
 /// Requests that may wait for one answer. The others are told to come back.
 const WAITING: usize = 32;
+/// So long somebody waits for the answer to a question whom what is still believed would do.
+const IMPATIENCE: Duration = Duration::from_secs(1);
 /// Most places remembered.
 const PLACES: usize = 1_024;
 
@@ -47,6 +53,8 @@ pub struct KeyCache<V> {
 struct Place<V> {
     known: Mutex<Known<V>>,
     waiting: Semaphore,
+    /// When it was last looked at.
+    used_at: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -87,7 +95,7 @@ impl<V: Send + Sync + 'static> KeyCache<V> {
         will_do: impl Fn(&V) -> bool,
         ask: impl Future<Output = Result<V, FetchError>> + Send + 'static,
     ) -> Result<Arc<V>, FetchError> {
-        let place = self.place(place);
+        let place = self.place(place, elapsed);
         let (believable, outcome, _waiting) = {
             let mut known = place.known();
             let believable =
@@ -98,17 +106,26 @@ impl<V: Send + Sync + 'static> KeyCache<V> {
             {
                 return Ok(Arc::clone(value));
             }
-            let busy = |_| FetchError::unavailable("too many wait for the same keys");
-            let permit = place.waiting.try_acquire().map_err(busy)?;
+            let enough = believable.as_ref().map(|(value, _)| value).filter(|value| will_do(value));
+            let Ok(permit) = place.waiting.try_acquire() else {
+                let busy = || FetchError::unavailable("too many wait for the same keys");
+                return enough.cloned().ok_or_else(busy);
+            };
+            let hurried = enough.is_some();
             let outcome = match known.under_way() {
                 Some(outcome) => Some(outcome),
                 None if known.asked_at.is_some_and(|at| elapsed - at < self.patience.pause) => None,
                 None => Some(begin(&place, &mut known, elapsed, ask)),
             };
-            (believable, outcome, permit)
+            (believable, outcome.map(|outcome| (outcome, hurried)), permit)
         };
         let answered = match outcome {
-            Some(outcome) => end_of(outcome).await,
+            Some((outcome, false)) => end_of(outcome).await,
+            Some((outcome, true)) => {
+                timeout(IMPATIENCE, end_of(outcome)).await.unwrap_or_else(|_| {
+                    Err(FetchError::unavailable("the answer is a long time coming"))
+                })
+            }
             None => Err(FetchError::unavailable("they were asked for a moment ago")),
         };
         match (answered, believable) {
@@ -121,18 +138,35 @@ impl<V: Send + Sync + 'static> KeyCache<V> {
         }
     }
 
-    fn place(&self, name: &str) -> Arc<Place<V>> {
+    fn place(&self, name: &str, elapsed: i64) -> Arc<Place<V>> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = places.get(name) {
+            place.used_at.fetch_max(elapsed, Ordering::Relaxed);
             return Arc::clone(place);
         }
         if places.len() >= PLACES {
-            places.clear(); // what is still asked for is soon known again
+            forget_oldest(&mut places);
         }
         let known = Known { answer: None, asked_at: None, question: None };
-        let place = Arc::new(Place { known: Mutex::new(known), waiting: Semaphore::new(WAITING) });
+        let place = Arc::new(Place {
+            known: Mutex::new(known),
+            waiting: Semaphore::new(WAITING),
+            used_at: AtomicI64::new(elapsed),
+        });
         places.insert(name.to_owned(), Arc::clone(&place));
         place
+    }
+}
+
+/// Makes room for one: the place that nobody has asked about for the longest time, and nobody waits for if that
+/// can be.
+fn forget_oldest<V>(places: &mut HashMap<String, Arc<Place<V>>>) {
+    let age = |place: &Arc<Place<V>>| {
+        (Arc::strong_count(place) > 1, place.used_at.load(Ordering::Relaxed))
+    };
+    let oldest = places.iter().min_by_key(|(_, place)| age(place)).map(|(name, _)| name.clone());
+    if let Some(name) = oldest {
+        places.remove(&name);
     }
 }
 
@@ -181,8 +215,6 @@ async fn end_of<V>(mut outcome: watch::Receiver<Outcome<V>>) -> Result<Arc<V>, F
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicI64, Ordering};
-
     use super::*;
 
     const PATIENCE: Patience = Patience { fresh: 300, stale: 3_600, pause: 10 };
@@ -311,7 +343,7 @@ mod tests {
         let gate = Gate::new();
         drop(gate.waiting().await);
         gate.open.add_permits(1);
-        let kept = || gate.cache.place("place").known().answer.is_some();
+        let kept = || gate.cache.place("place", 0).known().answer.is_some();
         while !kept() {
             tokio::task::yield_now().await;
         }
@@ -342,6 +374,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whom_what_is_believed_would_do_gets_it_while_the_answer_hangs_and_the_room_is_full() {
+        let gate = Gate::new();
+        gate.open.add_permits(1);
+        assert_eq!(gate.get(1, 0).await.as_deref(), Ok(&1));
+        assert_eq!(gate.get(1, 300).await.as_deref(), Ok(&1), "not fresh, and the answer hangs");
+        let mut strangers = Vec::new();
+        for _ in 0..WAITING {
+            let mut stranger = Box::pin(gate.get(99, 300));
+            let polled = futures_of(vec![std::future::poll_fn(|context| {
+                std::task::Poll::Ready(stranger.as_mut().poll(context).is_pending())
+            })]);
+            assert_eq!(polled.await, [true]);
+            strangers.push(stranger);
+        }
+        assert!(gate.get(99, 300).await.is_err(), "one more does not wait");
+        assert_eq!(gate.get(1, 300).await.as_deref(), Ok(&1), "nor need whom the old ones do");
+        assert!(gate.get(1, 3_600).await.is_err(), "but for a bounded time");
+    }
+
+    #[tokio::test]
     async fn a_question_that_breaks_off_ends_for_all_and_is_asked_again_after_the_pause() {
         let cache: KeyCache<i64> = KeyCache::new(PATIENCE);
         let broken = cache.get("place", 0, |_| true, async { panic!("planted by the test") });
@@ -355,9 +407,29 @@ mod tests {
     fn memory_is_bounded() {
         let cache: KeyCache<i64> = KeyCache::new(PATIENCE);
         for n in 0..=PLACES {
-            cache.place(&n.to_string());
+            cache.place(&n.to_string(), 0);
         }
         assert!(cache.places.lock().unwrap().len() <= PLACES);
+    }
+
+    #[test]
+    fn whoever_fills_the_memory_takes_what_was_not_asked_for_the_longest_time_and_no_more() {
+        let cache: KeyCache<i64> = KeyCache::new(PATIENCE);
+        let known = |name: &str| cache.places.lock().unwrap().contains_key(name);
+        let under_way = cache.place("under way", 0);
+        cache.place("forgotten", 1);
+        cache.place("in use", 2);
+        for n in 3..PLACES {
+            cache.place(&n.to_string(), 3);
+        }
+        assert!(known("forgotten"));
+        cache.place("in use", 4);
+        cache.place("one more", 5);
+        assert!(!known("forgotten") && known("in use") && known("under way") && known("3"));
+        assert_eq!(cache.places.lock().unwrap().len(), PLACES);
+        drop(under_way);
+        cache.place("and another", 6);
+        assert!(!known("under way") && known("in use") && known("3"));
     }
 
     /// Runs all of them at once and waits for all.

@@ -75,8 +75,11 @@ pub mod session;
 pub mod sign_out;
 pub mod snapshot;
 pub mod token;
+mod token_id;
+pub mod trusted_issuer;
 mod upstream_sign_out;
 pub mod userinfo;
+pub mod workload;
 
 pub use provider::Provider;
 pub use snapshot::Snapshot;

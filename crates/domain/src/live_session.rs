@@ -9,7 +9,7 @@ use claviger_protocol::scope::ScopeSet;
 use crate::client::Client;
 use crate::client_policy::{self, Arrival, NotAdmitted};
 use crate::connector::Connector;
-use crate::issuer::Issuer;
+use crate::issuer::{ClientEntry, Issuer};
 use crate::offline;
 use crate::ports::{SessionState, StoredSession};
 use crate::provider::Provider;
@@ -39,11 +39,34 @@ impl LiveSession {
         client: &Client,
         name: &str,
     ) -> Result<Option<Self>, TokenError> {
-        if provider.revocations.is_revoked(name) {
-            return Ok(None);
-        }
-        let Some(stored) = provider.sessions.get(name).await? else { return Ok(None) };
-        let now = provider.clock.now();
+        let Some(stored) = stored(provider, name).await? else { return Ok(None) };
+        Self::standing(issuer, client, stored, provider.clock.now())
+    }
+
+    /// Reads the session of this name, whosever it is: its client comes with it.
+    ///
+    /// # Errors
+    /// [`TokenError::Unavailable`] when the store cannot be read, or the connector is out of service.
+    pub async fn of_anybody(
+        provider: &Provider,
+        issuer: &Issuer,
+        name: &str,
+    ) -> Result<Option<Self>, TokenError> {
+        let Some(stored) = stored(provider, name).await? else { return Ok(None) };
+        let owner = issuer.clients.values().find_map(|entry| match entry {
+            ClientEntry::InService(client) if client.uid == stored.client_uid => Some(client),
+            _ => None,
+        });
+        let Some(owner) = owner else { return Ok(None) };
+        Self::standing(issuer, owner, stored, provider.clock.now())
+    }
+
+    fn standing(
+        issuer: &Issuer,
+        client: &Client,
+        stored: StoredSession,
+        now: i64,
+    ) -> Result<Option<Self>, TokenError> {
         let is_live = match stored.state {
             SessionState::Active => true,
             // Its code waits to be redeemed; the access token that came with it is good meanwhile.
@@ -80,4 +103,11 @@ impl LiveSession {
             Err(NotAdmitted::Groups | NotAdmitted::Condition(_)) => Ok(None),
         }
     }
+}
+
+async fn stored(provider: &Provider, name: &str) -> Result<Option<StoredSession>, TokenError> {
+    if provider.revocations.is_revoked(name) {
+        return Ok(None);
+    }
+    Ok(provider.sessions.get(name).await?)
 }

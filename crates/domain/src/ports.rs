@@ -378,6 +378,17 @@ pub enum AuditEvent<'a> {
         /// `grant_type`.
         grant: &'static str,
     },
+    /// Tokens were given about a workload: whom another issuer, or the cluster, vouched for.
+    WorkloadAdmitted {
+        /// `client_id`.
+        client: &'a str,
+        /// `grant_type`.
+        grant: &'static str,
+        /// Who it is: the issuer and its `sub`, or the ServiceAccount.
+        workload: &'a str,
+        /// `client_id` the new token is for; empty where it is the client's own.
+        audience: &'a str,
+    },
     /// A user's token was exchanged for another.
     TokenExchanged {
         /// Session name.

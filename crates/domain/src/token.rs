@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::device::DeviceCode;
 use crate::dpop::{self, Proof, ProofError};
 use crate::grants::{
-    authorization_code, client_credentials, device_code, refresh_token, token_exchange,
+    authorization_code, client_credentials, device_code, jwt_bearer, refresh_token, token_exchange,
 };
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
@@ -78,9 +78,9 @@ impl From<StoreError> for TokenError {
 impl From<IssueError> for TokenError {
     fn from(error: IssueError) -> Self {
         match error {
-            IssueError::ReservedValue { .. } | IssueError::TooLarge { .. } => {
-                Self::invalid_grant(error.to_string())
-            }
+            IssueError::ReservedValue { .. }
+            | IssueError::TooLarge { .. }
+            | IssueError::SubjectTooLong { .. } => Self::invalid_grant(error.to_string()),
             IssueError::Claim { .. } => {
                 tracing::warn!(%error, "no token was made");
                 Self::refused(ErrorCode::ServerError, CLAIM_FAILED)
@@ -123,7 +123,11 @@ pub async fn exchange(
             require_grant(issuer, client, Grant::DeviceCode)?;
             device_code::redeem(provider, issuer, client, &request, key).await
         }
-        TokenRequest::ClientCredentials(_) | TokenRequest::TokenExchange(_) if key.is_some() => {
+        TokenRequest::ClientCredentials(_)
+        | TokenRequest::TokenExchange(_)
+        | TokenRequest::JwtBearer(_)
+            if key.is_some() =>
+        {
             Err(TokenError::refused(
                 ErrorCode::InvalidDpopProof,
                 "DPoP: tokens of this grant are not bound to keys: leave the header out",
@@ -136,6 +140,10 @@ pub async fn exchange(
         TokenRequest::TokenExchange(request) => {
             require_grant(issuer, client, Grant::TokenExchange)?;
             token_exchange::exchange(provider, issuer, client, &request).await
+        }
+        TokenRequest::JwtBearer(request) => {
+            require_grant(issuer, client, Grant::JwtBearer)?;
+            jwt_bearer::grant(provider, issuer, client, &request).await
         }
     }
 }
@@ -193,9 +201,9 @@ fn opens(issuer: &Issuer, client: &Client, request: &TokenRequest, now: i64) -> 
             let text = request.device_code.expose_secret();
             DeviceCode::decode(text, &issuer.sealing, binding, now).is_ok()
         }
-        TokenRequest::ClientCredentials(_) | TokenRequest::TokenExchange(_) => {
-            client.is_confidential()
-        }
+        TokenRequest::ClientCredentials(_)
+        | TokenRequest::TokenExchange(_)
+        | TokenRequest::JwtBearer(_) => client.is_confidential(),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod discovery;
 pub mod error;
 pub mod form;
 pub mod introspect;
+pub mod jwt_bearer;
 pub mod logout;
 pub mod logout_token;
 pub mod pkce;

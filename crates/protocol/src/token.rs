@@ -7,6 +7,7 @@ use crate::authorize::resources;
 use crate::device::{self, DeviceAccessTokenRequest};
 use crate::error::{ErrorCode, ErrorResponse};
 use crate::form::Params;
+use crate::jwt_bearer::{self, JwtBearerRequest};
 use crate::pkce::CodeVerifier;
 use crate::scope::ScopeSet;
 use crate::token_exchange::{self, IssuedTokenType, TokenExchangeRequest};
@@ -26,6 +27,8 @@ pub enum TokenRequest {
     TokenExchange(TokenExchangeRequest),
     /// `urn:ietf:params:oauth:grant-type:device_code`.
     DeviceCode(DeviceAccessTokenRequest),
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`.
+    JwtBearer(JwtBearerRequest),
 }
 
 /// `grant_type=authorization_code` (RFC 6749 4.1.3, RFC 7636 4.5).
@@ -95,6 +98,9 @@ impl TokenRequest {
                 TokenExchangeRequest::parse(params, scope(params)?).map(Self::TokenExchange)
             }
             device::GRANT_TYPE => DeviceAccessTokenRequest::parse(params).map(Self::DeviceCode),
+            jwt_bearer::GRANT_TYPE => {
+                JwtBearerRequest::parse(params, scope(params)?).map(Self::JwtBearer)
+            }
             _ => Err(ErrorResponse::new(
                 ErrorCode::UnsupportedGrantType,
                 "grant_type must be one of grant_types_supported in the issuer's metadata",
@@ -209,6 +215,10 @@ mod tests {
         ));
         for (body, code) in [
             ("grant_type=client_credentials&scope=%22", ErrorCode::InvalidScope),
+            (
+                "grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&scope=openid",
+                ErrorCode::InvalidRequest,
+            ),
             ("", ErrorCode::InvalidRequest),
             ("grant_type=password", ErrorCode::UnsupportedGrantType),
             ("grant_type=authorization_code", ErrorCode::InvalidRequest),

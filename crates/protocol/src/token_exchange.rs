@@ -12,6 +12,7 @@ use crate::scope::ScopeSet;
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// Longest audience: a client ID.
 const MAX_AUDIENCE: usize = 512;
 
@@ -26,9 +27,36 @@ pub enum IssuedTokenType {
     IdToken,
 }
 
-/// A request (RFC 8693 2.1). The subject token is an access token.
+/// What kind of token is exchanged, as its bearer says (RFC 8693 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectTokenType {
+    /// An access token.
+    AccessToken,
+    /// An ID token.
+    IdToken,
+    /// A JWT of another issuer, whatever that calls it.
+    Jwt,
+}
+
+impl SubjectTokenType {
+    fn parse(text: &str) -> Result<Self, ErrorResponse> {
+        match text {
+            ACCESS_TOKEN => Ok(Self::AccessToken),
+            ID_TOKEN => Ok(Self::IdToken),
+            JWT => Ok(Self::Jwt),
+            _ => Err(ErrorResponse::invalid_request(
+                "subject_token_type must be urn:ietf:params:oauth:token-type: and access_token, id_token or jwt",
+            )),
+        }
+    }
+}
+
+/// A request (RFC 8693 2.1). The `connector_id` that dex demands is passed over like any parameter nobody
+/// knows: which issuer a token comes of, it says itself, and is believed when its signature is good.
 #[derive(Debug)]
 pub struct TokenExchangeRequest {
+    /// What kind of token that is.
+    pub subject_token_type: SubjectTokenType,
     /// The token to exchange.
     pub subject_token: SecretString,
     /// What is to come of it; an ID token where there is an audience and nothing else is said.
@@ -48,11 +76,8 @@ impl TokenExchangeRequest {
     /// `invalid_request`, `invalid_target` or `invalid_scope`.
     pub fn parse(params: &Params, scope: Option<ScopeSet>) -> Result<Self, ErrorResponse> {
         let subject_token = params.required("subject_token", usize::MAX)?;
-        if params.required("subject_token_type", 128)? != ACCESS_TOKEN {
-            return Err(ErrorResponse::invalid_request(
-                "subject_token_type must be urn:ietf:params:oauth:token-type:access_token",
-            ));
-        }
+        let subject_token_type =
+            SubjectTokenType::parse(&params.required("subject_token_type", 128)?)?;
         for name in ["actor_token", "actor_token_type"] {
             if params.get(name).is_some() {
                 let why = format!("{name} is not supported: the client itself is the actor");
@@ -75,6 +100,7 @@ impl TokenExchangeRequest {
             }
         };
         Ok(Self {
+            subject_token_type,
             subject_token: SecretString::from(subject_token),
             requested,
             audience,
@@ -106,6 +132,20 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(&rest).unwrap().requested, requested, "{rest}");
+        }
+    }
+
+    #[test]
+    fn three_kinds_of_tokens_are_taken_and_dexs_own_parameter_is_passed_over() {
+        for (text, kind) in [
+            (ACCESS_TOKEN, SubjectTokenType::AccessToken),
+            (ID_TOKEN, SubjectTokenType::IdToken),
+            (JWT, SubjectTokenType::Jwt),
+        ] {
+            let body = format!("subject_token=t&subject_token_type={text}&connector_id=github");
+            let params = Params::parse(body.as_bytes()).unwrap();
+            let request = TokenExchangeRequest::parse(&params, None).unwrap();
+            assert_eq!(request.subject_token_type, kind);
         }
     }
 

@@ -27,6 +27,7 @@ pub mod audit;
 pub mod bench;
 pub mod browser;
 pub mod chromium;
+pub mod ci_issuer;
 pub mod control_plane;
 mod eventually;
 pub mod identity;
@@ -54,6 +55,7 @@ pub use apache::Apache;
 pub use audit::{AuditLog, AuditMark, AuditedRequest};
 pub use browser::{Browser, Login};
 pub use chromium::Chromium;
+pub use ci_issuer::CiIssuer;
 pub use control_plane::{
     AnotherApiServer, Authentication, ControlPlane, ControlPlaneBuilder, RunningControlPlane,
 };

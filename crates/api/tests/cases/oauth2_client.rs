@@ -35,9 +35,15 @@ const MEMBERS: &str = "a key in jwks needs n and e for kty RSA, or crv, x and y 
 const ACCOUNT: &str = "authentication.method kubernetes_service_account, and no other, needs \
                        serviceAccount: set both or neither";
 const DPOP: &str = "dpop Required leaves no token unbound: remove responseTypes with token and the \
-                    grants client_credentials and token-exchange, or set dpop to Optional";
+                    grants client_credentials, token-exchange and jwt-bearer, or set dpop to Optional";
 const CUSTOM_SCOPES: &str = "customScopes are the issuer's own: move those of OpenID Connect to scopes; \
                              an audience is its trustedPeers' to give";
+const TRUSTED_ISSUER: &str = "trustedIssuers: issuer must be https://, in printable ASCII without \
+                              user, query, fragment, spaces and backslashes";
+const TRUSTED_KEYS: &str = "trustedIssuers: jwksURI must be https://, in printable ASCII without user, \
+                            fragment, spaces and backslashes";
+const BEARER: &str = "jwtBearer and grant urn:ietf:params:oauth:grant-type:jwt-bearer go together: \
+                      set both or neither";
 const ONE_SECRET: &str = "authentication needs exactly one of secretRef (a Secret you keep) and \
                           generatedSecret (one Claviger makes)";
 
@@ -59,6 +65,7 @@ pub fn table() -> Table {
             .chain(fields())
             .chain(policy())
             .chain(token_grants())
+            .chain(workloads())
             .collect(),
         bad_updates: vec![bad_update(
             "rotation back",
@@ -132,76 +139,112 @@ fn good_ones() -> Vec<super::Good> {
             }),
         ),
         good(
+            "jobs of a CI system without a secret",
+            json!({
+                "type": "Public", "authentication": null, "redirectURIs": null,
+                "grants": ["urn:ietf:params:oauth:grant-type:token-exchange"],
+                "trustedIssuers": [trusted(&json!({}))],
+            }),
+        ),
+        good(
             "a public client that may not introspect",
             json!({"type": "Public", "authentication": null, "introspection": "Forbidden"}),
         ),
-        good(
-            "everything",
-            json!({
-                "issuerRef": {"name": "main", "namespace": "claviger-system"},
-                "clientID": "kubernetes",
-                "displayName": "Kubernetes",
-                "authentication": {"generatedSecret": {"rotation": 3}},
-                "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
-                "backChannelLogout": {"uri": "https://app.example.com/bc", "names": "SessionAndUser"},
-                "frontChannelLogout": {"uri": "https://app.example.com/fc?x=1"},
-                "grants": [
-                    "authorization_code",
-                    "refresh_token",
-                    "client_credentials",
-                    "urn:ietf:params:oauth:grant-type:token-exchange",
-                ],
-                "exchangePeers": ["team-a/app"],
-                "scopes": ["openid", "federated:id"],
-                "customScopes": ["teams"],
-                "responseTypes": ["code", "code id_token"],
-                "allowedResources": ["https://api.example.com", "urn:example:api"],
-                "requiredACR": ["urn:example:password"],
-                "maxIDTokenBytes": 4096,
-                "allowedConnectors": ["ldap"],
-                "allowedGroups": ["corp:admins"],
-                "condition": {
-                    "expression": "has(user.email) && user.email.endsWith('@example.com')",
-                    "message": "staff only",
-                    "examples": [{
-                        "name": "staff",
-                        "user": {
-                            "userID": "42", "connector": "ldap", "name": "Jane Doe",
-                            "preferredUsername": "jane", "email": "jane@example.com",
-                            "emailVerified": true, "groups": ["corp:admins"],
-                            "claims": [{"name": "locale", "value": "de"}],
-                        },
-                        "scopes": ["openid"], "acr": "urn:example:password", "expect": "Allow",
-                    }],
-                },
-                "trustedPeers": ["team-a/app", "argo"],
-                "pkce": "Optional",
-                "pushedAuthorizationRequests": "Required",
-                "dpop": "Optional",
-                "accessTokenLifetimeSeconds": 300,
-                "idTokenLifetimeSeconds": 60,
-                "refreshTokenIdleSeconds": 3600,
-                "refreshTokenAbsoluteSeconds": 7200,
-                "idTokenSigningAlgorithm": "ES256",
-                "userinfoSigningAlgorithm": "RS256",
-                "consent": "Skip",
-                "clientCredentials": {
-                    "groups": ["robots"],
-                    "username": "deployer",
-                    "claims": [{"name": "role", "value": "deployer"}],
-                },
-                "introspection": "AllTokens",
-                "information": {
-                    "clientURI": "https://app.example.com/",
-                    "logoURI": "https://app.example.com/logo.png",
-                    "policyURI": "https://app.example.com/policy?lang=en",
-                    "tosURI": "https://app.example.com/terms",
-                    "contacts": ["ops@example.com"],
-                },
-                "registration": {"accessTokenDigest": "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"},
-            }),
-        ),
+        good("everything", everything()),
     ]
+}
+
+/// All that may be said at once.
+fn everything() -> Value {
+    let workloads = json!({
+        "exchangePeers": ["team-a/app"],
+        "exchangeWorkloadsFrom": ["team-a/app", "ci"],
+        "trustedIssuers": [{
+            "name": "github",
+            "issuer": "https://token.actions.githubusercontent.com",
+            "audience": "https://id.example.com/main",
+            "jwksURI": "https://token.actions.githubusercontent.com/.well-known/jwks",
+            "algorithms": ["RS256", "ES256"],
+            "claims": [
+                {"claim": "repository", "values": ["my-org/my-repo", "my-org/other"]},
+                {"claim": "ref", "values": ["refs/heads/main"]},
+            ],
+            "groups": ["ci"],
+            "groupsFrom": {"claim": "teams", "prefix": "ci:"},
+            "maxTokenLifetimeSeconds": 900,
+        }],
+        "jwtBearer": {
+            "serviceAccounts": [{"name": "app"}, {"name": "app", "namespace": "team-a", "uid": "u"}],
+            "groups": ["robots"],
+        },
+    });
+    let mut all = json!({
+        "issuerRef": {"name": "main", "namespace": "claviger-system"},
+        "clientID": "kubernetes",
+        "displayName": "Kubernetes",
+        "authentication": {"generatedSecret": {"rotation": 3}},
+        "postLogoutRedirectURIs": ["https://app.example.com/", "com.example.app:/bye"],
+        "backChannelLogout": {"uri": "https://app.example.com/bc", "names": "SessionAndUser"},
+        "frontChannelLogout": {"uri": "https://app.example.com/fc?x=1"},
+        "grants": [
+            "authorization_code",
+            "refresh_token",
+            "client_credentials",
+            "urn:ietf:params:oauth:grant-type:token-exchange",
+            "urn:ietf:params:oauth:grant-type:jwt-bearer",
+        ],
+        "scopes": ["openid", "federated:id"],
+        "customScopes": ["teams"],
+        "responseTypes": ["code", "code id_token"],
+        "allowedResources": ["https://api.example.com", "urn:example:api"],
+        "requiredACR": ["urn:example:password"],
+        "maxIDTokenBytes": 4096,
+        "allowedConnectors": ["ldap"],
+        "allowedGroups": ["corp:admins"],
+        "condition": {
+            "expression": "has(user.email) && user.email.endsWith('@example.com')",
+            "message": "staff only",
+            "examples": [{
+                "name": "staff",
+                "user": {
+                    "userID": "42", "connector": "ldap", "name": "Jane Doe",
+                    "preferredUsername": "jane", "email": "jane@example.com",
+                    "emailVerified": true, "groups": ["corp:admins"],
+                    "claims": [{"name": "locale", "value": "de"}],
+                },
+                "scopes": ["openid"], "acr": "urn:example:password", "expect": "Allow",
+            }],
+        },
+        "trustedPeers": ["team-a/app", "argo"],
+        "pkce": "Optional",
+        "pushedAuthorizationRequests": "Required",
+        "dpop": "Optional",
+        "accessTokenLifetimeSeconds": 300,
+        "idTokenLifetimeSeconds": 60,
+        "refreshTokenIdleSeconds": 3600,
+        "refreshTokenAbsoluteSeconds": 7200,
+        "idTokenSigningAlgorithm": "ES256",
+        "userinfoSigningAlgorithm": "RS256",
+        "consent": "Skip",
+        "clientCredentials": {
+            "groups": ["robots"],
+            "username": "deployer",
+            "claims": [{"name": "role", "value": "deployer"}],
+        },
+        "introspection": "AllTokens",
+        "information": {
+            "clientURI": "https://app.example.com/",
+            "logoURI": "https://app.example.com/logo.png",
+            "policyURI": "https://app.example.com/policy?lang=en",
+            "tosURI": "https://app.example.com/terms",
+            "contacts": ["ops@example.com"],
+        },
+        "registration": {"accessTokenDigest": "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"},
+    });
+    if let (Some(all), Value::Object(workloads)) = (all.as_object_mut(), workloads) {
+        all.extend(workloads);
+    }
+    all
 }
 
 fn keys(keys: &Value) -> Value {
@@ -494,12 +537,19 @@ fn token_grants() -> Vec<super::Bad> {
                     "authorization_code", "urn:ietf:params:oauth:grant-type:token-exchange",
                 ],
             }),
-            "grant token-exchange is for type Confidential: remove it, or set type to Confidential",
+            "grant token-exchange is for type Confidential, or with trustedIssuers: remove it, or add one \
+             of them",
         ),
         bad(
             "an exchanging peer with a space",
             json!({"exchangePeers": ["my app"]}),
             "exchangePeers must be client IDs, printable ASCII without spaces, such as my-app or \
+             team-a/my-app",
+        ),
+        bad(
+            "a workload peer with a space",
+            json!({"exchangeWorkloadsFrom": ["my app"]}),
+            "exchangeWorkloadsFrom must be client IDs, printable ASCII without spaces, such as my-app or \
              team-a/my-app",
         ),
         bad(
@@ -509,4 +559,78 @@ fn token_grants() -> Vec<super::Bad> {
              clientCredentials",
         ),
     ]
+}
+
+/// A job of a repository, with some fields changed.
+fn trusted(change: &Value) -> Value {
+    let mut entry = json!({
+        "name": "github", "issuer": "https://token.actions.githubusercontent.com",
+        "claims": [{"claim": "repository", "values": ["my-org/my-repo"]}],
+    });
+    for (name, value) in change.as_object().into_iter().flatten() {
+        entry[name] = value.clone();
+    }
+    entry
+}
+
+fn workloads() -> Vec<super::Bad> {
+    let exchange = "urn:ietf:params:oauth:grant-type:token-exchange";
+    let trusting = |change: Value| {
+        json!({
+            "grants": ["authorization_code", exchange],
+            "trustedIssuers": [trusted(&change)],
+        })
+    };
+    let mut bad_issuers: Vec<super::Bad> = [
+        "http://ci.example.com",
+        "https://ci.example.com/?a=b",
+        "https://ci.example.com/#a",
+        "https://user@ci.example.com",
+        "https://ci.example.com\\@evil.example.com",
+        "https://ci.example.com/ x",
+    ]
+    .into_iter()
+    .map(|issuer| bad("no issuer", trusting(json!({"issuer": issuer})), TRUSTED_ISSUER))
+    .collect();
+    bad_issuers.extend([
+        bad("keys in the clear", trusting(json!({"jwksURI": "http://ci.example.com/keys"})), TRUSTED_KEYS),
+        bad("everybody of an issuer", trusting(json!({"claims": []})), "claims"),
+        bad(
+            "a claim with no value",
+            trusting(json!({"claims": [{"claim": "repository", "values": []}]})),
+            "values",
+        ),
+        bad("groups without a prefix", trusting(json!({"groupsFrom": {"claim": "teams", "prefix": ""}})), "prefix"),
+        bad(
+            "groups that have power",
+            trusting(json!({"groupsFrom": {"claim": "teams", "prefix": "system:"}})),
+            "groupsFrom.prefix must not begin with 'system:': such groups are refused, choose another",
+        ),
+        bad("a token for two days", trusting(json!({"maxTokenLifetimeSeconds": 86_401})), "86400"),
+        bad(
+            "trust without the grant",
+            json!({"trustedIssuers": [trusted(&json!({}))]}),
+            "trustedIssuers is for grant urn:ietf:params:oauth:grant-type:token-exchange: add it to \
+             grants, or remove trustedIssuers",
+        ),
+        bad(
+            "ServiceAccounts without the grant",
+            json!({"jwtBearer": {"serviceAccounts": [{"name": "app"}]}}),
+            BEARER,
+        ),
+        bad(
+            "the grant without ServiceAccounts",
+            json!({"grants": ["authorization_code", "urn:ietf:params:oauth:grant-type:jwt-bearer"]}),
+            BEARER,
+        ),
+        bad(
+            "no ServiceAccount at all",
+            json!({
+                "grants": ["authorization_code", "urn:ietf:params:oauth:grant-type:jwt-bearer"],
+                "jwtBearer": {"serviceAccounts": []},
+            }),
+            "serviceAccounts",
+        ),
+    ]);
+    bad_issuers
 }

@@ -104,6 +104,7 @@ fn taken() -> Vec<super::Good> {
                     "allowedConnectors": ["ldap"],
                     "allowedRedirectURIHosts": ["*.apps.example.com", "localhost", "[::1]"],
                     "allowedJWKSURIHosts": ["*.apps.example.com", "keys.example.com"],
+                    "allowedTrustedIssuers": ["https://token.actions.githubusercontent.com"],
                     "maxIDTokenLifetimeSeconds": 300,
                     "maxRefreshTokenLifetimeSeconds": 86400,
                     "consent": "ClientChoice", "allowedBackChannelLogoutHosts": ["localhost"],

@@ -14,9 +14,10 @@ use claviger_api::{
     ClientConsent, IssuerConsent, NamespacesFrom, OAuth2Client, OAuth2ClientStatus, OIDCIssuer,
     SigningAlgorithm, TenantConsent, TenantPolicy,
 };
-use claviger_domain::client::{Client, Demands, Grant};
+use claviger_domain::client::{Client, ClientAuthentication, Demands, Grant};
 use claviger_domain::issuer::ClientEntry;
 use claviger_domain::policy::Condition;
+use claviger_domain::workload::AllowedWorkloads;
 use claviger_jose::Algorithm;
 use kube::ResourceExt;
 
@@ -34,6 +35,7 @@ use crate::assess::findings::Findings;
 use crate::assess::grants::grants;
 use crate::assess::introspection::introspection;
 use crate::assess::issuer::AssessedIssuer;
+use crate::assess::workloads::{Place, workloads};
 use crate::assess::{algorithm, selector};
 use crate::world::{ObjectKey, World};
 
@@ -164,18 +166,13 @@ impl<'w> Assessor<'w> {
         let id_token_algorithm = self.algorithm(issuer);
         let userinfo_algorithm = self.userinfo_algorithm(issuer);
         client_authentication::check_fits_type(spec, &mut self.findings);
-        let (authentication, secret) = match &id {
-            Some(id) if admitted => {
-                let identity = (id.as_str(), issuer.object.spec.url.as_str());
-                let client = self.object;
-                let subject = Subject { world: self.world, client, identity, policy };
-                client_authentication::assess(subject, keys, &mut self.findings)
-            }
-            _ => (None, None),
-        };
+        let identity = id.as_deref().filter(|_| admitted);
+        let identity = identity.map(|id| (id, issuer.object.spec.url.as_str()));
+        let (authentication, secret) = self.authentication(identity, policy, keys);
         let introspection = introspection(spec, policy, &mut self.findings);
         let as_subject = client_credentials(spec, &self.namespace, policy, &mut self.findings);
         let condition = self.condition(id.as_deref(), issuer, conditions);
+        let workloads = self.workloads(&issuer.object, policy);
         if !admitted {
             return self.finish(id, None, None);
         }
@@ -210,9 +207,32 @@ impl<'w> Assessor<'w> {
                 pages: Arc::new(client_uris::pages(spec)),
                 registration_digest: self.registration_digest(&issuer.object),
                 logout,
+                workloads,
             },
         );
         self.finish(id, client, secret)
+    }
+
+    /// How the client proves itself: of its ID, if it may have that, at the issuer of this URL.
+    fn authentication(
+        &mut self,
+        identity: Option<(&str, &str)>,
+        policy: Option<&TenantPolicy>,
+        keys: &mut KeyMemo,
+    ) -> (Option<ClientAuthentication>, Option<ClientSecret>) {
+        let Some(identity) = identity else { return (None, None) };
+        let subject = Subject { world: self.world, client: self.object, identity, policy };
+        client_authentication::assess(subject, keys, &mut self.findings)
+    }
+
+    fn workloads(
+        &mut self,
+        issuer: &OIDCIssuer,
+        tenant: Option<&TenantPolicy>,
+    ) -> AllowedWorkloads {
+        let issuer_url = issuer.spec.url.as_str();
+        let place = Place { issuer_url, namespace: &self.namespace, tenant };
+        workloads(&self.object.spec, place, &mut self.findings)
     }
 
     /// The issuer, if it exists; whether it serves is noted.

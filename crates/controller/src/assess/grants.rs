@@ -26,8 +26,15 @@ pub fn grants(
             findings.note(format!("the issuer does not offer grant {word} to this client"));
         }
     }
-    // Neither is anything to begin with: somebody must sign in first.
-    let needs_a_token = |grant: &Grant| matches!(grant, Grant::RefreshToken | Grant::TokenExchange);
+    // Neither is anything to begin with: somebody must sign in first, or another issuer vouch for them.
+    let needs_a_token = |grant: &Grant| match grant {
+        Grant::RefreshToken => true,
+        Grant::TokenExchange => spec.trusted_issuers.is_empty(),
+        Grant::AuthorizationCode
+        | Grant::ClientCredentials
+        | Grant::DeviceCode
+        | Grant::JwtBearer => false,
+    };
     if grants.iter().all(needs_a_token) {
         let reason = match tenant {
             Some(_) => Reason::TenantPolicyViolation,
@@ -46,5 +53,6 @@ pub fn domain_grant(grant: claviger_api::Grant) -> Grant {
         claviger_api::Grant::ClientCredentials => Grant::ClientCredentials,
         claviger_api::Grant::TokenExchange => Grant::TokenExchange,
         claviger_api::Grant::DeviceCode => Grant::DeviceCode,
+        claviger_api::Grant::JwtBearer => Grant::JwtBearer,
     }
 }

@@ -36,6 +36,7 @@ pub mod signing_key;
 #[cfg(test)]
 mod tests;
 pub mod unreadable;
+pub mod workloads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -33,6 +33,7 @@ use crate::keys::SigningKeys;
 use crate::outage::Attentive;
 use crate::ports::{Audit, AuditEvent, Clock, Entropy};
 use crate::provider::Provider;
+use crate::workload::AllowedWorkloads;
 
 pub use devices::MemoryDevices;
 pub use publishers::{CLUSTER_ISSUER, TablePublishers};
@@ -279,6 +280,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         pages: Arc::new(ClientPages::default()),
         registration_digest: None,
         logout: ClientLogout::default(),
+        workloads: AllowedWorkloads::default(),
     }
 }
 

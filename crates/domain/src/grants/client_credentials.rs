@@ -8,17 +8,18 @@ use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::token::{ClientCredentialsRequest, TokenResponse};
 
 use crate::client::{Client, Grant};
-use crate::issue;
+use crate::issue::{self, About};
 use crate::issuer::Issuer;
 use crate::ports::AuditEvent;
 use crate::provider::Provider;
 use crate::resources;
 use crate::scopes::{self, Judgement};
 use crate::token::TokenError;
+use crate::workload::Workload;
 
 /// Scopes about a user: there is none.
 const OF_USERS: [&str; 2] = ["offline_access", "federated:id"];
-/// Scopes that reveal nothing of a client; the answer's `scope` is without them.
+/// Scopes that reveal nothing of a workload; the answer's `scope` is without them.
 const EMPTY: [&str; 3] = ["email", "address", "phone"];
 
 /// Answers a request of a client that has proven who it is.
@@ -40,21 +41,42 @@ pub fn grant(
     let scopes = granted(issuer, client, request.scope.as_ref())?;
     resources::check(issuer, client, &request.resources)
         .map_err(|why| TokenError::refused(ErrorCode::InvalidTarget, why))?;
-    let about = (client, &scopes);
-    let access_token = issue::client_access_token(provider, issuer, about, &request.resources)?;
-    let id_token = scopes
-        .contains("openid")
-        .then(|| issue::client_id_token(provider, issuer, about, &access_token))
-        .transpose()?;
+    let workload = Workload::of_client(client);
+    let about = About {
+        workload: &workload,
+        client,
+        scopes: &scopes,
+        grant: Grant::ClientCredentials,
+        azp: None,
+        not_after: issue::FOR_EVER,
+    };
+    let response = respond(provider, issuer, about, &request.resources)?;
     provider.audit.record(&AuditEvent::TokensIssued {
         client: &client.id,
         grant: Grant::ClientCredentials.as_str(),
     });
-    let expires_in = client.lifetimes.access_token;
+    Ok(response)
+}
+
+/// An access token about a workload and, where it was asked for, an ID token.
+pub(super) fn respond(
+    provider: &Provider,
+    issuer: &Issuer,
+    about: About<'_>,
+    resources: &[String],
+) -> Result<TokenResponse, TokenError> {
+    let About { client, scopes, not_after, .. } = about;
+    let access_token = issue::workload_access_token(provider, issuer, about, resources)?;
+    let id_token = scopes
+        .contains("openid")
+        .then(|| issue::workload_id_token(provider, issuer, about, Some(&access_token)))
+        .transpose()?;
+    let expires_in = client.lifetimes.access_token.min(not_after - provider.clock.now());
     Ok(TokenResponse::new(access_token, expires_in, id_token, None, scopes.to_string()))
 }
 
-fn granted(
+/// The scopes of an answer about a workload.
+pub(super) fn granted(
     issuer: &Issuer,
     client: &Client,
     requested: Option<&ScopeSet>,

@@ -9,7 +9,7 @@ use claviger_domain::issuer::{ClientEntry, SubjectFormat};
 use claviger_protocol::subject;
 use serde_json::{Value, json};
 
-use crate::rig::{Answer, Rig, claims};
+use crate::rig::{Answer, CREDENTIALS, Rig, claims};
 
 fn rig_with(change: impl FnOnce(&mut World)) -> Rig {
     Rig::with(|world| {
@@ -234,4 +234,23 @@ async fn a_client_that_signs_nobody_in_has_no_authorization_endpoint() {
     let document = rig.get("/.well-known/openid-configuration").await.json();
     let grants = &document["grant_types_supported"];
     assert!(grants.as_array().unwrap().contains(&Value::from("client_credentials")), "{grants}");
+}
+
+#[tokio::test]
+async fn a_clients_own_id_may_be_longer_than_the_name_of_a_workload() {
+    let id = format!("{}/{}", "n".repeat(63), "c".repeat(253)); // the longest of a tenant
+    for format in [SubjectFormat::Dex, SubjectFormat::Plain] {
+        let rig = rig_with(|world| {
+            world.issuer.subject = format;
+            world.change_client("kubernetes", |client| client.id.clone_from(&id));
+            let known = world.issuer.clients.remove("kubernetes").unwrap();
+            world.issuer.clients.insert(id.clone(), known);
+        });
+        let basic = [("client_id", id.as_str()), CREDENTIALS[1]];
+        let form = [("grant_type", "client_credentials"), ("scope", "openid")];
+        let answer = rig.post("/token", &[&basic[..], &form].concat()).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let sub = claims(&answer.json()["id_token"])["sub"].clone();
+        assert!(sub.as_str().unwrap().len() > 255, "{sub}");
+    }
 }

@@ -15,6 +15,8 @@ mod documents;
 #[cfg(test)]
 mod introspection;
 #[cfg(test)]
+mod jwt_bearer;
+#[cfg(test)]
 mod login_form;
 mod logout;
 #[cfg(test)]
@@ -35,5 +37,7 @@ mod tls;
 mod token_endpoint;
 #[cfg(test)]
 mod token_exchange;
+#[cfg(test)]
+mod trusted_issuers;
 #[cfg(test)]
 mod userinfo;

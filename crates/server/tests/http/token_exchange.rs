@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use claviger_domain::client::{Client, Grant};
+use claviger_domain::custom_claim::{CustomClaim, CustomClaims};
 use claviger_domain::fakes::World;
 use claviger_domain::issuer::ClientEntry;
-use claviger_domain::policy::Condition;
+use claviger_domain::policy::{Condition, Expression, Facts};
 use serde_json::{Value, json};
 
 use crate::rig::{Answer, Rig, claims};
@@ -317,4 +318,225 @@ async fn while_the_store_is_away_nobody_is_told_that_the_token_is_bad() {
     rig.world.sessions.set_unreadable(true);
     let answer = exchange(&rig, &token, &[("audience", "target")]).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// An ID token of a sign-in with these scopes.
+async fn id_token(rig: &Rig, scope: &str) -> String {
+    let code = rig.browser().code(&[("scope", scope)]).await;
+    let tokens = rig.redeem(&code).await.json();
+    rig.store_requests();
+    rig.world.audit.take();
+    tokens["id_token"].as_str().unwrap().to_owned()
+}
+
+/// An exchange of an ID token, by `kubernetes` or by another client.
+async fn exchange_id(rig: &Rig, client: &str, token: &str, further: &[(&str, &str)]) -> Answer {
+    let form = [
+        ("client_id", client),
+        ("client_secret", "s3cret"),
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token_type", ID_TOKEN),
+        ("subject_token", token),
+    ];
+    rig.post("/token", &[&form[..], further].concat()).await
+}
+
+#[tokio::test]
+async fn an_id_token_is_exchanged_for_one_that_says_no_more_and_lives_no_longer() {
+    let rig = rig();
+    let token = id_token(&rig, "openid email offline_access").await;
+    rig.world.clock.advance(100);
+    let answer = exchange_id(&rig, "kubernetes", &token, &[("audience", "target")]).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(rig.store_requests(), ["get"]);
+    let exchanged = answer.json();
+    assert_eq!(
+        (&exchanged["issued_token_type"], &exchanged["token_type"]),
+        (&json!(ID_TOKEN), &json!("N_A"))
+    );
+    assert_eq!(
+        (&exchanged["expires_in"], &exchanged["scope"]),
+        (&json!(500), &json!("openid email"))
+    );
+    assert!(exchanged.get("refresh_token").is_none());
+    let (new, old) = (claims(&exchanged["access_token"]), claims(&json!(token)));
+    assert_eq!((&new["aud"], &new["azp"]), (&json!("target"), &json!("kubernetes")));
+    for same in ["sub", "exp", "email", "email_verified", "auth_time"] {
+        assert_eq!(new[same], old[same], "{same}");
+    }
+    for absent in ["groups", "name", "preferred_username", "nonce", "at_hash", "sid"] {
+        assert!(
+            new.get(absent).is_none(),
+            "{absent}: the session has it, the subject token does not"
+        );
+    }
+    assert_ne!(new["jti"], old["jti"]);
+    let audit = rig.world.audit.take();
+    assert!(audit.len() == 1 && audit[0].contains("TokenExchanged"), "{audit:?}");
+    let narrow = [("audience", "target"), ("scope", "openid")];
+    let narrow = exchange_id(&rig, "kubernetes", &token, &narrow).await.json();
+    assert!(claims(&narrow["access_token"]).get("email").is_none());
+    let wide = [("audience", "target"), ("scope", "openid groups")];
+    let wide = exchange_id(&rig, "kubernetes", &token, &wide).await;
+    assert_refused(&wide, "invalid_scope");
+}
+
+#[tokio::test]
+async fn an_id_token_says_of_its_user_only_what_it_said_before_claim_by_claim() {
+    let rig = rig();
+    let asked = [("claims", r#"{"id_token":{"email":null,"name":null}}"#), ("scope", "openid")];
+    let code = rig.browser().code(&asked).await;
+    let tokens = rig.redeem(&code).await.json();
+    let token = tokens["id_token"].as_str().unwrap();
+    assert_eq!(claims(&tokens["id_token"])["name"], "Alice Liddell");
+    let answer = exchange_id(&rig, "kubernetes", token, &[("audience", "target")]).await.json();
+    let new = claims(&answer["access_token"]);
+    assert_eq!(
+        (&new["email"], &new["name"]),
+        (&json!("alice@example.org"), &json!("Alice Liddell"))
+    );
+    for absent in ["email_verified", "preferred_username", "groups"] {
+        assert!(new.get(absent).is_none(), "{absent} in {new}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_of_the_issuers_own_sees_the_scopes_of_an_exchange_and_is_shown_where_it_was() {
+    let own = |name: &str, scope: &str, expression: &str| CustomClaim {
+        name: name.to_owned(),
+        scope: scope.to_owned(),
+        expression: Arc::new(Expression::compile(expression, &Facts::OF_CLAIMS).unwrap()),
+    };
+    let rig = rig_with(|world| {
+        let claims = [
+            own("by_groups", "groups", "'groups' in scopes ? 'seen' : 'unseen'"),
+            own("by_teams", "teams", "scopes"),
+        ];
+        world.issuer.custom_claims = CustomClaims::new(claims.into());
+        for id in ["kubernetes", "target"] {
+            world.change_client(id, |client| {
+                client.scopes.insert("teams".into());
+            });
+        }
+    });
+    let code = rig.browser().code(&[("scope", "openid groups teams")]).await;
+    let tokens = rig.redeem(&code).await.json();
+    let token = tokens["id_token"].as_str().unwrap();
+    let answer = exchange_id(&rig, "kubernetes", token, &[("audience", "target")]).await.json();
+    let new = claims(&answer["access_token"]);
+    assert_eq!(new["by_groups"], "seen", "{new}");
+    let scopes = new["by_teams"].as_array().unwrap();
+    assert!(scopes.contains(&json!("teams")) && scopes.contains(&json!("openid")), "{new}");
+    let narrow = [("audience", "target"), ("scope", "openid teams")];
+    let narrow = exchange_id(&rig, "kubernetes", token, &narrow).await.json();
+    let narrow = claims(&narrow["access_token"]);
+    assert!(narrow.get("by_groups").is_none() && narrow.get("groups").is_none(), "{narrow}");
+    let code = rig.browser().code(&[("scope", "openid groups")]).await;
+    let tokens = rig.redeem(&code).await.json();
+    let token = tokens["id_token"].as_str().unwrap();
+    let wide = [("audience", "target"), ("scope", "openid teams")];
+    assert_refused(&exchange_id(&rig, "kubernetes", token, &wide).await, "invalid_scope");
+}
+
+#[tokio::test]
+async fn an_id_token_may_be_exchanged_by_whom_it_is_for_and_by_who_has_it_and_by_nobody_else() {
+    let rig = rig_with(|world| {
+        for id in ["target", "other"] {
+            world.change_client(id, |client| {
+                client.grants.insert(Grant::TokenExchange);
+                client.exchange_peers.extend(["target", "other"].map(str::to_owned));
+            });
+        }
+    });
+    let code = rig.browser().code(&[("scope", "openid groups")]).await;
+    let tokens = rig.redeem(&code).await.json();
+    rig.store_requests();
+    let token = tokens["id_token"].as_str().unwrap().to_owned();
+    let access = tokens["access_token"].as_str().unwrap().to_owned();
+    for client in ["target", "other"] {
+        let answer = exchange_id(&rig, client, &token, &[("audience", "other")]).await;
+        assert_refused(&answer, "invalid_request");
+    }
+    assert!(rig.store_requests().is_empty());
+    let answer = exchange_id(&rig, "kubernetes", &token, &[("audience", "target")]).await.json();
+    let of_target = answer["access_token"].as_str().unwrap();
+    let on = exchange_id(&rig, "target", of_target, &[("audience", "other")]).await;
+    assert_eq!(on.status, StatusCode::OK, "{on:?}");
+    let on = on.json()["access_token"].clone();
+    assert_eq!((&claims(&on)["aud"], &claims(&on)["azp"]), (&json!("other"), &json!("target")));
+    let last = exchange_id(&rig, "other", on.as_str().unwrap(), &[("audience", "other")]).await;
+    assert_eq!(last.status, StatusCode::OK, "the session of the first of them goes on: {last:?}");
+    let by_azp = exchange_id(&rig, "kubernetes", of_target, &[("audience", "target")]).await;
+    assert_eq!(by_azp.status, StatusCode::OK, "{by_azp:?}");
+    rig.store_requests();
+    let stranger = exchange_id(&rig, "other", of_target, &[("audience", "other")]).await;
+    assert_refused(&stranger, "invalid_request");
+    assert_eq!(rig.revoke(&access).await.status, StatusCode::OK);
+    rig.store_requests();
+    for (client, token) in [("target", of_target), ("other", on.as_str().unwrap())] {
+        let answer = exchange_id(&rig, client, token, &[("audience", "other")]).await;
+        assert_refused(&answer, "invalid_request");
+    }
+    assert!(rig.store_requests().is_empty(), "it ended for all of them");
+}
+
+#[tokio::test]
+async fn no_other_token_of_ours_passes_for_an_id_token_nor_an_id_token_for_another() {
+    let rig = rig();
+    let code = rig.browser().code(&[]).await;
+    let tokens = rig.redeem(&code).await.json();
+    let itself = [("grant_type", "client_credentials"), ("scope", "openid")];
+    let itself = rig.token(&itself).await.json();
+    rig.store_requests();
+    let text = |tokens: &Value, name: &str| tokens[name].as_str().unwrap().to_owned();
+    let id_token = text(&tokens, "id_token");
+    let target = [("audience", "target")];
+    for subject in [
+        text(&tokens, "access_token"),
+        text(&tokens, "refresh_token"),
+        format!("{id_token}x"),
+        "x".to_owned(),
+    ] {
+        let answer = exchange_id(&rig, "kubernetes", &subject, &target).await;
+        assert_refused(&answer, "invalid_request");
+    }
+    let workload = exchange_id(&rig, "kubernetes", &text(&itself, "id_token"), &target).await;
+    assert_refused(&workload, "invalid_request");
+    let why = workload.json()["error_description"].as_str().unwrap().to_owned();
+    assert!(why.contains("jti names none"), "{why}");
+    let access = exchange_id(&rig, "kubernetes", &id_token, &[]).await;
+    assert_refused(&access, "invalid_request");
+    let jwt = "urn:ietf:params:oauth:token-type:jwt";
+    let form = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token_type", jwt),
+        ("subject_token", id_token.as_str()),
+    ];
+    assert_refused(&rig.token(&[&form[..], &target].concat()).await, "invalid_request");
+    assert!(rig.store_requests().is_empty());
+    rig.world.clock.advance(600);
+    let late = exchange_id(&rig, "kubernetes", &id_token, &target).await;
+    assert_refused(&late, "invalid_request");
+    assert!(rig.store_requests().is_empty(), "past its time");
+}
+
+#[tokio::test]
+async fn the_targets_policy_decides_about_the_user_of_an_id_token_too() {
+    type Change = fn(&mut Client);
+    let policies: [Change; 3] = [
+        |client| client.allowed_connectors = Some(["directory".into()].into()),
+        |client| client.allowed_groups = ["admins".into()].into(),
+        |client| client.required_acr = ["urn:example:strong".into()].into(),
+    ];
+    for policy in policies {
+        let rig = rig_with(|world| world.change_client("target", policy));
+        let token = id_token(&rig, "openid").await;
+        let answer = exchange_id(&rig, "kubernetes", &token, &[("audience", "target")]).await;
+        assert_refused(&answer, "invalid_request");
+    }
+    let rig = rig();
+    let token = id_token(&rig, "openid").await;
+    rig.world.sessions.set_unreadable(true);
+    let away = exchange_id(&rig, "kubernetes", &token, &[("audience", "target")]).await;
+    assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE);
 }

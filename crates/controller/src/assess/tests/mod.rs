@@ -13,6 +13,7 @@ mod keys;
 mod registration;
 mod sealing_ring;
 mod unreadable;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

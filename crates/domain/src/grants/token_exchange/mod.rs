@@ -1,38 +1,39 @@
-//! Token exchange (RFC 8693): a client turns its user's access token into another of no wider scope and no longer life.
+//! Token exchange (RFC 8693): a client turns a token about somebody into another of no wider scope and no longer life.
 //!
 //! ```text
-//! subject token ── forged, expired, another client's, revoked ─→ invalid_request, no request
-//!   │ audience ── the target does not list this client ─→ invalid_target, no request
-//!   │ scope beyond the subject's ─→ invalid_scope, no request
-//!   └ GET session ── over, or not let in at the target ─→ invalid_request
+//! subject token ─┬ of ours    ── forged, expired, another client's, revoked ─→ invalid_request, no request
+//!                │   │ audience ── the target does not list this client ─→ invalid_target, no request
+//!                │   │ scope, resource beyond the subject's ─→ invalid_scope, invalid_target, no request
+//!                │   └ GET session ── over, or not let in at the target ─→ invalid_request
+//!                └ of an issuer this client trusts: no request but for its keys ([`foreign`])
 //! ```
-//! What always holds: what comes out expires no later than what went in, and has no refresh token; its
-//! session is live at this moment; an ID token is for the one audience whose own client allows it, by the
+//! What always holds: what comes out expires no later than what went in, and has no refresh token; the session
+//! of a user is live at this moment; an ID token is for the one audience whose own client allows it, by the
 //! target's policy; an access token is for resources, and never has a client for its audience.
+
+mod foreign;
+mod subject;
 
 use std::sync::Arc;
 
+use claviger_jose::unverified_claims;
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::token::TokenResponse;
 use claviger_protocol::token_exchange::{IssuedTokenType, TokenExchangeRequest};
 use secrecy::ExposeSecret;
 
-use crate::access_token::AccessToken;
+use self::subject::SubjectToken;
 use crate::claim::RequestedClaims;
 use crate::client::Client;
 use crate::client_policy::{self, Arrival, NotAdmitted};
-use crate::issue::{self, Circumstances, Companions, Detail, Subject};
+use crate::issue::{self, Circumstances, Companions, Subject};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::live_session::LiveSession;
 use crate::ports::AuditEvent;
 use crate::provider::Provider;
-use crate::resources;
 use crate::scopes::{self, Judgement};
 use crate::token::TokenError;
-
-/// Never carried over: no exchange gives a refresh token.
-const OFFLINE_ACCESS: &str = "offline_access";
 
 /// Answers an exchange by a client that has proven who it is.
 ///
@@ -44,26 +45,50 @@ pub async fn exchange(
     client: &Client,
     request: &TokenExchangeRequest,
 ) -> Result<TokenResponse, TokenError> {
+    if is_foreign(issuer, client, request) {
+        foreign::exchange(provider, issuer, client, request).await
+    } else {
+        of_user(provider, issuer, client, request).await
+    }
+}
+
+/// Whether a token says that it is another issuer's. What cannot be read is refused either way: by those who
+/// say more of what is wrong with it, where the client trusts any.
+fn is_foreign(issuer: &Issuer, client: &Client, request: &TokenExchangeRequest) -> bool {
+    let claims = unverified_claims(request.subject_token.expose_secret());
+    let iss = claims.as_ref().ok().and_then(|claims| claims.get("iss")?.as_str());
+    iss.map_or(!client.workloads.trusted_issuers.is_empty(), |iss| iss != issuer.url.as_str())
+}
+
+/// Exchanges a token of ours.
+async fn of_user(
+    provider: &Provider,
+    issuer: &Issuer,
+    client: &Client,
+    request: &TokenExchangeRequest,
+) -> Result<TokenResponse, TokenError> {
     if !client.is_confidential() {
         return Err(TokenError::refused(
             ErrorCode::UnauthorizedClient,
             "a public client cannot prove who exchanges",
         ));
     }
-    let token = subject_token(provider, issuer, client, request)?;
-    let target = Target::of(issuer, client, (request, &token))?;
-    let scopes = narrowed(&token, request.scope.as_ref())?;
-    let session = match &token.session {
-        Some(name) => LiveSession::read(provider, issuer, client, name).await?,
-        None => None,
+    let token = SubjectToken::read(provider, issuer, client, request)?;
+    let target = Target::of(issuer, client, request, Whose::User)?;
+    let resources = match &target {
+        Target::Client(_) => &[],
+        Target::Resources => token.resources(issuer, client, &request.resources)?,
     };
-    let session = session.ok_or_else(invalid_subject)?;
+    let scopes = token.scopes(issuer, request.scope.as_ref())?;
+    let session = LiveSession::of_anybody(provider, issuer, token.session()).await?;
+    let session = session.filter(|session| token.may_be_of(session, client));
+    let session = session.ok_or_else(|| token.refusal())?;
     let mut granted = scopes; // as far as the configuration of this moment still grants them
     granted.retain(|scope| scopes::judge(issuer, client, scope) == Judgement::Granted);
     let exchange = Exchange { provider, issuer, client, token: &token, session: &session };
     let response = match target {
         Target::Client(target) => exchange.id_token(&target, granted)?,
-        Target::Resources(resources) => exchange.access_token(&granted, resources)?,
+        Target::Resources => exchange.access_token(&granted, resources)?,
     };
     provider.audit.record(&AuditEvent::TokenExchanged {
         session: &session.stored.name,
@@ -73,51 +98,43 @@ pub async fn exchange(
     Ok(response)
 }
 
-/// The subject token: an access token of this issuer that was given to this very client.
-fn subject_token(
-    provider: &Provider,
-    issuer: &Issuer,
-    client: &Client,
-    request: &TokenExchangeRequest,
-) -> Result<AccessToken, TokenError> {
-    let now = provider.clock.now();
-    let token = AccessToken::open(issuer, request.subject_token.expose_secret(), now)
-        .map_err(|_| invalid_subject())?;
-    let Some(session) = &token.session else { return Err(invalid_subject()) };
-    if token.client_uid != client.uid || provider.revocations.is_revoked(session) {
-        return Err(invalid_subject());
-    }
-    if token.key.is_some() {
-        // Whoever stole it would get one that needs no key.
-        return Err(TokenError::refused(
-            ErrorCode::InvalidRequest,
-            "subject_token is bound to a key (DPoP): what it is exchanged for would not be",
-        ));
-    }
-    Ok(token)
-}
-
 /// What the new token is for.
-enum Target<'r> {
+enum Target {
     /// An ID token for another client.
     Client(Arc<Client>),
     /// An access token for resources.
-    Resources(&'r [String]),
+    Resources,
 }
 
-impl<'r> Target<'r> {
+/// Whom the subject token is about: a target takes the one without the other.
+#[derive(Debug, Clone, Copy)]
+enum Whose {
+    User,
+    Workload,
+}
+
+impl Whose {
+    fn is_taken(self, target: &Client, from: &Client) -> bool {
+        let listed = match self {
+            Self::User => &target.exchange_peers,
+            Self::Workload => &target.workloads.brought_by,
+        };
+        listed.contains(&from.id)
+    }
+}
+
+impl Target {
     fn of(
         issuer: &Issuer,
         client: &Client,
-        (request, token): (&'r TokenExchangeRequest, &'r AccessToken),
+        request: &TokenExchangeRequest,
+        whose: Whose,
     ) -> Result<Self, TokenError> {
         let refused = |why: &str| TokenError::refused(ErrorCode::InvalidTarget, why);
         match (request.requested, request.audience.as_deref()) {
             (IssuedTokenType::IdToken, Some(id)) if request.resources.is_empty() => {
                 match issuer.client(id) {
-                    Some(ClientEntry::InService(target))
-                        if target.exchange_peers.contains(&client.id) =>
-                    {
+                    Some(ClientEntry::InService(target)) if whose.is_taken(target, client) => {
                         Ok(Self::Client(Arc::clone(target)))
                     }
                     // An invalid one is not told from one that does not list the caller.
@@ -133,48 +150,9 @@ impl<'r> Target<'r> {
             (IssuedTokenType::AccessToken, Some(_)) => Err(refused(
                 "an access token is for a resource: say resource, or ask for an id_token",
             )),
-            (IssuedTokenType::AccessToken, None) => {
-                let resources = narrowed_resources(token, &request.resources)?;
-                resources::check(issuer, client, resources).map_err(|why| refused(&why))?;
-                Ok(Self::Resources(resources))
-            }
+            (IssuedTokenType::AccessToken, None) => Ok(Self::Resources),
         }
     }
-}
-
-/// The resources of the new token: what was asked for, never more than the subject token is for. What a
-/// refresh narrowed is not wide again.
-fn narrowed_resources<'r>(
-    token: &'r AccessToken,
-    requested: &'r [String],
-) -> Result<&'r [String], TokenError> {
-    let has = token.audience.as_slice();
-    match requested.iter().find(|resource| !has.contains(resource)) {
-        None => Ok(if requested.is_empty() { has } else { requested }),
-        Some(refused) => Err(TokenError::refused(
-            ErrorCode::InvalidTarget,
-            format!(
-                "resource {refused} is not in the subject token's audience: ask for it at login"
-            ),
-        )),
-    }
-}
-
-/// The scopes of the new token: what was asked for, never more than the subject token has.
-fn narrowed(token: &AccessToken, requested: Option<&ScopeSet>) -> Result<ScopeSet, TokenError> {
-    let has = ScopeSet::parse(&token.scope).map_err(|_| invalid_subject())?;
-    let mut scopes = match requested {
-        None => has,
-        Some(requested) if requested.is_subset(&has) => requested.clone(),
-        Some(_) => {
-            return Err(TokenError::refused(
-                ErrorCode::InvalidScope,
-                "scope must not exceed that of the subject token",
-            ));
-        }
-    };
-    scopes.retain(|scope| scope.as_str() != OFFLINE_ACCESS && scope.audience().is_none());
-    Ok(scopes)
 }
 
 /// One exchange, all of whose parties are known.
@@ -182,7 +160,7 @@ struct Exchange<'a> {
     provider: &'a Provider,
     issuer: &'a Issuer,
     client: &'a Client,
-    token: &'a AccessToken,
+    token: &'a SubjectToken,
     session: &'a LiveSession,
 }
 
@@ -194,7 +172,7 @@ impl Exchange<'_> {
         let admitted =
             target.admits(connector) && target.allows_acr(payload.authentication.acr.as_deref());
         if !admitted {
-            return Err(invalid_subject());
+            return Err(self.token.refusal());
         }
         scopes.retain(|scope| target.scopes.contains(scope.as_str()));
         let acr = payload.authentication.acr.as_deref();
@@ -202,9 +180,11 @@ impl Exchange<'_> {
         match client_policy::admit(self.issuer, target, arrival) {
             Ok(()) => {}
             Err(unknown @ NotAdmitted::Unknown(_)) => return Err(unknown.into()),
-            Err(NotAdmitted::Groups | NotAdmitted::Condition(_)) => return Err(invalid_subject()),
+            Err(NotAdmitted::Groups | NotAdmitted::Condition(_)) => {
+                return Err(self.token.refusal());
+            }
         }
-        let asked = RequestedClaims::default();
+        let (detail, asked) = self.token.reveal(self.issuer, &scopes);
         let about = Subject {
             identity: &payload.identity,
             connector,
@@ -212,9 +192,9 @@ impl Exchange<'_> {
             scopes: &scopes,
             asked: &asked,
         };
-        issue::check(self.issuer, about)?;
+        issue::check_id_token(self.issuer, about, detail)?;
         let when = Circumstances { azp: Some(&self.client.id), ..self.when(&[]) };
-        let with = (Detail::Full, Companions::default());
+        let with = (detail, Companions::default());
         let id_token = issue::id_token(self.provider, self.issuer, about, when, with)?;
         let expires_in = self.expires_in(target.lifetimes.id_token);
         let response = TokenResponse::new(id_token, expires_in, None, None, scopes.to_string());
@@ -251,18 +231,11 @@ impl Exchange<'_> {
             browser: None, // the audience takes no part in it
             key: None,     // nor is a bound token exchanged
             azp: None,
-            not_after: self.token.expires_at,
+            not_after: self.token.expires_at(),
         }
     }
 
     fn expires_in(&self, lifetime: i64) -> i64 {
-        lifetime.min(self.token.expires_at - self.provider.clock.now())
+        lifetime.min(self.token.expires_at() - self.provider.clock.now())
     }
-}
-
-fn invalid_subject() -> TokenError {
-    TokenError::refused(
-        ErrorCode::InvalidRequest,
-        "subject_token must be a live access token that was given to this client, of a user the audience admits",
-    )
 }
