@@ -154,9 +154,9 @@ fn good_ones() -> Vec<super::Good> {
     ]
 }
 
-/// All that may be said at once.
-fn everything() -> Value {
-    let workloads = json!({
+/// All that may be said of workloads.
+fn workloads() -> Value {
+    json!({
         "exchangePeers": ["team-a/app"],
         "exchangeWorkloadsFrom": ["team-a/app", "ci"],
         "trustedIssuers": [{
@@ -177,7 +177,11 @@ fn everything() -> Value {
             "serviceAccounts": [{"name": "app"}, {"name": "app", "namespace": "team-a", "uid": "u"}],
             "groups": ["robots"],
         },
-    });
+    })
+}
+
+/// All that may be said at once.
+fn everything() -> Value {
     let mut all = json!({
         "issuerRef": {"name": "main", "namespace": "claviger-system"},
         "clientID": "kubernetes",
@@ -241,7 +245,7 @@ fn everything() -> Value {
         },
         "registration": {"accessTokenDigest": "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"},
     });
-    if let (Some(all), Value::Object(workloads)) = (all.as_object_mut(), workloads) {
+    if let (Some(all), Value::Object(workloads)) = (all.as_object_mut(), workloads()) {
         all.extend(workloads);
     }
     all
