@@ -220,6 +220,9 @@ async fn beyond_the_cap_nothing_is_stored_and_what_is_over_goes() -> Result<()> 
         },
     });
     scene.installation().apply(&over.to_string())?;
+    let mut stray = over;
+    stray["metadata"] = json!({"name": "over-without-label"});
+    scene.installation().apply(&stray.to_string())?;
     eventually(SOON, async || {
         let list = ["get", "deviceauthorizations", "-o", "name"];
         let listed = scene.installation().kubectl(&list)?;

@@ -30,6 +30,8 @@ pub(crate) struct SignedIn {
     pub authentication: Authentication,
     /// Name of the browser session, where there is one.
     pub browser: Option<String>,
+    /// Whether they proved themselves in this very flow, and not before in this browser.
+    pub in_this_flow: bool,
 }
 
 /// Why the client does not get this user.

@@ -282,6 +282,7 @@ impl Asking<'_> {
             must_authenticate: prompts(Prompt::Login),
             login_hint: request.login_hint.clone(),
             device: None,
+            separate: false,
             began_at: self.provider.clock.now(),
         })
     }

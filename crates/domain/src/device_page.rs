@@ -9,7 +9,8 @@
 //! - the user always sees what they agree to, whatever they agreed to before: a code may come from somebody
 //!   else (RFC 8628 5.4); what they allow is what they were shown;
 //! - a code that is wrong, over or used is told from another by nobody: one answer for all;
-//! - the client's own policy (connectors, acr, groups) is held against whoever allows it.
+//! - the client's own policy (connectors, acr, groups) is held against whoever allows it, and one that shares no
+//!   browser session (`Separate`) has them sign in for it alone.
 
 use claviger_protocol::device::UserCode;
 use claviger_protocol::scope::ScopeSet;
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 use crate::admission::{self, Denied, SignedIn};
 use crate::authentication::Authentication;
+use crate::browser_session::Sharing;
 use crate::claim::RequestedClaims;
 use crate::client::{Client, Grant};
 use crate::code::LoginGrant;
@@ -58,6 +60,9 @@ pub struct Visitor {
     /// Name of the browser session it came of: over, and so is this.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     browser: Option<String>,
+    /// Whether they proved themselves in this very flow, and not before in this browser.
+    #[serde(rename = "f", default)]
+    in_this_flow: bool,
 }
 
 /// What the page that asks for the decision shows and carries.
@@ -65,6 +70,8 @@ pub struct Visitor {
 pub struct Confirmation {
     /// Name of the client whose device it is.
     pub client: String,
+    /// Its client ID, where it is a tenant's: what it calls itself, nobody else has looked at.
+    pub tenant_id: Option<String>,
     /// What it gets.
     pub scopes: Vec<String>,
     /// What a person would call the user.
@@ -81,6 +88,9 @@ pub enum DeviceError {
     /// Wrong, over, used, or not of a device that may go on: one message for all.
     #[error("no device waits with this code")]
     Unknown,
+    /// The client wants a sign-in of its own: go on with a flow of [`begin_separately`].
+    #[error("the client wants its users to sign in for it alone")]
+    SignIn,
     /// Policy does not let this user do it.
     #[error("{0}")]
     Denied(String),
@@ -95,11 +105,16 @@ pub fn begin(provider: &Provider, user_code: Option<&str>) -> Flow {
     Flow::at_device_page(provider.random_id(), code.unwrap_or_default(), provider.clock.now())
 }
 
+/// The sign-in begins again, of its own this time, with the code that was typed.
+pub fn begin_separately(provider: &Provider, user_code: &str) -> Flow {
+    Flow { separate: true, ..begin(provider, Some(user_code)) }
+}
+
 /// The question for the code, asked of a user who has signed in.
 pub(crate) fn ask(issuer: &Issuer, flow: &Flow, signed_in: SignedIn) -> Entry {
-    let SignedIn { identity, upstream, authentication, browser } = signed_in;
+    let SignedIn { identity, upstream, authentication, browser, in_this_flow } = signed_in;
     let user = identity.label().to_owned();
-    let visitor = Visitor { identity, upstream, authentication, browser };
+    let visitor = Visitor { identity, upstream, authentication, browser, in_this_flow };
     Entry {
         user,
         user_code: flow.device.clone().unwrap_or_default(),
@@ -144,6 +159,7 @@ struct Visit<'a> {
     connector: &'a Connector,
     device: KnownDevice,
     grant: LoginGrant,
+    in_this_flow: bool,
 }
 
 /// What a user is shown before they decide.
@@ -160,6 +176,7 @@ pub fn look_up(
     visit.judge()?;
     Ok(Confirmation {
         client: visit.client.display_name.clone(),
+        tenant_id: Some(&visit.client.id).filter(|id| id.contains('/')).cloned(),
         scopes: revealed(issuer, &visit.grant),
         user: visitor.label().to_owned(),
         user_code: code.to_string(),
@@ -230,7 +247,8 @@ fn visit<'a>(
         resources: request.resources,
         browser: None, // the device is not in this browser: it stays when its user signs out here
     };
-    Ok((Visit { provider, issuer, client, connector, device, grant }, code))
+    let in_this_flow = visitor.in_this_flow;
+    Ok((Visit { provider, issuer, client, connector, device, grant, in_this_flow }, code))
 }
 
 fn client_of<'i>(issuer: &'i Issuer, uid: &str) -> Option<&'i Client> {
@@ -245,6 +263,9 @@ impl Visit<'_> {
     /// Whether the client may have this user.
     fn judge(&self) -> Result<(), DeviceError> {
         let Self { issuer, client, connector, grant, .. } = self;
+        if client.sharing == Sharing::Separate && !self.in_this_flow {
+            return Err(DeviceError::SignIn);
+        }
         let acr = grant.authentication.acr.as_deref();
         if !client.admits(connector) || !client.allows_acr(acr) {
             let why = "the client wants its users to sign in another way";

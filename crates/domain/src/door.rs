@@ -1,5 +1,6 @@
 //! At whose door a user signs in: a client's, or that of the page where they let a device in. There it is not
-//! known yet which client's device it is: its policy is asked once they have said its code.
+//! known yet which client's device it is: its policy is asked once they have said its code, and a client that
+//! wants sign-ins of its own gets one then.
 
 use crate::browser_session::Sharing;
 use crate::client::{Client, Grant};
@@ -17,7 +18,10 @@ pub enum Door<'i> {
     /// A client's.
     Client(&'i Client),
     /// The device page's.
-    DevicePage,
+    DevicePage {
+        /// Whether the sign-in is to be one of its own.
+        separate: bool,
+    },
 }
 
 impl<'i> From<&'i Client> for Door<'i> {
@@ -36,14 +40,18 @@ impl<'i> Door<'i> {
             return client_of(issuer, flow).map(Self::Client);
         }
         let offered = issuer.grants.contains(&Grant::DeviceCode);
-        if offered { Ok(Self::DevicePage) } else { Err(StepError::NoClient) }
+        if offered {
+            Ok(Self::DevicePage { separate: flow.separate })
+        } else {
+            Err(StepError::NoClient)
+        }
     }
 
     /// What the pages call it.
     pub fn name(self) -> &'i str {
         match self {
             Self::Client(client) => &client.display_name,
-            Self::DevicePage => DEVICE_PAGE,
+            Self::DevicePage { .. } => DEVICE_PAGE,
         }
     }
 
@@ -51,7 +59,7 @@ impl<'i> Door<'i> {
     pub fn shares(self) -> bool {
         match self {
             Self::Client(client) => client.sharing == Sharing::Shared,
-            Self::DevicePage => true,
+            Self::DevicePage { separate } => !separate,
         }
     }
 
@@ -59,7 +67,7 @@ impl<'i> Door<'i> {
     pub fn admits(self, connector: &Connector) -> bool {
         match self {
             Self::Client(client) => client.admits(connector),
-            Self::DevicePage => true,
+            Self::DevicePage { .. } => true,
         }
     }
 
@@ -67,7 +75,7 @@ impl<'i> Door<'i> {
     pub fn allows_acr(self, acr: Option<&str>) -> bool {
         match self {
             Self::Client(client) => client.allows_acr(acr),
-            Self::DevicePage => true,
+            Self::DevicePage { .. } => true,
         }
     }
 }

@@ -96,6 +96,10 @@ pub struct Flow {
     /// A sign-in at the device page, and the user's code its address brought; empty if none.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// Whether its sign-in is to be one of its own, at the device page: the client of the device that was named
+    /// there wants it (`browserSessions: Separate`).
+    #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
+    pub separate: bool,
     /// When it began.
     #[serde(rename = "b")]
     pub began_at: i64,
@@ -148,6 +152,7 @@ impl Flow {
             must_authenticate: false,
             login_hint: None,
             device: Some(user_code),
+            separate: false,
             began_at: now,
         }
     }

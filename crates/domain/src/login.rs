@@ -280,6 +280,7 @@ async fn authenticated_at(
         },
         authentication,
         browser: None,
+        in_this_flow: true,
     };
     let before = brought.ticket;
     let cookie = begin_session(provider, issuer, (flow, before), connector, &mut signed_in).await?;
@@ -363,6 +364,7 @@ pub async fn with_session(
         },
         authentication: session.payload.authentication.clone(),
         browser: Some(session.name.clone()),
+        in_this_flow: false,
     };
     let remembered = &brought.remembered;
     let outcome = admission::admit(provider, issuer, flow, signed_in, remembered).await?;

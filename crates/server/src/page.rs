@@ -182,6 +182,8 @@ pub struct DeviceConfirmPage<'a> {
     pub frame: Frame<'a>,
     /// Name of the client.
     pub client: &'a str,
+    /// Its client ID, where it is a tenant's.
+    pub tenant_id: Option<&'a str>,
     /// What a person would call the user.
     pub user: &'a str,
     /// The code, as the device shows it.

@@ -112,14 +112,26 @@ impl Collection {
     /// # Errors
     /// [`PageError`]; a part of the page may have been deleted.
     pub async fn delete_page(&self, selector: &str, limit: u32) -> Result<Deleted, PageError> {
-        let mut request =
-            self.request.list_metadata(&params(selector, limit, None)).map_err(bad)?;
+        self.delete_listed(&params(selector, limit, None)).await
+    }
+
+    async fn delete_listed(&self, params: &ListParams) -> Result<Deleted, PageError> {
+        let mut request = self.request.list_metadata(params).map_err(bad)?;
         *request.method_mut() = Method::DELETE;
         let list: List<IgnoredAny> = self.answer(request).await?;
         Ok(Deleted {
             count: list.items.map_or(0, |items| items.len()),
             more: !list.metadata.next.is_empty(),
         })
+    }
+
+    /// Deletes the object of this name, by the same verb (`deletecollection`).
+    ///
+    /// # Errors
+    /// [`PageError`].
+    pub async fn delete_named(&self, name: &str) -> Result<Deleted, PageError> {
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        self.delete_listed(&params).await
     }
 
     /// Lists at most `limit` of the objects that a selector matches (empty: all), as `T`:

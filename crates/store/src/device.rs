@@ -5,8 +5,8 @@
 //! - asking costs no request; what the watch has not told yet is not known here, but for what this replica
 //!   stored itself;
 //! - deciding is a JSON patch that begins with a `test` of the state, so a device is decided about once;
-//! - what is over is deleted by the leader, by a label of the minute it expired in, and only where memory says
-//!   that there is something: at rest that costs nothing.
+//! - what is over is deleted by the leader, by a label of the minute it expired in (by name, where somebody
+//!   removed that), and only where memory says that there is something: at rest that costs nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,13 +36,15 @@ use crate::write_gate::{Whose, WriteGate};
 const FIELD_MANAGER: &str = "claviger-devices";
 /// How long after its minute a device's authorization goes: replicas' clocks may differ.
 const MARGIN_SECONDS: i64 = 120;
+/// How many whose label somebody removed go in one round, a request each.
+const MAX_STRAYS: usize = 20;
 
 /// Devices that wait, as Kubernetes objects in one namespace.
 #[derive(Debug)]
 pub struct KubeDevices {
     api: Api<DeviceAuthorization>,
     gate: Arc<WriteGate>,
-    known: RwLock<HashMap<String, KnownDevice>>,
+    known: RwLock<HashMap<String, Held>>,
     synced: AtomicBool,
 }
 
@@ -74,7 +76,7 @@ impl KubeDevices {
         }
     }
 
-    fn apply(&self, event: Event<Watched>, listed: &mut HashMap<String, KnownDevice>) {
+    fn apply(&self, event: Event<Watched>, listed: &mut HashMap<String, Held>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Init => listed.clear(),
@@ -90,25 +92,47 @@ impl KubeDevices {
         }
     }
 
-    fn known(&self) -> RwLockReadGuard<'_, HashMap<String, KnownDevice>> {
+    fn known(&self) -> RwLockReadGuard<'_, HashMap<String, Held>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anything is to be deleted at this time, as far as memory knows.
     pub fn is_garbage_due(&self, now: i64) -> bool {
-        let bound = past_minute(now);
-        self.known().values().any(|device| device.expires_at.div_euclid(60) < bound)
+        self.known().values().any(|held| held.is_over(now))
+    }
+
+    /// Those that are over and that the label does not find, `limit` at most; and whether it finds any.
+    fn garbage(&self, now: i64, limit: usize) -> (Vec<String>, bool) {
+        let known = self.known();
+        let over = || known.values().filter(|held| held.is_over(now));
+        let strays = over().filter(|held| !held.is_labelled).take(limit);
+        let strays = strays.map(|held| held.device.name.clone()).collect();
+        (strays, over().any(|held| held.is_labelled))
+    }
+}
+
+/// What is known of one that is stored.
+#[derive(Debug)]
+struct Held {
+    device: KnownDevice,
+    /// Whether it carries the label of the minute it expires in.
+    is_labelled: bool,
+}
+
+impl Held {
+    fn is_over(&self, now: i64) -> bool {
+        self.device.expires_at.div_euclid(60) < past_minute(now)
     }
 }
 
 /// An object, or what somebody edited into something else: that is nobody's, and hides no other.
 type Watched = DeserializeGuard<DeviceAuthorization>;
 
-fn put(devices: &mut HashMap<String, KnownDevice>, object: Watched) {
+fn put(devices: &mut HashMap<String, Held>, object: Watched) {
     match object.0 {
         Ok(object) => {
-            let device = device_of(object);
-            devices.insert(device.name.clone(), device);
+            let held = held(object);
+            devices.insert(held.device.name.clone(), held);
         }
         Err(invalid) => {
             let name = invalid.metadata.name.unwrap_or_default();
@@ -127,10 +151,10 @@ impl Devices for KubeDevices {
             PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         match within(self.api.create(&params, &object)).await {
             Ok(stored) => {
-                let device = device_of(stored);
+                let held = held(stored);
                 let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
                 // Unless the watch was faster, and told of more.
-                known.entry(device.name.clone()).or_insert(device);
+                known.entry(held.device.name.clone()).or_insert(held);
                 Ok(())
             }
             Err(Failure::Answered(status)) if status.is_already_exists() => {
@@ -165,7 +189,7 @@ impl Devices for KubeDevices {
     }
 
     fn find(&self, name: &str) -> Option<KnownDevice> {
-        self.known().get(name).cloned()
+        self.known().get(name).map(|held| held.device.clone())
     }
 
     fn find_pending(
@@ -175,7 +199,7 @@ impl Devices for KubeDevices {
         is_wanted: &dyn Fn(&KnownDevice) -> bool,
     ) -> Option<KnownDevice> {
         let known = self.known();
-        let mut found = known.values().filter(|device| {
+        let mut found = known.values().map(|held| &held.device).filter(|device| {
             device.issuer_hash == issuer_hash
                 && device.state == DeviceState::Pending
                 && device.expires_at > now
@@ -190,7 +214,7 @@ impl Devices for KubeDevices {
             return None;
         }
         let mut waiting = Waiting { of_client: 0, of_issuer: 0 };
-        for device in self.known().values() {
+        for Held { device, .. } in self.known().values() {
             if device.issuer_hash == issuer_hash && device.expires_at > now {
                 waiting.of_issuer += 1;
                 waiting.of_client += usize::from(device.client_hash == client_hash);
@@ -218,13 +242,23 @@ impl DeviceGarbage {
         self.known.is_garbage_due(now)
     }
 
-    /// Deletes at most `limit` of what is over at this time.
+    /// Deletes at most `limit` of what is over at this time: one by one what has lost its label, and what has
+    /// it in one request.
     ///
     /// # Errors
     /// [`PageError`].
     pub async fn delete_page(&self, now: i64, limit: u32) -> Result<Deleted, PageError> {
+        let (strays, finds_any) = self.known.garbage(now, MAX_STRAYS);
+        let mut count = 0;
+        for name in &strays {
+            count += self.devices.delete_named(name).await?.count;
+        }
+        if !finds_any {
+            return Ok(Deleted { count, more: false }); // more strays: the next round
+        }
         let past = format!("{}<{}", labels::EXPIRY_MINUTE, past_minute(now));
-        self.devices.delete_page(&past, limit).await
+        let page = self.devices.delete_page(&past, limit).await?;
+        Ok(Deleted { count: page.count + count, ..page })
     }
 }
 
@@ -233,9 +267,13 @@ fn past_minute(now: i64) -> i64 {
     now.saturating_sub(MARGIN_SECONDS).div_euclid(60)
 }
 
+fn minute_label(expires_at: i64) -> String {
+    expires_at.div_euclid(60).to_string()
+}
+
 fn object(device: &NewDevice) -> DeviceAuthorization {
     let labels: BTreeMap<String, String> = [
-        (labels::EXPIRY_MINUTE, device.expires_at.div_euclid(60).to_string()),
+        (labels::EXPIRY_MINUTE, minute_label(device.expires_at)),
         (labels::ISSUER_HASH, device.issuer_hash.clone()),
         (labels::CLIENT_HASH, device.client_hash.clone()),
     ]
@@ -257,6 +295,14 @@ fn object(device: &NewDevice) -> DeviceAuthorization {
             payload: device.payload.clone(),
         },
     }
+}
+
+fn held(object: DeviceAuthorization) -> Held {
+    let labels = object.metadata.labels.as_ref();
+    let minute = labels.and_then(|given| given.get(labels::EXPIRY_MINUTE).cloned());
+    let device = device_of(object);
+    let is_labelled = minute == Some(minute_label(device.expires_at));
+    Held { device, is_labelled }
 }
 
 fn device_of(object: DeviceAuthorization) -> KnownDevice {
@@ -386,5 +432,24 @@ mod tests {
         tell(&devices, [Event::Apply(stored("one", ("i", "c"), 6_010))]);
         assert!(!devices.is_garbage_due(6_060 + MARGIN_SECONDS - 1));
         assert!(devices.is_garbage_due(6_060 + MARGIN_SECONDS));
+    }
+
+    #[tokio::test]
+    async fn what_lost_its_label_goes_by_name_and_what_has_it_by_the_label() {
+        let devices = devices();
+        let mut stray = stored("stray", ("i", "c"), 6_010);
+        stray.0.as_mut().unwrap().metadata.labels = None;
+        let mut wrong = stored("wrong", ("i", "c"), 6_010);
+        let labels = wrong.0.as_mut().unwrap().metadata.labels.as_mut().unwrap();
+        labels.insert(labels::EXPIRY_MINUTE.into(), "99999999".into());
+        tell(&devices, [Event::Apply(stray), Event::Apply(wrong)]);
+        assert_eq!(devices.garbage(6_010, 9), (vec![], false), "not over");
+        let over = 6_060 + MARGIN_SECONDS;
+        let (mut strays, finds_any) = devices.garbage(over, 9);
+        strays.sort();
+        assert_eq!((strays, finds_any), (vec!["stray".into(), "wrong".into()], false));
+        assert_eq!(devices.garbage(over, 1).0.len(), 1);
+        tell(&devices, [Event::Apply(stored("one", ("i", "c"), 6_010))]);
+        assert!(devices.garbage(over, 9).1);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! no expiry hour? ── judged by what the session says of itself, labelled ─┐
-//! expiry hour wholly past, and five minutes more ── deletecollection ←────┘
+//! expiry hour wholly past, and a margin more ── deletecollection ←────────┘
 //! ```
 //! What always holds:
 //! - Only what can never be live again is deleted: a session past its expiry is not refreshed, and a
@@ -18,8 +18,11 @@ use serde_json::json;
 use crate::collection::{Collection, Deleted, Metadata, Page, PageError, within};
 use crate::session::{expiry_hour, params};
 
-/// How long after its hour a session goes: replicas' clocks may differ, and an answer may be under way.
-const MARGIN_SECONDS: i64 = 300;
+/// Longest life of a code that the session's name makes single-use: a device code, as the schema bounds it.
+const LONGEST_CODE_SECONDS: i64 = 600;
+/// How long after its hour a session goes: replicas' clocks may differ, an answer may be under way, and a code
+/// whose session went while the code lives could be used again.
+const MARGIN_SECONDS: i64 = LONGEST_CODE_SECONDS + claviger_domain::SKEW_SECONDS;
 /// Longest life of anything a session gave out: an access token, as the schema bounds it. Codes and
 /// assertions live shorter.
 const LONGEST_TOKEN_SECONDS: i64 = 86_400;
@@ -131,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn a_session_goes_five_minutes_after_its_hour_and_not_a_second_before() {
+    fn a_session_goes_eleven_minutes_after_its_hour_and_not_a_second_before() {
         let hour_begins = 490_000 * 3_600;
-        let gone = hour_begins + 3_600 + 300;
+        let gone = hour_begins + 3_600 + 660;
         for expires_at in [hour_begins, hour_begins + 3_599] {
             assert!(!selected(expires_at, gone - 1), "{expires_at}");
             assert!(selected(expires_at, gone), "{expires_at}");
@@ -142,7 +145,15 @@ mod tests {
 
     #[test]
     fn the_selector_is_what_the_api_server_reads() {
-        assert_eq!(past(490_000 * 3_600 + 300), "claviger.dev/expiry-hour<490000");
+        assert_eq!(past(490_000 * 3_600 + 660), "claviger.dev/expiry-hour<490000");
+    }
+
+    #[test]
+    fn a_session_that_is_over_at_once_is_there_for_as_long_as_its_device_code() {
+        for redeemed_at in [490_000 * 3_600, 490_000 * 3_600 + 3_599] {
+            let code_dies = redeemed_at + 600 + claviger_domain::SKEW_SECONDS;
+            assert!(!selected(redeemed_at, code_dies), "{redeemed_at}");
+        }
     }
 
     #[test]

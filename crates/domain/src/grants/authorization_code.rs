@@ -86,6 +86,7 @@ pub async fn redeem(
         now,
         invalid: INVALID,
         race_seconds: 0,
+        outlives: now, // a code is over long before garbage collection would look at its session
     };
     match &code.grant {
         Some(grant) => redemption.create(grant).await,
@@ -184,6 +185,9 @@ pub(super) struct Redemption<'a> {
     pub(super) invalid: &'static str,
     /// Whoever comes second within this time has lost a race, and is no thief.
     pub(super) race_seconds: i64,
+    /// The session is kept at least until then, whatever it gave out: while the code could come back, the
+    /// object is what says that it was used.
+    pub(super) outlives: i64,
 }
 
 impl Redemption<'_> {
@@ -201,9 +205,10 @@ impl Redemption<'_> {
             grant,
             (self.digest.clone(), self.now),
         );
+        let expires_at = self.expires_at(&connector, &payload, &scopes);
         let session = NewSession {
             rotated_at: self.now,
-            expires_at: self.expires_at(&connector, &payload, &scopes),
+            expires_at: expires_at.max(self.outlives),
             redemption_id: Some(self.id.clone()),
             ..new_session(self.issuer, self.client, &connector, &payload, &self.name)
         };
@@ -212,7 +217,7 @@ impl Redemption<'_> {
             Err(StoreError::AlreadyExists) => self.settle_existing().await?,
             Err(error) => self.settle_lost_answer(error).await?,
         }
-        self.respond(&payload, (&connector, &scopes), grant.nonce.as_deref(), session.expires_at)
+        self.respond(&payload, (&connector, &scopes), grant.nonce.as_deref(), expires_at)
     }
 
     /// A large grant waits in a Pending session: it is read and everything decided, then one patch makes it Active.

@@ -3,7 +3,7 @@
 //!
 //! ours and this client's · not expired · not too often · decided · the client's policy · **create**. All before the create is
 //! answered from memory and costs no request. The create is the single use: the session is named by the
-//! authorization, so a second redemption meets the first one's object.
+//! authorization, so a second redemption meets the first one's object, which is kept for as long as the code lives.
 
 use claviger_protocol::device::DeviceAccessTokenRequest;
 use claviger_protocol::error::ErrorCode;
@@ -11,6 +11,7 @@ use claviger_protocol::token::TokenResponse;
 use secrecy::ExposeSecret;
 
 use super::authorization_code::Redemption;
+use crate::SKEW_SECONDS;
 use crate::client::Client;
 use crate::code::digest_of;
 use crate::device::{DeviceCode, DeviceCodeError, open_grant};
@@ -75,6 +76,7 @@ pub async fn redeem(
         now,
         invalid: INVALID,
         race_seconds: client.lifetimes.refresh_grace,
+        outlives: code.not_after.saturating_add(SKEW_SECONDS),
     };
     redemption.create(&grant).await
 }

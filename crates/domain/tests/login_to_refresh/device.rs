@@ -1,6 +1,8 @@
 //! A device without a browser, from its request to its tokens: what is stored when, who decides, and what each
 //! poll, replay and race costs.
 
+use claviger_domain::SKEW_SECONDS;
+use claviger_domain::browser_session::{BrowserSessions, Sharing};
 use claviger_domain::client::Grant;
 use claviger_domain::connector::Refresh;
 use claviger_domain::device_authorization;
@@ -8,7 +10,7 @@ use claviger_domain::device_page::{self, Confirmation, DeviceError, Entry, Visit
 use claviger_domain::fakes::{Fault, World, alice};
 use claviger_domain::flow::Flow;
 use claviger_domain::identity::Identity;
-use claviger_domain::login::{Outcome, StepError};
+use claviger_domain::login::{self, Brought, Outcome, Step, StepError};
 use claviger_domain::ports::{DeviceState, SessionState};
 use claviger_domain::session;
 use claviger_domain::token::{self, TokenError};
@@ -16,7 +18,7 @@ use claviger_protocol::client_auth::ClientCredentials;
 use claviger_protocol::device::{DeviceAuthorizationRequest, DeviceAuthorizationResponse};
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::token::{TokenRequest, TokenResponse};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::rig::{
     SCOPE, assert_invalid_grant, assert_unavailable, assert_unavailable_for, credentials, encode,
@@ -79,6 +81,14 @@ fn assert_refused(result: &Result<TokenResponse, TokenError>, wanted: ErrorCode)
         Err(TokenError::Refused { code, .. }) if *code == wanted => {}
         other => panic!("expected {wanted:?}, got {other:?}"),
     }
+}
+
+/// What comes of a sign-in, with its cookies.
+async fn signed_in(world: &World, flow: &Flow) -> Step {
+    let password = SecretString::from("wonderland");
+    let (arriving, attempt) = ((flow, Brought::default()), ("alice", &password));
+    let (provider, issuer) = (&world.provider, &world.issuer);
+    login::with_password(provider, issuer, arriving, "local", attempt).await.unwrap()
 }
 
 /// A sign-in at the device page.
@@ -442,4 +452,81 @@ async fn while_the_clock_is_in_doubt_nothing_is_stored_or_allowed() {
     assert!(matches!(decided, Err(DeviceError::Step(StepError::Unavailable(_)))), "{decided:?}");
     assert_unavailable(&poll(&world, &device).await);
     assert_eq!(world.devices.take_requests(), ["create"]);
+}
+
+#[tokio::test]
+async fn the_session_is_kept_for_as_long_as_its_device_code_could_come_back() {
+    let mut world = world();
+    world.issuer.devices.lifetime = 600;
+    world.change_client("kubernetes", |client| {
+        client.lifetimes.access_token = 60;
+        client.lifetimes.id_token = 60;
+        client.lifetimes.refresh_idle = 60;
+    });
+    for scope in ["openid", SCOPE] {
+        let device = asked(&world, &credentials(), scope).await.unwrap();
+        let code_dies = world.provider.clock.now() + 600;
+        approve(&world, &device).await;
+        let tokens = poll(&world, &device).await.unwrap();
+        let sessions = world.sessions.all();
+        let kept_until = sessions.iter().map(|session| session.expires_at).max().unwrap();
+        assert_eq!(kept_until, code_dies + SKEW_SECONDS, "{scope}");
+        if let Some(token) = &tokens.refresh_token {
+            world.clock.advance(61);
+            let late = refresh(&world, token.expose_secret()).await;
+            assert_invalid_grant(&late); // what it gave out lives no longer for that
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_shares_no_session_has_its_devices_users_sign_in_for_it_alone() {
+    let mut world = world();
+    world.issuer.browser_sessions =
+        Some(BrowserSessions { idle: 3_600, absolute: 36_000, consent: 86_400 });
+    world.change_client("cli", |client| client.sharing = Sharing::Separate);
+    let now = world.provider.clock.now();
+    let (shared, separate) =
+        (waiting(&world).await, asked(&world, &cli(), "openid").await.unwrap());
+    let cookie = {
+        let flow = device_page::begin(&world.provider, None);
+        let step = signed_in(&world, &flow).await;
+        assert!(matches!(step.outcome, Outcome::Device(_)));
+        step.cookies.into_iter().next().unwrap()
+    };
+    let with_cookie = async |flow: &Flow| {
+        let cookies = [(cookie.name.as_str(), cookie.value.as_str())].into_iter();
+        let brought = Brought::of(&world.issuer, cookies, now);
+        login::with_session(&world.provider, &world.issuer, flow, brought).await.unwrap()
+    };
+    let flow = device_page::begin(&world.provider, None);
+    let Some(Step { outcome: Outcome::Device(entry), .. }) = with_cookie(&flow).await else {
+        panic!("single sign-on at the device page")
+    };
+    let visitor = Visitor::open(&world.issuer, &flow, &entry.sign_in, now).unwrap();
+    let at = (flow, visitor);
+    let code = separate.user_code.to_string();
+    assert_eq!(look_up(&world, &at, &code).unwrap_err(), DeviceError::SignIn);
+    look_up(&world, &at, &shared.user_code.to_string()).unwrap();
+
+    let own = device_page::begin_separately(&world.provider, &code);
+    assert_eq!(own.device.as_deref(), Some(code.as_str()));
+    assert!(with_cookie(&own).await.is_none(), "the session would do again");
+    let step = signed_in(&world, &own).await;
+    assert!(step.cookies.is_empty(), "a sign-in of its own begins no browser session");
+    let Outcome::Device(entry) = step.outcome else { panic!("{:?}", step.outcome) };
+    let visitor = Visitor::open(&world.issuer, &own, &entry.sign_in, now).unwrap();
+    decide(&world, &(own, visitor), &separate, true).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenants_client_is_shown_with_its_client_id() {
+    let mut world = world();
+    let device = waiting(&world).await;
+    let code = device.user_code.to_string();
+    let at = visitor(&world, "local").await;
+    assert_eq!(look_up(&world, &at, &code).unwrap().tenant_id, None);
+    world.change_client("kubernetes", |client| client.id = "team/kubernetes".into());
+    let shown = look_up(&world, &at, &code).unwrap();
+    assert_eq!(shown.tenant_id.as_deref(), Some("team/kubernetes"));
 }

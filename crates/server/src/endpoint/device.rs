@@ -99,7 +99,14 @@ pub async fn submit(
     };
     let source = source(&issuer.uid, peer.map(|Extension(peer)| peer.address));
     let at = At { app: &app, issuer: &issuer, flow: &flow, visitor: &visitor };
-    at.answer(&form, source).await
+    match at.answer(&form, source).await {
+        Answer::Page(page) => page,
+        Answer::SignIn => {
+            let flow = device_page::begin_separately(app.provider(), &form.user_code);
+            let response = sign_in(&issuer, &flow);
+            with_flow(&app, &issuer, &headers, (&flow.seal(&issuer), response))
+        }
+    }
 }
 
 /// A visitor at the page.
@@ -110,8 +117,15 @@ struct At<'a> {
     visitor: &'a Visitor,
 }
 
+/// What comes of a form.
+enum Answer {
+    Page(Response),
+    /// The client of the device wants a sign-in of its own.
+    SignIn,
+}
+
 impl At<'_> {
-    async fn answer(&self, form: &DeviceForm, source: String) -> Response {
+    async fn answer(&self, form: &DeviceForm, source: String) -> Answer {
         let throttles = self.app.device_throttles();
         let tries = throttles
             .by_user
@@ -119,9 +133,9 @@ impl At<'_> {
             .and_then(|user| Ok((user, throttles.by_address.begin(source)?)));
         let (by_user, by_address) = match tries {
             Ok(tries) => tries,
-            Err(wait) => return self.wait_first(form, wait),
+            Err(wait) => return Answer::Page(self.wait_first(form, wait)),
         };
-        match self.go_on(form).await {
+        let page = match self.go_on(form).await {
             Ok(page) => page,
             Err(DeviceError::Unknown) => {
                 by_user.failed();
@@ -136,8 +150,10 @@ impl At<'_> {
                     message: &format!("The reason: {why}. Go back and sign in as somebody else."),
                 },
             ),
+            Err(DeviceError::SignIn) => return Answer::SignIn,
             Err(DeviceError::Step(error)) => refusal(self.issuer, &error),
-        }
+        };
+        Answer::Page(page)
     }
 
     async fn go_on(&self, form: &DeviceForm) -> Result<Response, DeviceError> {
@@ -159,6 +175,7 @@ impl At<'_> {
         let page = DeviceConfirmPage {
             frame: Frame::of(self.issuer),
             client: &asked.client,
+            tenant_id: asked.tenant_id.as_deref(),
             user: &asked.user,
             user_code: &asked.user_code,
             reveals: asked.scopes.iter().map(|scope| in_words(scope)).collect(),

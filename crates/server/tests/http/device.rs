@@ -1,7 +1,7 @@
 //! A device's request and polls, and the page where its user lets it in.
 
 use axum::http::StatusCode;
-use claviger_domain::browser_session::BrowserSessions;
+use claviger_domain::browser_session::{BrowserSessions, Sharing};
 use claviger_domain::client::Grant;
 use claviger_domain::fakes::World;
 use claviger_domain::ports::{RevocationReason, Sessions};
@@ -174,6 +174,37 @@ async fn with_single_sign_on_the_code_is_asked_for_at_once() {
 }
 
 #[tokio::test]
+async fn a_client_that_shares_no_session_has_its_user_sign_in_again_with_the_code_kept() {
+    let rig = rig_with(|world| {
+        let policy = BrowserSessions { idle: 3_600, absolute: 36_000, consent: 86_400 };
+        world.issuer.browser_sessions = Some(policy);
+        world.change_client("kubernetes", |client| client.sharing = Sharing::Separate);
+    });
+    let device = waiting(&rig).await;
+    let user_code = device["user_code"].as_str().unwrap();
+    let mut browser = rig.browser();
+    entry(&mut browser, "").await;
+    let entered = browser.get("/device").await;
+    assert_eq!(entered.status, StatusCode::OK, "{entered:?}");
+    let led_back = type_in(&mut browser, &entered, user_code).await;
+    assert_eq!(led_back.status, StatusCode::SEE_OTHER, "{led_back:?}");
+    let mut target = led_back.location();
+    let form = loop {
+        let answer = browser.get(&target).await;
+        if answer.status != StatusCode::SEE_OTHER {
+            break (target, answer);
+        }
+        target = answer.location();
+    };
+    assert!(form.1.body.contains("name=\"password\""), "{:?}", form.1);
+    let entered = browser.sign_in(&form, "alice", "wonderland").await;
+    assert!(entered.body.contains(user_code), "{entered:?}");
+    let confirm = type_in(&mut browser, &entered, user_code).await;
+    decide(&mut browser, &confirm, "approve").await;
+    assert_eq!(poll(&rig, &device).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn nobody_tries_codes_without_having_signed_in_here() {
     let rig = rig();
     let device = waiting(&rig).await;
@@ -240,15 +271,15 @@ async fn an_address_that_asks_for_too_many_codes_must_wait_and_nothing_is_writte
         assert_eq!(answer.await.status, StatusCode::UNAUTHORIZED, "uses nothing up");
     };
     refused().await;
-    for _ in 0..31 {
+    for _ in 0..9 {
         waiting(&rig).await;
     }
-    assert_eq!(rig.world.devices.take_requests().len(), 31);
+    assert_eq!(rig.world.devices.take_requests().len(), 9);
     let answer = ask(&rig).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{answer:?}");
     assert_eq!(answer.json()["error"], "temporarily_unavailable");
     let seconds: u64 = answer.header("retry-after").parse().unwrap();
-    assert!((1..=4).contains(&seconds), "{seconds}");
+    assert!((1..=41).contains(&seconds), "{seconds}");
     assert_eq!(rig.world.devices.take_requests(), Vec::<&str>::new());
 }
 
