@@ -1,17 +1,20 @@
 //! Apache's `mod_auth_openidc` guards a page: whoever asks for it is sent to sign in, and the page knows them by name.
 
-use anyhow::{Result, bail};
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
 use claviger_testkit::apache::Protection;
 use claviger_testkit::browser::{Landing, Page};
-use claviger_testkit::scene::{LDAP_USER, LOCAL_USER};
+use claviger_testkit::scene::{LDAP_USER, LOCAL_USER, Manifests};
 use claviger_testkit::{
-    Apache, Browser, ControlPlane, Directory, Installation, Login, PortLease, Scene,
+    Apache, Browser, ControlPlane, Directory, Installation, Login, PortLease, Scene, Setup,
+    eventually,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 /// The site's own client.
-fn client(redirect_uri: &str) -> Value {
+fn client(redirect_uri: &str, site: &str) -> Value {
     json!({
         "apiVersion": "claviger.dev/v1alpha1",
         "kind": "OAuth2Client",
@@ -26,6 +29,8 @@ fn client(redirect_uri: &str) -> Value {
                 "generatedSecret": {"name": "wiki-client"},
             },
             "redirectURIs": [redirect_uri],
+            "postLogoutRedirectURIs": [format!("{site}/")],
+            "backChannelLogout": {"uri": format!("{redirect_uri}?logout=backchannel")},
         },
     })
 }
@@ -40,8 +45,17 @@ impl Site {
         let plane = ControlPlane::from_env()?;
         let port = PortLease::take()?;
         let here = Installation::create(&plane).await?;
-        let wiki = client(&Apache::redirect_uri_at(&port));
-        let scene = Scene::start_in(here, Directory::Slapd, |all| all.push(wiki)).await?;
+        let wiki = client(&Apache::redirect_uri_at(&port), &Apache::url_at(&port));
+        let setup = Setup::new(Directory::Slapd)
+            .flag("--outbound-allowed-networks=127.0.0.0/8")
+            .flag(format!("--outbound-ca-file={}", here.authority_file()?.display()));
+        let change = |all: &mut Manifests| {
+            all.push(wiki);
+            if let Ok(issuer) = all.find("OIDCIssuer", "main") {
+                issuer["spec"]["browserSessions"] = json!({});
+            }
+        };
+        let scene = Scene::start_as(here, &setup, change).await?;
         scene.installation().wait_for("oauth2client/wiki", "Ready").await?;
         let secret = scene.generated_secret("wiki-client").await?;
         let protection = Protection {
@@ -100,5 +114,55 @@ async fn apache_lets_a_group_in_and_keeps_the_others_out() -> Result<()> {
     assert!(page.html.contains("groups: local:admins"), "{}", page.html);
     let page = site.visit(&site.browser()?, "/private/admins/", LDAP_USER).await?;
     assert_eq!(page.status, StatusCode::FORBIDDEN, "{}", page.html);
+    Ok(())
+}
+
+/// The module by itself: Back-Channel Logout 1.0 2.6 and 2.7.
+#[tokio::test(flavor = "multi_thread")]
+async fn apache_is_told_that_its_visitor_signed_out() -> Result<()> {
+    let site = Site::open("").await?;
+    let browser = site.browser()?;
+    let page = site.visit(&browser, "/private/", LOCAL_USER).await?;
+    assert_eq!(page.status, StatusCode::OK, "{}", site.apache.log_tail());
+    let other = site.browser()?;
+    site.visit(&other, "/private/", LOCAL_USER).await?;
+
+    let logout = format!("{}/logout", site.scene.issuer()).parse()?;
+    let Landing::Page(question) = browser.open(&logout).await? else { bail!("not asked") };
+    let Landing::Page(done) = browser.submit(&question, &[]).await? else { bail!("sent away") };
+    assert!(done.html.contains("You are signed out"), "{}", done.html);
+    eventually(Duration::from_secs(20), async || {
+        let landed = browser.open(&page.url).await?;
+        let forgotten = matches!(landed, Landing::Application(_));
+        ensure!(forgotten, "the site still knows its visitor: {}", site.apache.log_tail());
+        Ok(())
+    })
+    .await?;
+    let known = matches!(other.open(&page.url).await?, Landing::Page(_));
+    assert!(known, "another browser of the same user was signed out");
+    Ok(())
+}
+
+/// The module signs out at the issuer too, and the visitor comes back (RP-Initiated Logout 2).
+#[tokio::test(flavor = "multi_thread")]
+async fn apache_signs_its_visitor_out_everywhere() -> Result<()> {
+    let site = Site::open("").await?;
+    let browser = site.browser()?;
+    let page = site.visit(&browser, "/private/", LOCAL_USER).await?;
+    let home = format!("{}/", site.apache.url());
+    let mut leave: reqwest::Url = format!("{}/private/redirect_uri", site.apache.url()).parse()?;
+    leave.query_pairs_mut().append_pair("logout", &home);
+    let Landing::Application(at_issuer) = browser.open(&leave).await? else {
+        bail!("not sent to the issuer: {}", site.apache.log_tail())
+    };
+    let Landing::Application(landed) = browser.open(&at_issuer).await? else {
+        bail!("asked at {at_issuer}")
+    };
+    assert_eq!(landed.as_str(), home);
+    let Landing::Application(authorize) = browser.open(&page.url).await? else {
+        bail!("still known")
+    };
+    let Landing::Page(form) = browser.open(&authorize).await? else { bail!("signed in unasked") };
+    assert_eq!(form.status, StatusCode::OK);
     Ok(())
 }

@@ -240,3 +240,43 @@ async fn register(scene: &Scene, key: &Value) -> Result<Value> {
     scene.installation().wait_for("oauth2client/signer", "Ready").await?;
     Ok(json!({}))
 }
+
+/// RP-Initiated Logout 2 and 3, by the library's own `buildEndSessionUrl`.
+#[tokio::test(flavor = "multi_thread")]
+async fn openid_client_signs_its_user_out_and_a_code_under_way_is_worth_nothing() -> Result<()> {
+    const AFTER: &str = "http://localhost:8000/bye";
+    let plane = ControlPlane::from_env()?;
+    let here = Installation::create(&plane).await?;
+    let scene = Scene::start_in(here, Directory::None, |manifests| {
+        if let Ok(issuer) = manifests.find("OIDCIssuer", "main") {
+            issuer["spec"]["browserSessions"] = json!({});
+        }
+        if let Ok(client) = manifests.find("OAuth2Client", "kubernetes") {
+            client["spec"]["redirectURIs"] = json!([CALLBACK]);
+            client["spec"]["postLogoutRedirectURIs"] = json!([AFTER]);
+        }
+    })
+    .await?;
+    let settings = json!({"post_logout_redirect_uri": AFTER});
+    let script = Outsider::start(Library::OpenidClient, "logout", &scene, settings).await?;
+    let browser = Browser::new(scene.installation().authority().certificate_pem())?;
+    let answer = async |question: Value| {
+        let landed = match (question["sign_in"].as_str(), question["open"].as_str()) {
+            (Some(url), _) => browser.sign_in(&url.parse()?, LOCAL_USER).await?,
+            (_, Some(url)) => match browser.open(&url.parse()?).await? {
+                Landing::Application(url) => url,
+                Landing::Page(page) => bail!("asked: {}", page.html),
+            },
+            _ => bail!("it asks {question}"),
+        };
+        Ok(json!({"url": landed.as_str()}))
+    };
+    let came = script.signing_in_and(&scene, LOCAL_USER, answer).await?;
+    assert_eq!(came["metadata"]["backchannel_logout_supported"], true);
+    assert!(came["sid"].is_string(), "{came}");
+    let state = came["state"].as_str().unwrap_or_default();
+    assert_eq!(came["goodbye"], format!("{AFTER}?state={state}"));
+    assert_eq!(came["late"]["error"], "invalid_grant", "{}", came["late"]);
+    assert_eq!(came["unknown"], "login_required");
+    Ok(())
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use claviger_domain::authorize::{self, Answered, AuthorizeError, Begun, Next};
-use claviger_domain::browser_session::{BrowserSessions, Sharing};
+use claviger_domain::browser_session::{self, BrowserSessions, Sharing, Ticket};
 use claviger_domain::connector::Refresh;
 use claviger_domain::consent::Consent;
 use claviger_domain::cookie::Cookie;
@@ -392,4 +392,58 @@ async fn policy_of_a_client_holds_for_whoever_signed_in_elsewhere() {
     });
     let asked = browser.opens(&world, &[]).await.asked();
     assert_eq!(asked.next, Next::Connector("directory".into()));
+}
+
+#[tokio::test]
+async fn a_ticket_and_its_session_are_of_one_issuer_alone() {
+    let world = world();
+    let mut browser = Browser::default();
+    browser.enters(&world, "local").await.code();
+    let now = world.provider.clock.now();
+    let own = browser_session::cookie_name(&world.issuer);
+    let value = browser.0[&own].as_str();
+    let ticket = Ticket::of(&world.issuer, [(own.as_str(), value)], now).unwrap();
+    let mut other = world.issuer.clone();
+    other.uid = "another".into();
+    // Under the name that its own cookie has: issuers may share a ring, a host and a connector.
+    let theirs = browser_session::cookie_name(&other);
+    assert!(Ticket::of(&other, [(theirs.as_str(), value)], now).is_none());
+    let read = browser_session::read(&world.provider, &other, &ticket).await.unwrap();
+    assert!(read.is_none(), "{read:?}");
+    let read = browser_session::read(&world.provider, &world.issuer, &ticket).await.unwrap();
+    assert!(read.is_some());
+}
+
+#[tokio::test]
+async fn what_was_agreed_to_is_for_its_client_and_its_scopes_alone() {
+    let mut world = world();
+    for id in ["kubernetes", "cli"] {
+        world.change_client(id, |client| client.consent_required = true);
+    }
+    let mut browser = Browser::default();
+    let asked = match browser.enters(&world, "local").await {
+        Came::Consent(flow, consent) => (flow, consent),
+        other => panic!("{other:?}"),
+    };
+    browser.agrees(&world, asked).await.code();
+    browser.opens(&world, &[]).await.code();
+    browser.opens(&world, &[("scope", "openid")]).await.code();
+    for more in [
+        [("client_id", "cli"), ("scope", "openid")],
+        [("client_id", "kubernetes"), ("scope", "openid address")],
+    ] {
+        let came = browser.opens(&world, &more).await;
+        assert!(matches!(came, Came::Consent(..)), "{more:?}: {came:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_names_another_user_goes_on_with_nobodys_session() {
+    let world = world();
+    let mut browser = Browser::default();
+    browser.enters(&world, "local").await.code();
+    let another = r#"{"id_token":{"sub":{"value":"somebody-else"}}}"#;
+    browser.opens(&world, &[("claims", another)]).await.asked();
+    let silent = [("claims", another), ("prompt", "none")];
+    assert_eq!(browser.opens(&world, &silent).await.error(), "login_required");
 }
