@@ -133,12 +133,12 @@ async fn an_application_is_told_by_a_token_that_is_for_it_alone() -> Result<()> 
     let told = stage.all_told(SOON).await?;
     let cost = eventually(SOON, async || {
         let cost = stage.requests(mark)?;
-        ensure!(cost.contains("patch sessions × 3"), "{cost}");
+        ensure!(cost.contains("patch sessions × 4"), "{cost}");
         Ok(cost)
     })
     .await?;
-    // One get, list and two patches for signing out; one get and one patch for telling.
-    assert_eq!(cost, "get sessions × 2, list sessions × 1, patch sessions × 3");
+    // One get, list and three patches for signing out; one get and one patch for telling.
+    assert_eq!(cost, "get sessions × 2, list sessions × 1, patch sessions × 4");
     println!("a sign-out with one client told: {cost}");
 
     let [token] = told.as_slice() else { bail!("told {} times", told.len()) };

@@ -67,7 +67,7 @@ async fn an_application_signs_its_user_out_and_the_browser_comes_back() -> Resul
     assert_eq!(query_value(&landed, "state")?, "bye&bye");
     let counts = scene.installation().requests_since(mark)?;
     let lines: Vec<_> = counts.iter().map(|(what, count)| format!("{what} × {count}")).collect();
-    assert_eq!(lines.join(", "), "get sessions × 1, list sessions × 1, patch sessions × 2");
+    assert_eq!(lines.join(", "), "get sessions × 1, list sessions × 1, patch sessions × 3");
     ensure!(!is_signed_in(&party, &browser).await?, "still signed in");
     assert_eq!(party.userinfo(access_token).await?.0, StatusCode::UNAUTHORIZED);
 

@@ -49,6 +49,8 @@ pub enum Due {
     SpreadOut,
     /// There is nobody to tell, and why.
     Nobody(&'static str),
+    /// Somebody should be told, but nobody can say who, and why.
+    Lost(&'static str),
 }
 
 /// Why it cannot be said yet.
@@ -85,7 +87,8 @@ pub trait Receivers: Send + Sync + std::fmt::Debug {
 }
 
 /// Decides what comes of a marked session: one that is a client's costs no request, one that is a browser's those
-/// of ending its clients' sessions.
+/// of ending its clients' sessions. What it seals is read as it could be when it was marked, at `since`: telling may
+/// take longer than the session would have lasted.
 ///
 /// # Errors
 /// [`NotNow`]: the mark stays.
@@ -93,17 +96,21 @@ pub async fn due(
     provider: &Provider,
     snapshot: &Snapshot,
     session: &StoredSession,
+    since: i64,
 ) -> Result<Due, NotNow> {
     if let Some(doubt) = provider.clock.doubt() {
         return Err(NotNow::Unready(doubt));
     }
+    if !snapshot.published {
+        return Err(NotNow::Unready("the configuration was not read yet".to_owned()));
+    }
     if session.client_uid.is_empty() {
-        return spread_out(provider, snapshot, session).await;
+        return spread_out(provider, snapshot, session, since).await;
     }
     let Some((issuer, client)) = client_of(snapshot, &session.client_uid) else {
         return unless_waiting(snapshot, "its client is gone");
     };
-    notice(provider, issuer, client, session)
+    notice(provider, (issuer, client), session, since)
 }
 
 /// Ends the clients' sessions of a browser session that ended without its browser being there: by an
@@ -112,32 +119,37 @@ async fn spread_out(
     provider: &Provider,
     snapshot: &Snapshot,
     session: &StoredSession,
+    since: i64,
 ) -> Result<Due, NotNow> {
-    let now = provider.clock.now();
-    let found = snapshot.issuers.iter().find(|i| browser_session::is_of(i, session, now));
+    let found = snapshot.issuers.iter().find(|i| browser_session::is_of(i, session, since));
     let Some(issuer) = found else {
-        return unless_waiting(snapshot, "its issuer is gone, or it cannot be read");
+        let why = "its issuer is gone, or it cannot be read";
+        return unless_waiting(snapshot, why).map(|_| Due::Lost(why));
     };
     let reason = RevocationReason::SignedOut;
-    end_clients(provider, issuer, &browser_session::hash_of(&session.name), reason).await?;
     if session.state != SessionState::Revoked {
         browser_session::revoke(provider, &session.name, reason).await?;
     }
+    end_clients(provider, issuer, &browser_session::hash_of(&session.name), reason).await?;
     Ok(Due::SpreadOut)
 }
 
 fn notice(
     provider: &Provider,
-    issuer: &Issuer,
-    client: &Client,
+    (issuer, client): (&Issuer, &Client),
     session: &StoredSession,
+    since: i64,
 ) -> Result<Due, NotNow> {
     let Some(back_channel) = &client.logout.back_channel else {
         return Ok(Due::Nobody("its client has no backChannelLogout any more"));
     };
-    let Ok(payload) = Payload::open(issuer, &client.uid, session, provider.clock.now()) else {
-        return Ok(Due::Nobody("it cannot be read any more"));
+    let Ok(payload) = Payload::open(issuer, &client.uid, session, since) else {
+        return Ok(Due::Lost("it cannot be read"));
     };
+    // Whoever may write labels is not to tell clients that a session is over which is not.
+    if session.state != SessionState::Revoked && !payload.outlives_browser() {
+        return Ok(Due::Nobody("it is not over"));
+    }
     let Some(sid) = payload.browser.as_deref() else {
         return Ok(Due::Nobody("it came of no browser session"));
     };

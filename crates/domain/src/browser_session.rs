@@ -251,6 +251,19 @@ async fn revoke_unseen(
     if !issuer.tells_clients() {
         return revoke(provider, name, reason).await;
     }
+    revoke_and_mark(provider, name, reason).await
+}
+
+/// Revokes a browser session and marks it: whoever leads ends what its clients have of it, and tells them, unless
+/// that is done and the mark taken off before.
+///
+/// # Errors
+/// [`StoreError`].
+pub(crate) async fn revoke_and_mark(
+    provider: &Provider,
+    name: &str,
+    reason: RevocationReason,
+) -> Result<(), StoreError> {
     provider.sessions.end_and_tell(name, Some(reason), provider.clock.now()).await?;
     provider.audit.record(&AuditEvent::SessionRevoked { session: name, client: "", reason });
     Ok(())

@@ -129,7 +129,7 @@ pub struct SignedOut {
 /// Ends a browser's session and what its clients got for its sake.
 ///
 /// # Errors
-/// [`StoreError`]: try again, what was ended stays so.
+/// [`StoreError`]: where the browser's session has ended, the leader ends the rest; else try again.
 pub async fn end<'c>(
     provider: &Provider,
     issuer: &Issuer,
@@ -142,8 +142,13 @@ pub async fn end<'c>(
         && let Some(session) = browser_session::read(provider, issuer, ticket).await?
     {
         let sid = browser_session::hash_of(&ticket.session);
-        let clients = end_clients(provider, issuer, &sid, RevocationReason::SignedOut).await?;
-        browser_session::revoke(provider, &ticket.session, RevocationReason::SignedOut).await?;
+        // First, so that no code is redeemed meanwhile; marked, so that the leader ends what is not reached here.
+        let reason = RevocationReason::SignedOut;
+        browser_session::revoke_and_mark(provider, &ticket.session, reason).await?;
+        let clients = end_clients(provider, issuer, &sid, reason).await?;
+        if let Err(error) = provider.sessions.settled(&ticket.session).await {
+            tracing::warn!(%error, "everything has ended; the leader looks at it once more");
+        }
         out.frames = frames(issuer, &clients, &sid);
         let data = session.payload.upstream.data.as_ref();
         let sign_out = session.connector.sign_out.as_ref();

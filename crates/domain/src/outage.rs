@@ -143,6 +143,10 @@ impl Sessions for Attentive {
         self.noting(self.inner.end_and_tell(name, revoked, now)).await
     }
 
+    async fn settled(&self, name: &str) -> Result<(), StoreError> {
+        self.noting(self.inner.settled(name)).await
+    }
+
     fn outage(&self) -> Option<Outage> {
         *self.last()
     }

@@ -260,6 +260,13 @@ pub trait Sessions: Send + Sync + fmt::Debug {
         now: i64,
     ) -> Result<(), StoreError>;
 
+    /// Takes the mark of [`end_and_tell`](Self::end_and_tell) off: nothing is left to do. One that is missing is no
+    /// error.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
+    async fn settled(&self, name: &str) -> Result<(), StoreError>;
+
     /// When the store last did not answer this replica, as far as anybody took note.
     fn outage(&self) -> Option<Outage> {
         None

@@ -1,6 +1,7 @@
 //! What a stored session means: its name, its sealed payload, and where a refresh token stands in it.
 
 use aws_lc_rs::digest;
+use claviger_protocol::scope::ScopeSet;
 use claviger_seal::{Context, OpenError, Purpose};
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,11 @@ impl Payload {
             not_after,
             &plain,
         )
+    }
+
+    /// Whether its refresh tokens are for use while the user is away (Back-Channel Logout 1.0 2.7).
+    pub(crate) fn outlives_browser(&self) -> bool {
+        ScopeSet::parse(&self.scopes).is_ok_and(|scopes| scopes.contains("offline_access"))
     }
 
     /// Opens the payload of a client's stored session.

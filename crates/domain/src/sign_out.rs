@@ -7,12 +7,11 @@
 //! - refresh tokens given for use while the user is away (`offline_access`) outlive the browser's session (Back-Channel
 //!   Logout 1.0 2.7); their clients are told all the same;
 //! - each client is told once of a browser's session, however many sessions it has of it;
-//! - the browser's own session goes last, so that what failed half-way can be done again.
+//! - the browser's own session goes first, so that no client gets another of it meanwhile; its mark stays until the
+//!   rest is done, so that what failed half-way is done again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-use claviger_protocol::scope::ScopeSet;
 
 use crate::client::Client;
 use crate::issuer::{ClientEntry, Issuer};
@@ -101,7 +100,6 @@ fn plan(issuer: &Issuer, sessions: Vec<StoredSession>, now: i64) -> Vec<Step> {
 /// token.
 fn outlives(issuer: &Issuer, session: &StoredSession, now: i64) -> bool {
     session.state == SessionState::Active
-        && Payload::open(issuer, &session.client_uid, session, now).is_ok_and(|payload| {
-            ScopeSet::parse(&payload.scopes).is_ok_and(|scopes| scopes.contains("offline_access"))
-        })
+        && Payload::open(issuer, &session.client_uid, session, now)
+            .is_ok_and(|payload| payload.outlives_browser())
 }

@@ -11,6 +11,8 @@ pub struct Snapshot {
     pub issuers: Vec<Arc<Issuer>>,
     /// URLs of issuers that exist but are out of service: requests there wait (503).
     pub unavailable: Vec<IssuerUrl>,
+    /// Whether it says what the cluster has. `false` until everything was listed once: what is not in it may exist.
+    pub published: bool,
 }
 
 impl Snapshot {

@@ -36,6 +36,11 @@ pub enum RedirectUriError {
     /// A private-use scheme that is not a reversed domain name (RFC 8252 7.1).
     #[error("a private-use scheme must be a reversed domain name, such as com.example.app")]
     Scheme,
+    /// A host that a Content-Security-Policy would read as something else.
+    #[error(
+        "redirect URI's host must have letters, digits, dots and hyphens only, or be an IP address (others in punycode)"
+    )]
+    Host,
     /// It has white space, a control character or `*`.
     #[error("redirect URI must have no white space, control characters or wildcards")]
     Character,
@@ -67,6 +72,9 @@ impl RedirectUri {
             "http" => return Err(E::NotSecure),
             scheme if scheme.contains('.') => {}
             _ => return Err(E::Scheme),
+        }
+        if matches!(url.scheme(), "https" | "http") && !has_plain_host(&url) {
+            return Err(E::Host);
         }
         Ok(Self { raw: raw.to_owned(), url })
     }
@@ -127,6 +135,17 @@ impl fmt::Display for RedirectUri {
     }
 }
 
+/// `url` lets `;`, `,`, quotes and more pass in a host.
+fn has_plain_host(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'))
+        }
+        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+        None => false,
+    }
+}
+
 fn is_loopback_literal(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -161,11 +180,24 @@ mod tests {
             ("https://*.example.org/", E::Character),
             ("https://app.example.org/a b", E::Character),
             ("https://app.example.org\\@evil.example", E::Character),
+            ("https://app.example.org;script-src/", E::Host),
+            ("https://app.example.org,evil.example/", E::Host),
+            ("https://app%3Bx.example.org/", E::Host),
+            ("https://'self'.example.org/", E::Host),
         ] {
             assert_eq!(RedirectUri::parse(raw).unwrap_err(), why, "{raw}");
         }
         assert_eq!(RedirectUri::parse(&format!("https://a/{}", "b".repeat(512))), Err(E::TooLong));
-        for raw in ["http://localhost:8000/", "http://[::1]:1/x", "com.example.app:/callback"] {
+        for raw in [
+            "http://localhost:8000/",
+            "http://[::1]:1/x",
+            "com.example.app:/callback",
+            "https://APP.example.org/",
+            "https://[2001:db8::1]:8443/",
+            "https://192.0.2.1/",
+            "https://xn--bcher-kva.example/",
+            "https://bücher.example/",
+        ] {
             assert_eq!(uri(raw).as_str(), raw);
         }
     }

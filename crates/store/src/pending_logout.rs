@@ -4,6 +4,8 @@
 //! What always holds: the mark is set by the request that ends the session ([`KubeSessions`](crate::KubeSessions)) and
 //! taken off by one patch when there is nobody left to tell; nothing else remembers it.
 
+use crate::request::{Failure, within};
+use crate::session::{params, stored, told};
 use claviger_api::{Session, labels};
 use claviger_domain::ports::{StoreError, StoredSession};
 use futures::{Stream, StreamExt};
@@ -12,10 +14,6 @@ use kube::api::Patch;
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use serde_json::json;
-
-use crate::request::{Failure, within};
-use crate::session::{params, stored};
 
 /// The marked sessions of one namespace.
 #[derive(Clone)]
@@ -89,8 +87,7 @@ impl PendingLogouts {
     /// # Errors
     /// [`StoreError`].
     pub async fn unmark(&self, name: &str) -> Result<(), StoreError> {
-        let unmarked = json!({"metadata": {"labels": {labels::LOGOUT_PENDING: null}}});
-        match within(self.api.patch_metadata(name, &params(), &Patch::Merge(unmarked))).await {
+        match within(self.api.patch_metadata(name, &params(), &Patch::Merge(told()))).await {
             Ok(_) => Ok(()),
             Err(Failure::Answered(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(error.into()),
@@ -114,6 +111,8 @@ fn marked_of(object: PartialObjectMeta<Session>) -> Marked {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

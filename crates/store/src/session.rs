@@ -189,6 +189,10 @@ impl Sessions for KubeSessions {
     ) -> Result<(), StoreError> {
         self.merge(name, untold(revoked, now), revoked.is_some()).await
     }
+
+    async fn settled(&self, name: &str) -> Result<(), StoreError> {
+        self.merge(name, told(), false).await
+    }
 }
 
 /// The merge patch that marks a session whose client is yet to be told.
@@ -196,6 +200,11 @@ fn untold(revoked: Option<RevocationReason>, now: i64) -> Value {
     let mut patch = revoked.map_or_else(|| json!({}), |reason| tombstone(reason, now));
     patch["metadata"]["labels"][labels::LOGOUT_PENDING] = json!(now.to_string());
     patch
+}
+
+/// The merge patch that takes the mark off.
+pub(crate) fn told() -> Value {
+    json!({"metadata": {"labels": {labels::LOGOUT_PENDING: null}}})
 }
 
 /// The merge patch that makes a session a tombstone.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use claviger_domain::back_channel_logout::{self, Due, Receivers, TELL_SECONDS, TellError};
 use claviger_domain::ports::AuditEvent;
-use claviger_domain::{Provider, Snapshot};
+use claviger_domain::{Provider, Snapshot, session};
 use claviger_store::PendingLogouts;
 use claviger_store::pending_logout::{Change, Marked};
 use futures::StreamExt;
@@ -30,6 +30,8 @@ use crate::cleanup::Leadership;
 
 /// Deliveries under way at once.
 const IN_FLIGHT: usize = 8;
+/// How long a request has to end what it began.
+const GRACE: Duration = Duration::from_secs(5);
 /// Longest sleep: a clock that was in doubt is looked at again.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -64,8 +66,8 @@ impl LogoutDelivery {
     pub fn new(parts: Parts<'_>) -> prometheus::Result<Self> {
         let Parts { leadership, pending, receivers, provider, snapshot, registry } = parts;
         let metrics = Metrics::new(registry)?;
-        let teller =
-            Teller { pending, receivers, provider, snapshot, results: metrics.results.clone() };
+        let (results, no_client) = (metrics.results.clone(), session::object_hash(""));
+        let teller = Teller { pending, receivers, provider, snapshot, results, no_client };
         Ok(Self { leadership, teller, metrics })
     }
 
@@ -91,7 +93,7 @@ impl LogoutDelivery {
                 under_way.push(teller.deliver(job));
             }
             metrics.pending.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
-            if queue.must_look_again() {
+            if queue.must_look_again(Instant::now()) {
                 changes.set(teller.pending.follow());
             }
             let now = Instant::now();
@@ -122,6 +124,8 @@ struct Teller {
     provider: Provider,
     snapshot: Arc<ArcSwap<Snapshot>>,
     results: IntCounterVec,
+    /// What stands for the client of a browser's session.
+    no_client: String,
 }
 
 impl Teller {
@@ -129,7 +133,10 @@ impl Teller {
         let now = self.provider.clock.now();
         // What is said to be of the future would be tried for ever.
         let since = marked.since.map_or(now, |since| since.min(now));
-        queue.mark(&marked.name, &marked.client_hash, (since, Instant::now()));
+        // The request that ends a browser's session takes its mark off itself, unless it fails half-way.
+        let is_under_way = marked.since.is_some() && marked.client_hash == self.no_client;
+        let grace = if is_under_way { GRACE } else { Duration::ZERO };
+        queue.mark(&marked.name, &marked.client_hash, (since, Instant::now() + grace));
     }
 
     /// From 0 to 1.
@@ -159,15 +166,24 @@ impl Teller {
             Err(error) => return self.failed(job, &error),
         };
         let snapshot = self.snapshot.load_full();
-        let notice = match back_channel_logout::due(&self.provider, &snapshot, &session).await {
-            Ok(Due::Tell(notice)) => notice,
-            Ok(Due::SpreadOut) => return self.settle(&job.session, "spread").await,
-            Ok(Due::Nobody(why)) => {
-                tracing::info!(session = job.session, why, "nobody is told of a session's end");
-                return self.settle(&job.session, "nobody").await;
-            }
-            Err(error) => return self.failed(job, &error),
-        };
+        let notice =
+            match back_channel_logout::due(&self.provider, &snapshot, &session, job.since).await {
+                Ok(Due::Tell(notice)) => notice,
+                Ok(Due::SpreadOut) => return self.settle(&job.session, "spread").await,
+                Ok(Due::Nobody(why)) => {
+                    tracing::info!(session = job.session, why, "nobody is told of a session's end");
+                    return self.settle(&job.session, "nobody").await;
+                }
+                Ok(Due::Lost(why)) => {
+                    tracing::warn!(
+                        session = job.session,
+                        why,
+                        "nobody can say who is to be told of a session's end"
+                    );
+                    return self.give_up(&job.session, "LogoutNotDelivered").await;
+                }
+                Err(error) => return self.failed(job, &error),
+            };
         let client = notice.client.as_str();
         match self.receivers.tell(&notice).await {
             Ok(()) => {

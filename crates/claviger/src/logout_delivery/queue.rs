@@ -4,11 +4,15 @@
 //! once and ever more rarely, and keeps no other client waiting; what one session's delivery does wrong costs the
 //! other sessions of its client nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// Sessions remembered at once; the others stay marked and are found by the next look.
-pub const MAX_REMEMBERED: usize = 20_000;
+/// Sessions remembered at once; the others stay marked and are found by a later look.
+pub const MAX_REMEMBERED: usize = 50_000;
+/// Of these, sessions of one client: one that never answers leaves the others their room.
+pub const MAX_OF_CLIENT: usize = 1_000;
+/// Shortest time between two looks for those that found no room.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Deliveries under way to one client.
 const PER_CLIENT: usize = 2;
 /// Wait after a first failure.
@@ -16,14 +20,22 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
-/// What is to be delivered.
+/// What is to be delivered. No call looks at all that waits.
 #[derive(Debug, Default)]
 pub struct Queue {
     sessions: BTreeMap<String, Waiting>,
     clients: BTreeMap<String, Client>,
-    /// Whether some found no room.
-    overflowed: bool,
+    /// Of each client that may be asked, the session that is next.
+    heads: BTreeSet<Rank>,
+    /// Clients that have something to be told later, and when.
+    resting: BTreeSet<(Instant, String)>,
+    /// Clients of which some sessions found no room.
+    turned_away: BTreeSet<String>,
+    looked: Option<Instant>,
 }
+
+/// What goes first: the session that failed least, then the one that waits longest; its name.
+type Rank = (u32, i64, String);
 
 #[derive(Debug)]
 struct Waiting {
@@ -36,9 +48,46 @@ struct Waiting {
 
 #[derive(Debug, Default)]
 struct Client {
+    sessions: usize,
     under_way: usize,
     failures: u32,
     not_before: Option<Instant>,
+    ready: BTreeSet<Rank>,
+    asleep: BTreeSet<(Instant, String)>,
+    place: Place,
+}
+
+/// Where the queue finds a client.
+#[derive(Debug, Default)]
+enum Place {
+    /// Nowhere: it has nothing to be told, or is being told all it may be at once.
+    #[default]
+    Nowhere,
+    Head(Rank),
+    Resting(Instant),
+}
+
+impl Waiting {
+    fn rank(&self, session: &str) -> Rank {
+        (self.failures, self.since, session.to_owned())
+    }
+}
+
+impl Client {
+    /// Where it is to be found, by what it has.
+    fn place(&self) -> Place {
+        // One that failed is asked by one at a time, until it answers.
+        let room = if self.failures > 0 { 1 } else { PER_CLIENT };
+        if self.under_way >= room {
+            return Place::Nowhere;
+        }
+        let Some(first) = self.ready.first() else {
+            let wakes =
+                self.asleep.first().map(|(at, _)| self.not_before.map_or(*at, |b| b.max(*at)));
+            return wakes.map_or(Place::Nowhere, Place::Resting);
+        };
+        self.not_before.map_or_else(|| Place::Head(first.clone()), Place::Resting)
+    }
 }
 
 /// One delivery to make.
@@ -62,30 +111,40 @@ pub enum Outcome {
 }
 
 impl Queue {
-    /// Takes note of a marked session.
-    pub fn mark(&mut self, session: &str, client: &str, (since, now): (i64, Instant)) {
+    /// Takes note of a marked session, to be delivered from `not_before` on.
+    pub fn mark(&mut self, session: &str, client: &str, (since, not_before): (i64, Instant)) {
         if self.sessions.contains_key(session) {
             return;
         }
-        if self.sessions.len() >= MAX_REMEMBERED {
-            self.overflowed = true;
+        let of_client = self.clients.get(client).map_or(0, |known| known.sessions);
+        if self.sessions.len() >= MAX_REMEMBERED || of_client >= MAX_OF_CLIENT {
+            self.turned_away.insert(client.to_owned());
             return;
         }
-        let waiting = Waiting {
-            client: client.to_owned(),
-            since,
-            failures: 0,
-            not_before: now,
-            under_way: false,
-        };
+        let (client, failures, under_way) = (client.to_owned(), 0, false);
+        let known = self.clients.entry(client.clone()).or_default();
+        known.sessions += 1;
+        known.asleep.insert((not_before, session.to_owned()));
+        let waiting = Waiting { client: client.clone(), since, failures, not_before, under_way };
         self.sessions.insert(session.to_owned(), waiting);
+        self.settle(&client);
     }
 
     /// Forgets a session that is not marked any more. One that is under way is forgotten when it comes back.
     pub fn forget(&mut self, session: &str) {
         if self.sessions.get(session).is_some_and(|waiting| !waiting.under_way) {
-            self.sessions.remove(session);
+            self.remove(session);
         }
+    }
+
+    fn remove(&mut self, session: &str) {
+        let Some(waiting) = self.sessions.remove(session) else { return };
+        if let Some(client) = self.clients.get_mut(&waiting.client) {
+            client.sessions = client.sessions.saturating_sub(1);
+            client.ready.remove(&waiting.rank(session));
+            client.asleep.remove(&(waiting.not_before, session.to_owned()));
+        }
+        self.settle(&waiting.client);
     }
 
     /// How many sessions wait.
@@ -93,41 +152,89 @@ impl Queue {
         self.sessions.len()
     }
 
-    /// Whether all that found room are done and others found none: look again. Asked once.
-    pub fn must_look_again(&mut self) -> bool {
-        self.sessions.is_empty() && std::mem::take(&mut self.overflowed)
+    /// Whether a client that found no room for some has room now: look again. Asked once.
+    pub fn must_look_again(&mut self, now: Instant) -> bool {
+        let too_soon = self.looked.is_some_and(|looked| now < looked + LOOK_AGAIN);
+        if too_soon || self.sessions.len() >= MAX_REMEMBERED {
+            return false;
+        }
+        let has_room = |client: &String| {
+            self.clients.get(client).is_none_or(|known| known.sessions <= MAX_OF_CLIENT / 2)
+        };
+        if !self.turned_away.iter().any(has_room) {
+            return false;
+        }
+        self.turned_away.clear();
+        self.looked = Some(now);
+        true
     }
 
     /// The delivery to make now, if any: of those that are due, the one that failed least and waits longest.
     pub fn next(&mut self, now: Instant) -> Option<Job> {
-        let due = |waiting: &Waiting| {
-            !waiting.under_way && waiting.not_before <= now && self.may_ask(&waiting.client, now)
-        };
-        let ready = self.sessions.iter().filter(|(_, waiting)| due(waiting));
-        let (session, _) = ready.min_by_key(|(_, waiting)| (waiting.failures, waiting.since))?;
-        let session = session.clone();
+        while let Some((at, client)) = self.resting.first()
+            && *at <= now
+        {
+            let client = client.clone();
+            self.wake(&client, now);
+        }
+        let (_, since, session) = self.heads.first()?.clone();
         let waiting = self.sessions.get_mut(&session)?;
         waiting.under_way = true;
-        self.clients.entry(waiting.client.clone()).or_default().under_way += 1;
-        Some(Job { session, since: waiting.since })
+        let (rank, name) = (waiting.rank(&session), waiting.client.clone());
+        if let Some(client) = self.clients.get_mut(&name) {
+            client.ready.remove(&rank);
+            client.under_way += 1;
+        }
+        self.wake(&name, now);
+        Some(Job { session, since })
     }
 
-    fn may_ask(&self, client: &str, now: Instant) -> bool {
-        self.clients.get(client).is_none_or(|client| {
-            // One that failed is asked by one at a time, until it answers.
-            let room = if client.failures > 0 { 1 } else { PER_CLIENT };
-            client.under_way < room && client.not_before.is_none_or(|at| at <= now)
-        })
+    /// Makes ready what a client has due by now.
+    fn wake(&mut self, name: &str, now: Instant) {
+        let Some(client) = self.clients.get_mut(name) else { return };
+        client.not_before = client.not_before.filter(|at| *at > now);
+        while let Some((at, _)) = client.asleep.first()
+            && *at <= now
+            && let Some((_, session)) = client.asleep.pop_first()
+        {
+            if let Some(waiting) = self.sessions.get(&session) {
+                client.ready.insert(waiting.rank(&session));
+            }
+        }
+        self.settle(name);
+    }
+
+    /// Puts a client where it is to be found now; forgets one that is idle.
+    fn settle(&mut self, name: &str) {
+        let Some(client) = self.clients.get_mut(name) else { return };
+        match std::mem::take(&mut client.place) {
+            Place::Nowhere => {}
+            Place::Head(rank) => {
+                self.heads.remove(&rank);
+            }
+            Place::Resting(at) => {
+                self.resting.remove(&(at, name.to_owned()));
+            }
+        }
+        client.place = client.place();
+        match &client.place {
+            Place::Nowhere => {}
+            Place::Head(rank) => {
+                self.heads.insert(rank.clone());
+            }
+            Place::Resting(at) => {
+                self.resting.insert((*at, name.to_owned()));
+            }
+        }
+        if client.sessions == 0 && client.under_way == 0 && client.failures == 0 {
+            self.clients.remove(name);
+        }
     }
 
     /// When [`next`](Self::next) may have something that it has not now, if only time passes.
     pub fn wakes(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.sessions.values().filter(|waiting| !waiting.under_way);
-        let at = waiting.map(|waiting| {
-            let client = self.clients.get(&waiting.client).and_then(|client| client.not_before);
-            client.map_or(waiting.not_before, |client| client.max(waiting.not_before))
-        });
-        at.filter(|at| *at > now).min()
+        let later = (now + Duration::from_nanos(1), String::new());
+        self.resting.range(later..).next().map(|(at, _)| *at)
     }
 
     /// A delivery came back. `jitter` is from 0 to 1, by chance.
@@ -140,20 +247,18 @@ impl Queue {
         match outcome {
             Outcome::Settled => {
                 (client.failures, client.not_before) = (0, None);
-                self.sessions.remove(session);
+                self.remove(session);
             }
             Outcome::ClientFailed | Outcome::Failed => {
                 waiting.failures += 1;
                 waiting.not_before = now + pause(waiting.failures, jitter);
+                client.asleep.insert((waiting.not_before, session.to_owned()));
                 if outcome == Outcome::ClientFailed {
                     client.failures += 1;
                     client.not_before = Some(now + pause(client.failures, jitter));
                 }
+                self.settle(&name);
             }
-        }
-        let idle = |client: &Client| client.under_way == 0 && client.failures == 0;
-        if self.clients.get(&name).is_some_and(idle) {
-            self.clients.remove(&name);
         }
     }
 }
@@ -236,15 +341,63 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_never_answers_leaves_the_others_their_room() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        for at in 0..=MAX_REMEMBERED {
+            queue.mark(&format!("down-{at}"), "down", (0, now));
+        }
+        assert_eq!(queue.len(), MAX_OF_CLIENT);
+        for session in names(&mut queue, now) {
+            queue.came_back(&session, Outcome::ClientFailed, (now, 0.0));
+        }
+        queue.mark("up", "up", (99, now));
+        assert_eq!(names(&mut queue, now), ["up"]);
+        assert!(!queue.must_look_again(now), "there is no room for more of it");
+    }
+
+    #[test]
     fn what_finds_no_room_is_looked_for_when_there_is_some() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         for at in 0..=MAX_REMEMBERED {
             queue.mark(&at.to_string(), &at.to_string(), (0, now));
         }
         assert_eq!(queue.len(), MAX_REMEMBERED);
-        assert!(!queue.must_look_again());
-        queue.sessions.clear();
-        assert!(queue.must_look_again() && !queue.must_look_again());
+        assert!(!queue.must_look_again(now));
+        queue.forget("7");
+        assert!(queue.must_look_again(now) && !queue.must_look_again(now));
+
+        for at in 0..=MAX_OF_CLIENT {
+            queue.forget(&at.to_string());
+        }
+        for at in 0..=MAX_OF_CLIENT {
+            queue.mark(&format!("many-{at}"), "many", (0, now));
+        }
+        for at in 0..MAX_OF_CLIENT / 2 {
+            assert!(!queue.must_look_again(now + LOOK_AGAIN), "{at}");
+            queue.forget(&format!("many-{at}"));
+        }
+        assert!(!queue.must_look_again(now), "not all the time");
+        assert!(queue.must_look_again(now + LOOK_AGAIN));
+    }
+
+    #[test]
+    fn what_failed_is_not_kept_waiting_for_ever_by_what_is_new() {
+        let (mut queue, mut now) = (Queue::default(), Instant::now());
+        queue.mark("failed", "one", (0, now));
+        names(&mut queue, now);
+        queue.came_back("failed", Outcome::Failed, (now, 0.0));
+        queue.mark("new", "one", (9, now));
+        now += FIRST_WAIT;
+        assert_eq!(names(&mut queue, now), ["new", "failed"]);
+    }
+
+    #[test]
+    fn what_is_to_wait_a_little_does() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.mark("browser", "", (0, now + FIRST_WAIT));
+        assert_eq!((queue.next(now), queue.wakes(now)), (None, Some(now + FIRST_WAIT)));
+        queue.forget("browser");
+        assert_eq!((queue.next(now + FIRST_WAIT), queue.wakes(now)), (None, None));
     }
 
     #[test]

@@ -255,8 +255,11 @@ fn snapshot(
             entries.entry(client.id.clone()).or_insert(ClientEntry::OutOfService);
         }
     }
-    let mut snapshot =
-        Snapshot { unavailable: parts.unreadable.issuers.clone(), ..Snapshot::default() };
+    let mut snapshot = Snapshot {
+        unavailable: parts.unreadable.issuers.clone(),
+        published: true,
+        ..Snapshot::default()
+    };
     for issuer in issuers.values() {
         let entries = entries.remove(issuer.name()).unwrap_or_default();
         match issuer.serve(parts, entries, stale) {

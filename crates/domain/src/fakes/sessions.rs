@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 
@@ -20,6 +20,8 @@ pub struct MemorySessions {
     browsers: Mutex<BTreeMap<String, String>>,
     requests: Mutex<Vec<&'static str>>,
     fault: Mutex<Option<Fault>>,
+    /// Writes that still succeed before the fault.
+    sound: AtomicUsize,
     unreadable: AtomicBool,
     unlabelled: Mutex<bool>,
     untold: Mutex<BTreeSet<String>>,
@@ -43,7 +45,13 @@ pub enum Fault {
 impl MemorySessions {
     /// Makes the next write fail.
     pub fn fail_next_write(&self, fault: Fault) {
+        self.fail_write_after(0, fault);
+    }
+
+    /// Makes one write fail after some that do not.
+    pub fn fail_write_after(&self, sound: usize, fault: Fault) {
         *lock(&self.fault) = Some(fault);
+        self.sound.store(sound, Ordering::SeqCst);
     }
 
     /// Makes every read fail, or no more.
@@ -87,7 +95,10 @@ impl MemorySessions {
             message: "answer lost by the test".into(),
             retry_after,
         };
-        match lock(&self.fault).take() {
+        let one_less = |sound: usize| sound.checked_sub(1);
+        let is_sound = self.sound.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        let fault = if is_sound.is_ok() { None } else { lock(&self.fault).take() };
+        match fault {
             None => apply(&mut lock(&self.stored)),
             Some(Fault::Refused) => Err(lost(None)),
             Some(Fault::Overloaded(seconds)) => Err(lost(Some(seconds))),
@@ -226,6 +237,13 @@ impl Sessions for MemorySessions {
                 }
                 lock(&self.untold).insert(name.to_owned());
             }
+            Ok(())
+        })
+    }
+
+    async fn settled(&self, name: &str) -> Result<(), StoreError> {
+        self.write("settle", |_| {
+            lock(&self.untold).remove(name);
             Ok(())
         })
     }

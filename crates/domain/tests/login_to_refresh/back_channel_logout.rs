@@ -7,7 +7,7 @@ use claviger_domain::back_channel_logout::{self, Due, Notice};
 use claviger_domain::browser_session::{BrowserSessions, Ticket, hash_of};
 use claviger_domain::client::ResponseType;
 use claviger_domain::client_logout::{BackChannel, Named};
-use claviger_domain::fakes::World;
+use claviger_domain::fakes::{Fault, World};
 use claviger_domain::login::{self, Brought, Outcome};
 use claviger_domain::logout::{self, SignedOut};
 use claviger_domain::ports::{SessionState, Sessions};
@@ -59,12 +59,17 @@ async fn sign_out(world: &World, ticket: &Ticket) -> SignedOut {
 }
 
 fn snapshot(world: &World) -> Snapshot {
-    Snapshot { issuers: vec![Arc::new(world.issuer.clone())], ..Snapshot::default() }
+    let issuers = vec![Arc::new(world.issuer.clone())];
+    Snapshot { issuers, published: true, ..Snapshot::default() }
+}
+
+fn now(world: &World) -> i64 {
+    world.provider.clock.now()
 }
 
 async fn due(world: &World, name: &str) -> Due {
     let session = world.sessions.get(name).await.unwrap().unwrap();
-    back_channel_logout::due(&world.provider, &snapshot(world), &session).await.unwrap()
+    back_channel_logout::due(&world.provider, &snapshot(world), &session, now(world)).await.unwrap()
 }
 
 async fn notice(world: &World) -> Notice {
@@ -95,7 +100,7 @@ async fn a_logout_token_is_what_the_specification_says_and_no_id_token() {
         let response = redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
         world.sessions.take_requests();
         sign_out(&world, &ticket).await;
-        assert_eq!(world.sessions.take_requests(), ["get", "list", "tell", "revoke"]);
+        assert_eq!(world.sessions.take_requests(), ["get", "tell", "list", "tell", "settle"]);
 
         let told = notice(&world).await;
         assert_eq!((told.uri.as_str(), told.client.as_str()), (RECEIVER, "kubernetes"));
@@ -134,7 +139,9 @@ async fn a_logout_token_names_no_user_the_cluster_keeps_for_itself() {
     Arc::make_mut(&mut world.issuer.connectors[0]).name = "system".into();
     let session = world.sessions.get(&name).await.unwrap().unwrap();
     let refused =
-        back_channel_logout::due(&world.provider, &snapshot(&world), &session).await.unwrap_err();
+        back_channel_logout::due(&world.provider, &snapshot(&world), &session, now(&world))
+            .await
+            .unwrap_err();
     assert!(refused.to_string().contains("system:"), "{refused}");
 }
 
@@ -149,7 +156,7 @@ async fn a_client_is_told_once_however_many_sessions_it_has_and_offline_use_goes
     assert!(query(&location, "code").is_some(), "a client that is not told");
     world.sessions.take_requests();
     sign_out(&world, &ticket).await;
-    assert_eq!(world.sessions.take_requests(), ["get", "list", "tell", "revoke"]);
+    assert_eq!(world.sessions.take_requests(), ["get", "tell", "list", "tell", "settle"]);
     notice(&world).await;
     assert!(refresh(&world, &refresh_token(&offline)).await.is_ok());
 }
@@ -254,7 +261,8 @@ async fn nobody_is_told_by_a_clock_in_doubt_or_of_what_was_withdrawn() {
     let name = world.sessions.untold().remove(0);
     let session = world.sessions.get(&name).await.unwrap().unwrap();
     world.clock.set_doubt(Some("it is late"));
-    let waits = back_channel_logout::due(&world.provider, &snapshot(&world), &session).await;
+    let waits =
+        back_channel_logout::due(&world.provider, &snapshot(&world), &session, now(&world)).await;
     assert!(waits.is_err(), "{waits:?}");
     world.clock.set_doubt(None);
     world.change_client("kubernetes", |client| client.logout.back_channel = None);
@@ -263,8 +271,78 @@ async fn nobody_is_told_by_a_clock_in_doubt_or_of_what_was_withdrawn() {
     assert!(matches!(due(&world, &name).await, Due::Nobody(_)));
     let out = claviger_domain::issuer::ClientEntry::OutOfService;
     world.issuer.clients.insert("kubernetes".into(), out);
-    let waits = back_channel_logout::due(&world.provider, &snapshot(&world), &session).await;
+    let waits =
+        back_channel_logout::due(&world.provider, &snapshot(&world), &session, now(&world)).await;
     assert!(waits.is_err(), "it may come back: {waits:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_given_up_before_the_configuration_was_read() {
+    let world = world(Named::Session);
+    let (ticket, location) = signed_in(&world, &[("scope", "openid")]).await;
+    redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
+    sign_out(&world, &ticket).await;
+    let client = world.sessions.untold().remove(0);
+    for name in [&client, &ticket.session] {
+        let session = world.sessions.get(name).await.unwrap().unwrap();
+        let nothing = Snapshot::default();
+        let waits =
+            back_channel_logout::due(&world.provider, &nothing, &session, now(&world)).await;
+        assert!(waits.is_err(), "{waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_browsers_session_ends_first_and_its_mark_stays_until_all_have_ended() {
+    let world = world(Named::Session);
+    let (ticket, location) = signed_in(&world, &[("scope", "openid")]).await;
+    redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
+    world.sessions.fail_write_after(1, Fault::Refused);
+    let none: [(&str, &str); 0] = [];
+    let (provider, issuer) = (&world.provider, &world.issuer);
+    let failed = logout::end(provider, issuer, (Some(&ticket), ""), none).await;
+    assert!(failed.is_err(), "{failed:?}");
+    let browser = world.sessions.get(&ticket.session).await.unwrap().unwrap();
+    assert_eq!(browser.state, SessionState::Revoked, "no code is redeemed meanwhile");
+    assert_eq!(world.sessions.untold(), [ticket.session.as_str()], "the leader goes on");
+    assert!(matches!(due(&world, &ticket.session).await, Due::SpreadOut));
+    let all = world.sessions.all();
+    assert!(all.iter().all(|session| session.state == SessionState::Revoked), "{all:?}");
+    assert_eq!(world.sessions.untold().len(), 2, "its client too");
+}
+
+#[tokio::test]
+async fn a_client_is_told_for_a_day_however_soon_the_session_would_have_ended() {
+    let world = world(Named::Session);
+    let (ticket, location) = signed_in(&world, &[("scope", "openid")]).await;
+    redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
+    world.clock.advance(ABSOLUTE - 1);
+    sign_out(&world, &ticket).await;
+    let marked = now(&world);
+    let name = world.sessions.untold().remove(0);
+    let session = world.sessions.get(&name).await.unwrap().unwrap();
+    world.clock.advance(86_000);
+    let (provider, snapshot) = (&world.provider, snapshot(&world));
+    let told = back_channel_logout::due(provider, &snapshot, &session, marked).await.unwrap();
+    assert!(matches!(told, Due::Tell(_)), "{told:?}");
+    for name in [&name, &ticket.session] {
+        let mut session = world.sessions.get(name).await.unwrap().unwrap();
+        session.payload.push('x');
+        let lost = back_channel_logout::due(provider, &snapshot, &session, marked).await.unwrap();
+        assert!(matches!(lost, Due::Lost(_)), "somebody hears of it: {lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mark_on_a_session_that_is_not_over_tells_nobody() {
+    let world = world(Named::Session);
+    let (_, location) = signed_in(&world, &[("scope", "openid")]).await;
+    redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
+    let all = world.sessions.all();
+    let client = all.iter().find(|session| !session.client_uid.is_empty()).unwrap();
+    assert_eq!(client.state, SessionState::Active);
+    let nobody = due(&world, &client.name).await;
+    assert!(matches!(nobody, Due::Nobody(_)), "{nobody:?}");
 }
 
 #[tokio::test]

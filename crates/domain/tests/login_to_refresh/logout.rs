@@ -154,7 +154,7 @@ async fn what_is_meant_to_outlive_the_browser_does_and_the_rest_ends_with_it() {
         logout::end(&world.provider, &world.issuer, (Some(&own), ""), cookies).await.unwrap();
     let cleared: Vec<_> = cleared.cookies.into_iter().map(|c| (c.name, c.seconds)).collect();
     assert_eq!(cleared, [(cookie.0.clone(), Some(0)), (flow_cookie.clone(), Some(0))]);
-    assert_eq!(world.sessions.take_requests(), ["get", "list", "revoke", "revoke"]);
+    assert_eq!(world.sessions.take_requests(), ["get", "tell", "list", "revoke", "settle"]);
     let none: [(&str, &str); 0] = [];
     logout::end(&world.provider, &world.issuer, (Some(&own), ""), none).await.unwrap();
     assert!(world.sessions.take_requests().is_empty(), "over is over");
