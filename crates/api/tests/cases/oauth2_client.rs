@@ -155,7 +155,7 @@ fn good_ones() -> Vec<super::Good> {
 }
 
 /// All that may be said of workloads.
-fn workloads() -> Value {
+fn every_workload() -> Value {
     json!({
         "exchangePeers": ["team-a/app"],
         "exchangeWorkloadsFrom": ["team-a/app", "ci"],
@@ -245,7 +245,7 @@ fn everything() -> Value {
         },
         "registration": {"accessTokenDigest": "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"},
     });
-    if let (Some(all), Value::Object(workloads)) = (all.as_object_mut(), workloads()) {
+    if let (Some(all), Value::Object(workloads)) = (all.as_object_mut(), every_workload()) {
         all.extend(workloads);
     }
     all
