@@ -94,7 +94,7 @@ pub use session_limits::SessionLimits;
 pub use signing_key::{
     KeyState, PublishedKey, SigningAlgorithm, SigningKey, SigningKeySpec, SigningKeyStatus,
 };
-pub use tenant_policy::{TenantConsent, TenantPolicy};
+pub use tenant_policy::{TenantConditions, TenantConsent, TenantPolicy};
 pub use trusted_issuer::{ClaimRule, GroupsFrom, TrustedIssuer};
 
 /// API group of every kind here.

@@ -130,6 +130,11 @@ pub struct TenantPolicy {
     /// skip it.
     #[serde(default)]
     pub consent: TenantConsent,
+
+    /// Forbidden (default): tenant clients have no condition. Allowed: they may. A condition reads everything about
+    /// a user, whatever allowedScopes withholds, and who edits it learns it bit by bit from who gets in.
+    #[serde(default)]
+    pub conditions: TenantConditions,
 }
 
 impl TenantPolicy {
@@ -150,4 +155,14 @@ pub enum TenantConsent {
     Required,
     /// The client's own `consent` counts.
     ClientChoice,
+}
+
+/// Whether tenant clients may have a condition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TenantConditions {
+    /// They may not.
+    #[default]
+    Forbidden,
+    /// They may, and so read everything about their users.
+    Allowed,
 }

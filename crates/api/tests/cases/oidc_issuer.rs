@@ -107,7 +107,7 @@ fn taken() -> Vec<super::Good> {
                     "allowedTrustedIssuers": ["https://token.actions.githubusercontent.com"],
                     "maxIDTokenLifetimeSeconds": 300,
                     "maxRefreshTokenLifetimeSeconds": 86400,
-                    "consent": "ClientChoice", "allowedBackChannelLogoutHosts": ["localhost"],
+                    "consent": "ClientChoice", "conditions": "Allowed", "allowedBackChannelLogoutHosts": ["localhost"],
                 },
                 "lifetimes": lifetimes(),
                 "dynamicRegistration": {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use claviger_api::condition::Reason;
 use claviger_api::{
     ClientConsent, IssuerConsent, NamespacesFrom, OAuth2Client, OAuth2ClientStatus, OIDCIssuer,
-    SigningAlgorithm, TenantConsent, TenantPolicy,
+    SigningAlgorithm, TenantConditions, TenantConsent, TenantPolicy,
 };
 use claviger_domain::client::{Client, ClientAuthentication, Demands, Grant};
 use claviger_domain::issuer::ClientEntry;
@@ -379,6 +379,15 @@ impl<'w> Assessor<'w> {
         issuer: &AssessedIssuer,
         memo: &mut ConditionMemo,
     ) -> Option<Arc<Condition>> {
+        let policy = self.tenant_policy(&issuer.object);
+        let forbidden = policy.is_some_and(|p| p.conditions == TenantConditions::Forbidden);
+        if forbidden && self.object.spec.condition.is_some() {
+            self.findings.reject(
+                Reason::TenantPolicyViolation,
+                "a condition reads everything about a user, and the issuer's tenants.conditions is Forbidden: remove condition, or ask the issuer's administrator",
+            );
+            return None;
+        }
         condition(self.object, id?, &issuer.object, memo, &mut self.findings)
     }
 

@@ -75,6 +75,7 @@ fn read(
     format: SubjectFormat,
 ) -> Result<Arc<Condition>, Vec<String>> {
     let condition = Condition::compile(&spec.expression, spec.message.as_deref())
+        .and_then(|condition| condition.affords(spec.examples.len()).map(|()| condition))
         .map_err(|error| vec![format!("expression: {error}")])?;
     let mut faults = Vec::new();
     for example in &spec.examples {

@@ -82,6 +82,7 @@ fn read_one(
         return Err(vec![format!("scope {} has a meaning of its own: choose another", spec.scope)]);
     }
     let expression = Expression::compile(&spec.expression, &Facts::OF_CLAIMS)
+        .and_then(|expression| expression.affords(spec.examples.len()).map(|()| expression))
         .map_err(|error| vec![format!("expression: {error}")])?;
     let faults: Vec<_> = spec
         .examples

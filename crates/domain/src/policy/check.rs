@@ -2,16 +2,21 @@
 //!
 //! The library evaluates without a limit, so what cannot end soon is never evaluated: for every part there is an
 //! upper bound on what comes out, for the largest user that [`Facts`](super::Facts) takes, and on the work it takes
-//! to get there. The unit is about a value copied or 32 bytes of text.
+//! to get there. The unit is about a value copied, 32 bytes of text, or one byte matched by 128 bytes of a pattern.
+//!
+//! Texts of a list share a bound: for 1024 groups of at most 512 bytes, 64 KiB in all, 128 are that long at most.
+//! Since work is convex in the length of an element, all of a list come to no more than these and empty ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators,
 };
 
+use regex::Regex;
+
 use super::rewrite::{Built, built};
-use super::{CompileError, facts};
+use super::{CompileError, facts, pattern};
 
 /// Most work one evaluation may come to, in values copied: about a tenth of a second.
 pub const MAX_COST: u64 = 4_000_000;
@@ -19,6 +24,10 @@ pub const MAX_COST: u64 = 4_000_000;
 const MAX_DEPTH: usize = 48;
 /// What calling a function takes beside its operands.
 const CALL: u64 = 10;
+/// Bytes of a compiled pattern that one byte of a text meets for one unit.
+const PATTERN_BYTES: u64 = 128;
+/// Most lists within lists whose elements are told apart by their length.
+const MAX_SHARING: usize = 4;
 
 /// The functions there are.
 pub(super) const FUNCTIONS: &str = "has, size, startsWith, endsWith, contains, matches, lowerAscii, split, string, int, all, exists, exists_one, map, filter";
@@ -72,7 +81,9 @@ struct Bound {
     nodes: u64,
     /// Bytes of all texts in it.
     bytes: u64,
-    /// The largest element.
+    /// Bytes of it, if it is a text.
+    text: u64,
+    /// The largest element; where there are elements and this is `None`, one like itself.
     each: Option<Box<Bound>>,
 }
 
@@ -82,12 +93,16 @@ impl Bound {
     }
 
     fn text(bytes: usize) -> Self {
-        Self { nodes: 1, bytes: bytes as u64, ..Self::default() }
+        Self::text_of(bytes as u64)
+    }
+
+    fn text_of(bytes: u64) -> Self {
+        Self { nodes: 1, bytes, text: bytes, ..Self::default() }
     }
 
     fn list(items: usize, nodes: usize, bytes: usize, each: Self) -> Self {
         let (items, nodes, bytes) = (items as u64, nodes as u64 + 1, bytes as u64);
-        Self { items, nodes, bytes, each: Some(Box::new(each)) }
+        Self { items, nodes, bytes, text: 0, each: Some(Box::new(each)) }
     }
 
     fn size(&self) -> u64 {
@@ -98,12 +113,20 @@ impl Bound {
         self.each.as_deref().cloned().unwrap_or_else(|| self.clone())
     }
 
+    /// How many elements can be as large as the largest: no more than it goes into the whole.
+    fn large(&self, each: &Self) -> u64 {
+        let by_bytes = if each.bytes == 0 { 0 } else { self.bytes.div_ceil(each.bytes) };
+        let by_nodes = if each.items == 0 { 0 } else { self.nodes.div_ceil(each.nodes.max(1)) };
+        by_bytes.saturating_add(by_nodes).min(self.items)
+    }
+
     /// One or the other.
     fn or(self, other: Self) -> Self {
         Self {
             items: self.items.max(other.items),
             nodes: self.nodes.max(other.nodes),
             bytes: self.bytes.max(other.bytes),
+            text: self.text.max(other.text),
             each: either(self.each, other.each),
         }
     }
@@ -114,16 +137,21 @@ impl Bound {
             items: self.items.saturating_add(other.items),
             nodes: self.nodes.saturating_add(other.nodes),
             bytes: self.bytes.saturating_add(other.bytes),
+            text: self.text.saturating_add(other.text),
             each: either(self.each, other.each),
         }
     }
 
-    /// As many of it as this.
-    fn times(self, items: u64) -> Self {
+    /// So many of it, and so many of another that is smaller.
+    fn times(self, large: u64, other: &Self, small: u64) -> Self {
+        let sum = |one: u64, another: u64| {
+            one.saturating_mul(large).saturating_add(another.saturating_mul(small))
+        };
         Self {
-            items,
-            nodes: self.nodes.saturating_mul(items).saturating_add(1),
-            bytes: self.bytes.saturating_mul(items),
+            items: large.saturating_add(small),
+            nodes: sum(self.nodes, other.nodes).saturating_add(1),
+            bytes: sum(self.bytes, other.bytes),
+            text: 0,
             each: Some(Box::new(self)),
         }
     }
@@ -136,31 +164,64 @@ fn either(one: Option<Box<Bound>>, other: Option<Box<Bound>>) -> Option<Box<Boun
     }
 }
 
-/// What a variable of the user's, or a field of one, may hold.
-fn bound_of(variable: &str, field: Option<&str>) -> Bound {
-    let text = Bound::text(facts::MAX_TEXT);
-    match (variable, field) {
-        ("user", Some("groups")) => {
-            let group = Bound::text(facts::MAX_GROUP);
-            Bound::list(facts::MAX_GROUPS, facts::MAX_GROUPS, facts::MAX_BYTES, group)
+/// How large a user is.
+pub(super) struct Sizes {
+    groups: usize,
+    group: usize,
+    /// Of groups, and of further claims.
+    bytes: usize,
+    nodes: usize,
+}
+
+/// The largest user that is looked at.
+pub(super) const LARGEST: Sizes = Sizes {
+    groups: facts::MAX_GROUPS,
+    group: facts::MAX_GROUP,
+    bytes: facts::MAX_BYTES,
+    nodes: facts::MAX_NODES,
+};
+/// The largest user of an example, as its schema has it.
+pub(super) const EXAMPLE: Sizes = Sizes { groups: 32, group: 256, bytes: 8_192, nodes: 16 };
+
+impl Sizes {
+    /// What a variable of such a user's, or a field of one, may hold.
+    fn bound_of(&self, variable: &str, field: Option<&str>) -> Bound {
+        let text = Bound::text(facts::MAX_TEXT);
+        match (variable, field) {
+            ("user", Some("groups")) => {
+                Bound::list(self.groups, self.groups, self.bytes, Bound::text(self.group))
+            }
+            ("user", Some("claims")) => {
+                // At any depth a list, a map or a text.
+                let (nodes, bytes) = (self.nodes as u64, self.bytes as u64);
+                let text = facts::MAX_TEXT as u64;
+                Bound { items: nodes, nodes: nodes + 1, bytes, text, each: None }
+            }
+            ("user", None) => {
+                let groups = self.bound_of("user", Some("groups"));
+                Bound::list(16, self.groups + self.nodes, 2 * self.bytes, groups)
+            }
+            ("scopes", _) => {
+                Bound::list(facts::MAX_SCOPES, facts::MAX_SCOPES, facts::MAX_TEXT, text)
+            }
+            _ => text,
         }
-        ("user", Some("claims")) => {
-            let each = Bound::list(facts::MAX_NODES, facts::MAX_NODES, facts::MAX_BYTES, text);
-            Bound::list(facts::MAX_NODES, facts::MAX_NODES, facts::MAX_BYTES, each)
-        }
-        ("user", None) => {
-            let groups = bound_of("user", Some("groups"));
-            Bound::list(16, facts::MAX_GROUPS + facts::MAX_NODES, 2 * facts::MAX_BYTES, groups)
-        }
-        ("scopes", _) => Bound::list(facts::MAX_SCOPES, facts::MAX_SCOPES, facts::MAX_TEXT, text),
-        _ => text,
     }
 }
 
 /// A part's result, and the work to get there.
+#[derive(Default)]
 struct Found {
     bound: Bound,
     cost: u64,
+}
+
+/// What was found: the work, and the regular expressions by their text.
+pub(super) struct Checked {
+    pub cost: u64,
+    pub patterns: BTreeMap<String, Regex>,
+    /// Fields and texts that stand in it.
+    pub names: BTreeSet<String>,
 }
 
 /// Checks names and cost, and gives the regular expressions in it.
@@ -170,20 +231,35 @@ struct Found {
 pub(super) fn check(
     expression: &IdedExpr,
     variables: &Variables,
-) -> Result<BTreeSet<String>, CompileError> {
-    let mut check = Check { variables, own: Vec::new(), patterns: BTreeSet::new() };
+    sizes: &Sizes,
+) -> Result<Checked, CompileError> {
+    let mut check = Check {
+        variables,
+        sizes,
+        own: Vec::new(),
+        patterns: BTreeMap::new(),
+        names: BTreeSet::new(),
+        sharing: 0,
+    };
     let found = check.part(expression, 0)?;
-    if found.cost.saturating_add(found.bound.size()) > MAX_COST {
+    let cost = found.cost.saturating_add(found.bound.size());
+    if cost > MAX_COST {
         return Err(CompileError::TooCostly);
     }
-    Ok(check.patterns)
+    let patterns = check.patterns.into_iter().map(|(text, (regex, _))| (text, regex)).collect();
+    Ok(Checked { cost, patterns, names: check.names })
 }
 
 struct Check<'v> {
     variables: &'v Variables,
+    sizes: &'v Sizes,
     /// Variables of the macros around, the innermost last.
     own: Vec<(String, Bound)>,
-    patterns: BTreeSet<String>,
+    /// Regular expressions and their size, by their text.
+    patterns: BTreeMap<String, (Regex, u64)>,
+    names: BTreeSet<String>,
+    /// Lists around whose elements are told apart by their length.
+    sharing: usize,
 }
 
 impl Check<'_> {
@@ -193,9 +269,15 @@ impl Check<'_> {
         }
         let depth = depth + 1;
         match &part.expr {
-            Expr::Literal(literal) => Ok(Found { bound: literal_bound(literal), cost: 1 }),
+            Expr::Literal(literal) => {
+                if let LiteralValue::String(text) = literal {
+                    self.names.insert(text.inner().to_owned());
+                }
+                Ok(Found { bound: literal_bound(literal), cost: 1 })
+            }
             Expr::Ident(name) => Ok(Found { bound: self.variable(name)?, cost: 1 }),
             Expr::Select(select) => {
+                self.names.insert(select.field.clone());
                 let found = match &select.operand.expr {
                     Expr::Ident(name) if !self.is_own(name) => self.field(name, &select.field)?,
                     _ => {
@@ -244,7 +326,7 @@ impl Check<'_> {
             return Ok(bound.clone());
         }
         if self.variables.0.iter().any(|variable| variable.name == name) {
-            return Ok(bound_of(name, None));
+            return Ok(self.sizes.bound_of(name, None));
         }
         let known = self.variables.names();
         Err(CompileError::UnknownVariable { name: name.to_owned(), known })
@@ -255,7 +337,7 @@ impl Check<'_> {
         let variable = self.variables.0.iter().find(|variable| variable.name == name);
         let fields = variable.map(|variable| variable.fields).unwrap_or_default();
         if fields.contains(&field) {
-            return Ok(Found { bound: bound_of(name, Some(field)), cost: 1 });
+            return Ok(Found { bound: self.sizes.bound_of(name, Some(field)), cost: 1 });
         }
         let known = if fields.is_empty() { "none".to_owned() } else { fields.join(", ") };
         Err(CompileError::UnknownField {
@@ -265,7 +347,8 @@ impl Check<'_> {
         })
     }
 
-    /// The library takes a field of what has none for `false`, which a `!` would turn around.
+    /// The library takes a field of what has none for `false`, which a `!` would turn around: only further claims,
+    /// maps as they stand, and elements that may be either have some, and `rewrite` asks again.
     fn may_have_fields(
         &self,
         operand: &IdedExpr,
@@ -279,7 +362,9 @@ impl Check<'_> {
             },
             _ => None,
         };
-        if bound.items > 0 && of_user.is_none_or(|outer| outer == "claims") {
+        // What is like its own elements is a further claim, or below one.
+        let is_claim = bound.items > 0 && bound.each.is_none();
+        if is_claim || matches!(operand.expr, Expr::Map(_)) {
             return Ok(());
         }
         let variable = of_user.unwrap_or("this value").to_owned();
@@ -311,42 +396,60 @@ impl Check<'_> {
             (name, false, 2) if COMPARISONS.contains(&name) => (scalar, sizes),
             (name, method, arguments) => {
                 let subject = next();
-                let bound = self.function(call, (name, method, arguments), subject)?;
-                let own = CALL.saturating_add(sizes.saturating_mul(4)).saturating_add(bound.size());
+                let (bound, searched) = self.function(call, (name, method, arguments), &subject)?;
+                let own = CALL
+                    .saturating_add(sizes.saturating_mul(4))
+                    .saturating_add(bound.size())
+                    .saturating_add(searched);
                 (bound, own)
             }
         };
         Ok(Found { bound, cost: cost.saturating_add(own) })
     }
 
-    /// What a function gives.
+    /// What a function gives, and what searching the text by a pattern takes.
     fn function(
         &mut self,
         call: &CallExpr,
         called: (&str, bool, usize),
-        subject: Bound,
-    ) -> Result<Bound, CompileError> {
-        match called {
+        subject: &Bound,
+    ) -> Result<(Bound, u64), CompileError> {
+        let bound = match called {
             ("size", true, 0)
             | ("size" | "int", false, 1)
-            | ("startsWith" | "endsWith" | "contains", true, 1) => Ok(Bound::scalar()),
-            ("matches", true, 1) => match &call.args[0].expr {
-                Expr::Literal(LiteralValue::String(pattern)) => {
-                    self.patterns.insert(pattern.inner().to_owned());
-                    Ok(Bound::scalar())
-                }
-                _ => Err(CompileError::Pattern("the pattern must be a text as it stands".into())),
-            },
-            ("lowerAscii", true, 0) => Ok(subject),
-            ("string", false, 1) => Ok(Bound::text(32).or(subject)),
-            ("split", true, 1) => {
-                let bytes = subject.bytes;
-                let each = Bound { nodes: 1, bytes, ..Bound::default() };
-                let items = facts::MAX_PARTS as u64;
-                Ok(Bound { items, nodes: items + 1, bytes, each: Some(Box::new(each)) })
+            | ("startsWith" | "endsWith" | "contains", true, 1) => Bound::scalar(),
+            ("matches", true, 1) => {
+                let Expr::Literal(LiteralValue::String(text)) = &call.args[0].expr else {
+                    let why = "the pattern must be a text as it stands";
+                    return Err(CompileError::Pattern(why.into()));
+                };
+                let size = self.pattern(text.inner())?;
+                let places = subject.text.saturating_add(1);
+                return Ok((Bound::scalar(), places.saturating_mul(size) / PATTERN_BYTES));
             }
-            (name, _, _) => Err(CompileError::UnknownFunction(name.to_owned())),
+            ("lowerAscii", true, 0) => Bound::text_of(subject.text),
+            ("string", false, 1) => Bound::text(32).or(Bound::text_of(subject.text)),
+            ("split", true, 1) => {
+                let (items, bytes) = (facts::MAX_PARTS as u64, subject.text);
+                let each = Some(Box::new(Bound::text_of(bytes)));
+                Bound { items, nodes: items + 1, bytes, text: 0, each }
+            }
+            (name, _, _) => return Err(CompileError::UnknownFunction(name.to_owned())),
+        };
+        Ok((bound, 0))
+    }
+
+    /// The size of a pattern, which is compiled when it is seen first.
+    fn pattern(&mut self, text: &str) -> Result<u64, CompileError> {
+        if let Some((_, size)) = self.patterns.get(text) {
+            return Ok(*size);
         }
+        if self.patterns.len() == pattern::MAX_PATTERNS {
+            return Err(CompileError::TooComplex);
+        }
+        let (regex, size) = pattern::compile(text)?;
+        self.patterns.insert(text.to_owned(), (regex, size as u64));
+        Ok(size as u64)
     }
 
     fn comprehension(
@@ -354,40 +457,69 @@ impl Check<'_> {
         comprehension: &ComprehensionExpr,
         depth: usize,
     ) -> Result<Found, CompileError> {
-        let ComprehensionExpr { iter_var, accu_var, loop_step, .. } = comprehension;
         let range = self.part(&comprehension.iter_range, depth)?;
-        let (items, each) = (range.bound.items, range.bound.each());
+        let iter_var = &comprehension.iter_var;
         if self.variables.0.iter().any(|variable| variable.name == *iter_var) {
             return Err(CompileError::Unsupported("the name of a variable, given to another"));
         }
-        let per_element = each.size().saturating_mul(4).saturating_add(CALL);
-        self.own.push((accu_var.clone(), Bound::scalar()));
-        self.own.push((iter_var.clone(), each));
-        let (bound, step) = if let Some(Built { element: element_of, condition }) = built(loop_step)
-        {
-            let element = self.part(element_of, depth)?;
-            let condition = condition.map(|condition| self.part(condition, depth)).transpose()?;
-            let is_filter = matches!(&element_of.expr, Expr::Ident(name) if name == iter_var);
-            let asked = condition.map_or(0, |condition| condition.cost);
-            let step = element.cost.saturating_add(element.bound.size().saturating_mul(4));
-            let all = if is_filter { range.bound.clone() } else { element.bound.times(items) };
-            (all, step.saturating_add(asked))
+        let (items, each) = (range.bound.items, range.bound.each());
+        let large = range.bound.large(&each);
+        let (one, other, large) = if large < items && self.sharing < MAX_SHARING {
+            self.sharing += 1;
+            let other = self.turn(comprehension, Bound::scalar(), depth);
+            let one = self.turn(comprehension, each, depth);
+            self.sharing -= 1;
+            (one?, other?, large)
         } else {
-            let step = self.part(loop_step, depth)?;
-            (Bound::scalar(), step.cost)
+            (self.turn(comprehension, each, depth)?, Found::default(), items)
         };
-        self.own.truncate(self.own.len() - 2);
-        let turns = items.saturating_mul(step.saturating_add(per_element));
+        let small = items - large;
+        let turns = one.cost.saturating_mul(large).saturating_add(other.cost.saturating_mul(small));
+        let bound = match built(&comprehension.loop_step) {
+            None => Bound::scalar(),
+            Some(Built { element, .. }) => match &element.expr {
+                Expr::Ident(name) if name == iter_var => range.bound.clone(),
+                _ => one.bound.times(large, &other.bound, small),
+            },
+        };
         let copied = range.bound.size().saturating_mul(2).saturating_add(bound.size());
         let cost = range.cost.saturating_add(turns).saturating_add(copied);
         Ok(Found { bound, cost })
+    }
+
+    /// One element's turn: what it adds, where something is built, and the work.
+    fn turn(
+        &mut self,
+        comprehension: &ComprehensionExpr,
+        each: Bound,
+        depth: usize,
+    ) -> Result<Found, CompileError> {
+        let ComprehensionExpr { iter_var, accu_var, loop_step, .. } = comprehension;
+        let per_element = each.size().saturating_mul(4).saturating_add(CALL);
+        self.own.push((accu_var.clone(), Bound::scalar()));
+        self.own.push((iter_var.clone(), each));
+        let (bound, step) = if let Some(Built { element, condition }) = built(loop_step) {
+            let element = self.part(element, depth)?;
+            let condition = condition.map(|condition| self.part(condition, depth)).transpose()?;
+            let asked = condition.map_or(0, |condition| condition.cost);
+            let step = element.cost.saturating_add(element.bound.size().saturating_mul(4));
+            (element.bound, step.saturating_add(asked))
+        } else {
+            (Bound::scalar(), self.part(loop_step, depth)?.cost)
+        };
+        self.own.truncate(self.own.len() - 2);
+        Ok(Found { bound, cost: step.saturating_add(per_element) })
     }
 }
 
 fn with_element(all: Found, element: &Found) -> Found {
     let size = element.bound.size();
-    let grown =
-        Bound { items: 1, each: Some(Box::new(element.bound.clone())), ..element.bound.clone() };
+    let grown = Bound {
+        items: 1,
+        text: 0,
+        each: Some(Box::new(element.bound.clone())),
+        ..element.bound.clone()
+    };
     let cost = all.cost.saturating_add(element.cost).saturating_add(size);
     Found { bound: all.bound.and(grown), cost }
 }

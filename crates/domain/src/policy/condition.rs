@@ -35,6 +35,14 @@ impl Condition {
         Ok(Self { expression, message: message.map(str::to_owned) })
     }
 
+    /// Whether it can be tried on so many examples in one go.
+    ///
+    /// # Errors
+    /// [`CompileError::TooManyExamples`].
+    pub fn affords(&self, examples: usize) -> Result<(), CompileError> {
+        self.expression.affords(examples)
+    }
+
     /// Whether it lets this user in.
     ///
     /// # Errors

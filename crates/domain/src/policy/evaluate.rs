@@ -1,6 +1,6 @@
 //! Evaluation of what [`check`](super::check) let through, and what may come of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use regex::Regex;
 use serde_json::{Map, Value as Json};
 
 use super::facts::MAX_PARTS;
-use super::rewrite::COLLECT;
+use super::rewrite::{COLLECT, FIELD, HAS};
 use super::{Expression, Facts, RunError};
 
 /// Most values in a claim.
@@ -34,7 +34,7 @@ pub(super) fn evaluate(expression: &Expression, facts: &Facts<'_>) -> Result<Val
         context.resolve(&expression.ast)
     };
     match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| described(&error)),
+        Ok(result) => result.map_err(|error| described(&error, &expression.names)),
         Err(_) => Err(RunError::Panicked),
     }
 }
@@ -44,6 +44,17 @@ pub(super) fn evaluate(expression: &Expression, facts: &Facts<'_>) -> Result<Val
 fn functions<'c>(patterns: &Arc<BTreeMap<String, Regex>>) -> Context<'c> {
     let mut context = Context::empty();
     context.add_function(COLLECT, collect);
+    context.add_function(FIELD, |map: Value, name: Arc<String>| match map {
+        Value::Map(map) => match map.get(&Key::String(Arc::clone(&name))) {
+            Some(value) => Ok(value.clone()),
+            None => Err(ExecutionError::NoSuchKey(name)),
+        },
+        _ => Err(ExecutionError::function_error("field", "no map")),
+    });
+    context.add_function(HAS, |map: Value, name: Arc<String>| match map {
+        Value::Map(map) => Ok(map.get(&Key::String(name)).is_some()),
+        _ => Err(ExecutionError::function_error("has", "no map")),
+    });
     context.add_function("size", size);
     context.add_function("startsWith", |This(text): This<Arc<String>>, with: Arc<String>| {
         text.starts_with(with.as_str())
@@ -140,9 +151,12 @@ fn int(This(value): This<Value>) -> Result<Value, ExecutionError> {
 }
 
 /// The library's error, without the values it holds.
-fn described(error: &ExecutionError) -> RunError {
+fn described(error: &ExecutionError, names: &BTreeSet<String>) -> RunError {
     match error {
-        ExecutionError::NoSuchKey(key) => RunError::NoSuchKey(key.to_string()),
+        ExecutionError::NoSuchKey(key) if names.contains(key.as_str()) => {
+            RunError::NoSuchKey(key.to_string())
+        }
+        ExecutionError::NoSuchKey(_) => RunError::Failed("no such key"),
         ExecutionError::IndexOutOfBounds(_) => RunError::Failed("index out of bounds"),
         ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
             RunError::Failed("division by zero")

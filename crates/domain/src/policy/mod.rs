@@ -15,17 +15,18 @@ mod check;
 mod condition;
 mod evaluate;
 mod facts;
+mod pattern;
 mod rewrite;
 mod syntax;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use cel::parser::{Expression as Ast, Parser};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use serde_json::Value as Json;
 use thiserror::Error;
 
@@ -35,16 +36,15 @@ pub use facts::Facts;
 
 /// Longest expression, in bytes: a screenful. Its schema says the same.
 pub const MAX_LENGTH: usize = 2_048;
-/// Most memory one compiled regular expression takes, in bytes.
-const MAX_PATTERN: usize = 64 * 1_024;
-/// Most regular expressions in one expression.
-const MAX_PATTERNS: usize = 8;
-
 /// An expression that was read, checked and bounded.
 #[derive(Debug)]
 pub struct Expression {
     ast: Ast,
     patterns: Arc<BTreeMap<String, Regex>>,
+    /// What it names itself: the only keys that errors may name.
+    names: BTreeSet<String>,
+    /// The work of one example.
+    example_cost: u64,
 }
 
 /// Why a text is no expression. Every message names what to change.
@@ -88,6 +88,9 @@ pub enum CompileError {
         "too costly for a user in many groups: it goes through lists within lists; simplify it"
     )]
     TooCostly,
+    /// Its examples together would take too long.
+    #[error("too costly for so many examples: simplify it, or remove some")]
+    TooManyExamples,
     /// A regular expression that is none, is too large, or is computed.
     #[error("matches: {0}")]
     Pattern(String),
@@ -136,14 +139,21 @@ impl Expression {
             Err(_) => return Err(CompileError::Syntax("the parser gave up".into())),
         };
         let mut ast = ast;
-        let found = check::check(&ast, variables)?;
-        if found.len() > MAX_PATTERNS {
-            return Err(CompileError::TooComplex);
-        }
-        let patterns = found.into_iter().map(|pattern| Ok((pattern.clone(), regex(&pattern)?)));
-        let patterns = Arc::new(patterns.collect::<Result<_, CompileError>>()?);
+        let check::Checked { patterns, names, .. } =
+            check::check(&ast, variables, &check::LARGEST)?;
+        let example_cost = check::check(&ast, variables, &check::EXAMPLE)?.cost;
+        let patterns = Arc::new(patterns);
         rewrite::collecting(&mut ast);
-        Ok(Self { ast, patterns })
+        Ok(Self { ast, patterns, names, example_cost })
+    }
+
+    /// Whether it can be tried on so many examples in one go: all of them take no longer than one user may.
+    ///
+    /// # Errors
+    /// [`CompileError::TooManyExamples`].
+    pub fn affords(&self, examples: usize) -> Result<(), CompileError> {
+        let all = self.example_cost.saturating_mul(examples as u64);
+        if all > check::MAX_COST { Err(CompileError::TooManyExamples) } else { Ok(()) }
     }
 
     /// Whether it holds.
@@ -164,15 +174,4 @@ impl Expression {
     pub fn claim(&self, facts: &Facts) -> Result<Option<Json>, RunError> {
         evaluate::json(&evaluate::evaluate(self, facts)?)
     }
-}
-
-fn regex(pattern: &str) -> Result<Regex, CompileError> {
-    RegexBuilder::new(pattern).size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN).build().map_err(
-        |error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                CompileError::Pattern("too large: simplify it".into())
-            }
-            error => CompileError::Pattern(error.to_string()),
-        },
-    )
 }

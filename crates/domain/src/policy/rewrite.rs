@@ -1,9 +1,15 @@
-//! `map` and `filter` as one pass: the library's own copy the list they build at every element.
+//! `map` and `filter` as one pass: the library's own copy the list they build at every element. And fields of what
+//! has none are errors: the library's own are `false`.
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, operators};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
 /// The function that `map` and `filter` become. No text can name it: `@` begins no name.
 pub(super) const COLLECT: &str = "@collect";
+
+/// What a field below a variable's becomes: `@field(value, name)`.
+pub(super) const FIELD: &str = "@field";
+/// What `has` of one becomes.
+pub(super) const HAS: &str = "@has";
 
 /// Replaces every `map` and `filter` by `@collect(range, variable, element[, condition])`.
 pub(super) fn collecting(expression: &mut IdedExpr) {
@@ -27,6 +33,14 @@ pub(super) fn collecting(expression: &mut IdedExpr) {
         }
         Expr::Select(select) => collecting(&mut select.operand),
         Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) | Expr::Struct(_) => {}
+    }
+    if let Expr::Select(select) = &expression.expr
+        && !matches!(&select.operand.expr, Expr::Ident(name) if name == "user" || name == "client")
+    {
+        let name = Expr::Literal(LiteralValue::String(select.field.as_str().into()));
+        let args = vec![(*select.operand).clone(), IdedExpr { id: 0, expr: name }];
+        let func_name = if select.test { HAS } else { FIELD }.to_owned();
+        expression.expr = Expr::Call(CallExpr { func_name, target: None, args });
     }
     let Expr::Comprehension(comprehension) = &expression.expr else { return };
     let Some(built) = built(&comprehension.loop_step) else { return };

@@ -4,8 +4,57 @@ use super::*;
 
 fn assessed(namespace: &str, condition: Value) -> Assessment {
     let mut fixture = Fixture::new();
+    fixture.issuer("main", json!({"tenants": bounds(json!({"conditions": "Allowed"}))}));
     fixture.client(namespace, "app", json!({"condition": condition}));
     fixture.assess()
+}
+
+fn bounds(more: Value) -> Value {
+    let bounds =
+        json!({"allowedConnectors": ["local"], "allowedRedirectURIHosts": ["app.example.com"]});
+    merged(bounds, more)
+}
+
+#[test]
+fn a_tenant_has_a_condition_only_where_the_issuer_lets_it_read_everything() {
+    for (stated, word) in [
+        (json!({}), "False/TenantPolicyViolation"),
+        (json!({"conditions": "Forbidden"}), "False/TenantPolicyViolation"),
+        (json!({"conditions": "Allowed"}), "True/Accepted"),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.issuer("main", json!({"tenants": bounds(stated)}));
+        for namespace in [HOME, TENANT] {
+            let secret = "('hr:secret' in user.groups) ? true : 1 / 0 == 1";
+            fixture.client(namespace, "app", json!({"condition": {"expression": secret}}));
+        }
+        let assessment = fixture.assess();
+        let (status, reason, message) =
+            assessment.said("OAuth2Client", (TENANT, "app"), "Accepted");
+        assert_eq!(format!("{status}/{reason}"), word);
+        assert_eq!(message.contains("tenants.conditions"), status == "False", "{message}");
+        assert_eq!(assessment.served("team-a/app").is_some(), status == "True");
+        assert!(assessment.served("app").unwrap().condition.is_some(), "home may always");
+    }
+}
+
+#[test]
+fn examples_together_take_no_longer_than_one_user_may() {
+    let list = vec!["''"; 120].join(",");
+    let costly = format!("[{list}].all(x, [{list}].all(y, x == y))");
+    for (count, status) in [(1, "True"), (16, "False")] {
+        let examples: Vec<_> =
+            (0..count).map(|n| example(&n.to_string(), Value::Null, "Allow")).collect();
+        let condition = json!({"expression": costly, "examples": examples});
+        let (said, _, message) =
+            assessed(HOME, condition).said("OAuth2Client", (HOME, "app"), "Accepted");
+        assert_eq!(said, status, "{count}: {message}");
+        assert_eq!(
+            message.contains("too costly for so many examples"),
+            said == "False",
+            "{message}"
+        );
+    }
 }
 
 fn example(name: &str, email: Value, expect: &str) -> Value {
