@@ -4,7 +4,7 @@
 //! upper bound on what comes out, for the largest user that [`Facts`](super::Facts) takes, and on the work it takes
 //! to get there. The unit is about a value copied, 32 bytes of text, or one byte matched by 128 bytes of a pattern.
 //!
-//! Texts of a list share a bound: for 1024 groups of at most 512 bytes, 64 KiB in all, 128 are that long at most.
+//! Texts of a list share a bound: for 1024 groups of at most 512 bytes, 65,536 bytes in all, 128 are that long at most.
 //! Since work is convex in the length of an element, all of a list come to no more than these and empty ones.
 
 use std::collections::{BTreeMap, BTreeSet};
