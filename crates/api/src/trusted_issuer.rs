@@ -14,7 +14,7 @@ pub struct TrustedIssuer {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// `iss` of the tokens, byte for byte, such as https://token.actions.githubusercontent.com. It is part
+    /// `iss` of the tokens, byte for byte, such as `https://token.actions.githubusercontent.com`. It is part
     /// of the `sub` its workloads get, so that they are nobody else. Outside the home namespace it must be in
     /// the issuer's `tenants.allowedTrustedIssuers`.
     #[schemars(length(min = 1, max = 255))]
