@@ -366,6 +366,12 @@ async fn a_source_outside_the_networks_is_refused_whatever_it_claims_and_changes
         Ok(())
     })
     .await?;
+    // Requests know it before the leader has said so.
+    eventually(Duration::from_secs(10), async || {
+        ensure!(!stage.requests(mark)?.is_empty(), "nothing is said of the connector");
+        Ok(())
+    })
+    .await?;
     assert_eq!(
         stage.requests(mark)?,
         "patch connectors/status × 1",

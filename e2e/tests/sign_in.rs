@@ -189,7 +189,10 @@ async fn a_user_in_very_many_groups_waits_in_a_pending_session() -> Result<()> {
     let party = scene.relying_party().await?;
     let mark = plane.audit_log().mark()?;
     let tokens = party.log_in(SCOPE, LOCAL_USER).await?;
-    assert_eq!(requests(&scene, mark)?, "create sessions × 1, patch sessions × 1");
+    assert_eq!(
+        requests(&scene, mark)?,
+        "create sessions × 1, get sessions × 1, patch sessions × 1"
+    );
     let id_token = claims(text(&tokens, "id_token")?)?;
     assert_eq!(id_token["groups"].as_array().map(Vec::len), Some(200));
     party.refresh(text(&tokens, "refresh_token")?).await?.tokens()?;
