@@ -20,7 +20,7 @@ use secrecy::ExposeSecret;
 use crate::access_token::{AccessToken, UserClaims};
 use crate::claim::{RequestedClaims, Reveal};
 use crate::client::{Client, Grant, Introspection};
-use crate::issue::{self, Subject};
+use crate::issue::{self, IssueError, Subject};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::live_session::LiveSession;
 use crate::presented_token::PresentedToken;
@@ -78,7 +78,7 @@ impl Asked<'_> {
         };
         let Some(name) = &token.session else { return Ok(self.about_workload(token, owner)) };
         let session = LiveSession::read(self.provider, self.issuer, owner, name).await?;
-        let Some((_, claims)) = self.known(owner, session, &token.scope) else { return Ok(None) };
+        let Some((_, claims)) = self.known(owner, session, &token.scope)? else { return Ok(None) };
         Ok(Some(self.described(token, claims)))
     }
 
@@ -119,7 +119,7 @@ impl Asked<'_> {
         // Only the current one: one that is good for an honest retry alone is as good as over.
         let session = session.filter(|s| s.stored.generation == token.generation);
         let scope = session.as_ref().map(|s| s.payload.scopes.clone()).unwrap_or_default();
-        let Some((session, claims)) = self.known(self.client, session, &scope) else {
+        let Some((session, claims)) = self.known(self.client, session, &scope)? else {
             return Ok(None);
         };
         let exp = token.not_after.min(session.payload.absolute_expiry);
@@ -141,15 +141,16 @@ impl Asked<'_> {
     }
 
     /// What the scopes reveal of a session's user. No token is made for them any more when the mint
-    /// refuses.
+    /// refuses; a claim of the issuer's own that cannot be told at the moment is no verdict about theirs: `server_error`.
     fn known(
         &self,
         owner: &Client,
         session: Option<LiveSession>,
         scope: &str,
-    ) -> Option<(LiveSession, UserClaims)> {
-        let session = session?;
-        let scopes = ScopeSet::parse(scope).ok()?;
+    ) -> Result<Option<(LiveSession, UserClaims)>, TokenError> {
+        let (Some(session), Ok(scopes)) = (session, ScopeSet::parse(scope)) else {
+            return Ok(None);
+        };
         let about = Subject {
             identity: &session.payload.identity,
             connector: &session.connector,
@@ -158,7 +159,10 @@ impl Asked<'_> {
             asked: &RequestedClaims::default(),
         };
         let reveal = Reveal { issuer: self.issuer, scopes: &scopes, asked: &[] };
-        let claims = issue::user_claims(self.issuer, about, reveal).ok()?;
-        Some((session, claims))
+        match issue::user_claims(self.issuer, about, reveal) {
+            Ok(claims) => Ok(Some((session, claims))),
+            Err(error @ IssueError::Claim { .. }) => Err(error.into()),
+            Err(_) => Ok(None),
+        }
     }
 }

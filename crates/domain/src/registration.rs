@@ -105,6 +105,22 @@ impl std::fmt::Debug for Registered {
     }
 }
 
+/// Whether somebody may register, and what the issuer says of it. From memory.
+///
+/// # Errors
+/// [`RegistrationError::Off`] or [`RegistrationError::Unauthorized`].
+pub fn may_register<'i>(
+    issuer: &'i Issuer,
+    token: Option<&SecretString>,
+) -> Result<&'i Registration, RegistrationError> {
+    let registration = issuer.registration.as_ref().ok_or(RegistrationError::Off)?;
+    if token.is_some_and(|token| holds(&registration.initial_access_tokens, token)) {
+        Ok(registration)
+    } else {
+        Err(RegistrationError::Unauthorized)
+    }
+}
+
 /// Registers a client for whoever has an initial access token.
 ///
 /// # Errors
@@ -115,10 +131,7 @@ pub async fn register(
     token: Option<&SecretString>,
     body: &[u8],
 ) -> Result<Registered, RegistrationError> {
-    let registration = issuer.registration.as_ref().ok_or(RegistrationError::Off)?;
-    if !token.is_some_and(|token| holds(&registration.initial_access_tokens, token)) {
-        return Err(RegistrationError::Unauthorized);
-    }
+    let registration = may_register(issuer, token)?;
     let metadata = bounded(issuer, registration, ClientMetadata::parse(body)?)?;
     if registered(issuer, registration) >= registration.max_clients {
         let why = "as many clients are registered as the issuer admits: ask its administrator";

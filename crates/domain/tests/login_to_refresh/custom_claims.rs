@@ -4,23 +4,26 @@
 use std::sync::Arc;
 
 use claviger_domain::claim::is_reserved;
+use claviger_domain::client::Introspection;
 use claviger_domain::custom_claim::{CustomClaim, CustomClaims};
 use claviger_domain::discovery;
 use claviger_domain::fakes::{World, alice};
 use claviger_domain::identity::Identity;
+use claviger_domain::introspection::introspect;
 use claviger_domain::login::Outcome;
 use claviger_domain::policy::{Expression, Facts};
 use claviger_domain::ports::SessionState;
 use claviger_domain::token::TokenError;
 use claviger_domain::userinfo;
 use claviger_protocol::error::ErrorCode;
+use claviger_protocol::introspect::IntrospectionRequest;
 use claviger_protocol::response_type::Delivery;
 use claviger_protocol::token::TokenResponse;
 use data_encoding::BASE64URL_NOPAD;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use crate::rig::{SCOPE, begin, query, redeem, refresh, refresh_token, sign_in};
+use crate::rig::{SCOPE, begin, credentials, query, redeem, refresh, refresh_token, sign_in};
 
 const TEAMS: &str = "user.groups.filter(g, g.startsWith('team-')).map(g, g.split('-')[1])";
 
@@ -38,6 +41,7 @@ fn world(claims: &[(&str, &str, &str)]) -> World {
     set(&mut world, claims);
     world.change_client("kubernetes", |client| {
         client.scopes.insert("teams".to_owned());
+        client.introspection = Introspection::OwnTokens;
     });
     let groups = vec!["team-red".to_owned(), "staff".to_owned(), "team-blue".to_owned()];
     world.upstream.put("alice", "wonderland", Identity { groups, ..alice() });
@@ -175,6 +179,15 @@ async fn a_claim_that_fails_gives_no_token_and_costs_neither_code_nor_session() 
         };
     }
     assert_eq!(world.sessions.take_requests(), ["get"], "nothing was created, rotated or revoked");
+    // A live token is not called dead either: a resource server would sign its user out.
+    for token in [granted.access_token.expose_secret(), refresh_token(&granted).as_str()] {
+        let asked = IntrospectionRequest { token: token.into() };
+        let from = credentials();
+        let told = introspect(&world.provider, &world.issuer, &from, &asked).await;
+        let Err(TokenError::Refused { code: ErrorCode::ServerError, .. }) = told else {
+            panic!("{told:?}");
+        };
+    }
     assert_eq!(world.sessions.all()[0].state, SessionState::Active);
     set(&mut world, &[]);
     redeem(&world, &waiting).await.unwrap();

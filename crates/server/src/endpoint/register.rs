@@ -29,6 +29,10 @@ pub async fn create(
         Ok(token) => token,
         Err(error) => return refused(&error),
     };
+    // Before its turn: a stranger keeps nobody from theirs.
+    if let Err(error) = registration::may_register(&issuer, token.as_ref()) {
+        return failed(error);
+    }
     // In a task of its own: a caller that goes away leaves nothing half done.
     let registering = tokio::spawn(async move { register(&app, &issuer.uid, token, &body).await });
     registering.await.unwrap_or_else(|error| {

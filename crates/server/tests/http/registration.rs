@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -159,4 +159,24 @@ async fn the_consent_page_links_to_what_the_client_says_of_itself() {
     );
     assert!(page.contains(r#"src="https://app.example.org/logo.png""#), "{page}");
     assert!(!page.contains("terms of service"), "{page}");
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_while_somebody_elses_registration_takes_its_turn() {
+    let rig = rig();
+    let web = web();
+    let slow = post(&rig, Some(INITIAL), "application/json", &web); // nobody ever serves it
+    let stranger = async {
+        while rig.world.registry.take_requests().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        let answer = post(&rig, Some("wrong"), "application/json", &web).await;
+        // Had it waited for its turn, what was taken back would be seen by now.
+        (answer.status, rig.world.registry.take_requests(), begun.elapsed())
+    };
+    let (slow, (status, meanwhile, took)) = tokio::join!(slow, stranger);
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(meanwhile, [""; 0], "after {took:?}");
+    assert_eq!(slow.status, StatusCode::SERVICE_UNAVAILABLE);
 }
