@@ -32,6 +32,7 @@ mod logout;
 mod minio_sts;
 mod mod_auth_openidc;
 mod openid_client;
+mod password;
 mod policy;
 mod pushed_requests;
 mod races;

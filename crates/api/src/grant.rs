@@ -25,6 +25,8 @@ pub enum Grant {
     /// RFC 7523 section 2.1.
     #[serde(rename = "urn:ietf:params:oauth:grant-type:jwt-bearer")]
     JwtBearer,
+    /// RFC 6749 section 4.3.
+    Password,
 }
 
 impl Grant {
@@ -37,6 +39,7 @@ impl Grant {
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
             Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
             Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Self::Password => "password",
         }
     }
 
@@ -59,6 +62,7 @@ mod tests {
             Grant::TokenExchange,
             Grant::DeviceCode,
             Grant::JwtBearer,
+            Grant::Password,
         ] {
             assert_eq!(serde_json::to_value(grant).unwrap(), grant.as_str());
         }

@@ -40,6 +40,7 @@ mod local_user;
 mod oauth2_client;
 mod object_ref;
 mod oidc_issuer;
+mod password_grant;
 mod response_type;
 mod schema;
 mod scope;
@@ -86,6 +87,7 @@ pub use oidc_issuer::{
     AllowedClients, Branding, ClientNamespaces, Cors, InsecureHttp, IssuerConsent, IssuerTls,
     NamespacesFrom, OIDCIssuer, OIDCIssuerSpec, OIDCIssuerStatus, Subject,
 };
+pub use password_grant::PasswordGrant;
 pub use response_type::ResponseType;
 pub use scope::Scope;
 pub use secret_ref::SecretKeyRef;

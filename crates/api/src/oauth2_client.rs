@@ -21,6 +21,7 @@ use crate::client_policy::{
 use crate::grant::Grant;
 use crate::jwt_bearer::JwtBearer;
 use crate::object_ref::NAME_PATTERN;
+use crate::password_grant::PasswordGrant;
 use crate::response_type::ResponseType;
 use crate::schema;
 use crate::scope::Scope;
@@ -87,6 +88,10 @@ use crate::trusted_issuer::TrustedIssuer;
     .message("trustedIssuers is for grant urn:ietf:params:oauth:grant-type:token-exchange: add it to grants, or remove trustedIssuers"),
     validation = Rule::new("has(self.jwtBearer) == ('urn:ietf:params:oauth:grant-type:jwt-bearer' in self.grants)")
     .message("jwtBearer and grant urn:ietf:params:oauth:grant-type:jwt-bearer go together: set both or neither"),
+    validation = Rule::new("!('password' in self.grants) || (self.type == 'Confidential' && has(self.passwordGrant))")
+    .message("grant password is for type Confidential and one connector: set type to Confidential and add passwordGrant, or remove the grant"),
+    validation = Rule::new("!has(self.passwordGrant) || 'password' in self.grants")
+    .message("passwordGrant is for grant password: add it to grants, or remove passwordGrant"),
     validation = Rule::new("!has(self.clientCredentials) || 'client_credentials' in self.grants")
     .message("clientCredentials is for grant client_credentials: add it to grants, or remove clientCredentials"),
     validation = Rule::new(
@@ -188,15 +193,15 @@ pub struct OAuth2ClientSpec {
 
     /// Grant types this client may use, if its issuer offers them. Also known:
     /// urn:ietf:params:oauth:grant-type:device_code, which needs no redirectURIs; and, for type
-    /// Confidential: client_credentials, which needs no redirectURIs, and
+    /// Confidential: client_credentials and password, which need no redirectURIs, and
     /// urn:ietf:params:oauth:grant-type:token-exchange; for either type, that one with trustedIssuers, and
     /// urn:ietf:params:oauth:grant-type:jwt-bearer. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new("!('refresh_token' in self) || self.exists(g, g == 'authorization_code' || g == 'urn:ietf:params:oauth:grant-type:device_code')")
-            .message("grants: refresh_token needs authorization_code or urn:ietf:params:oauth:grant-type:device_code: add one"),
+        validation = Rule::new("!('refresh_token' in self) || self.exists(g, g == 'authorization_code' || g == 'password' || g == 'urn:ietf:params:oauth:grant-type:device_code')")
+            .message("grants: refresh_token needs authorization_code, password or urn:ietf:params:oauth:grant-type:device_code: add one"),
     )]
     pub grants: Vec<Grant>,
 
@@ -398,6 +403,10 @@ pub struct OAuth2ClientSpec {
     /// urn:ietf:params:oauth:grant-type:jwt-bearer. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt_bearer: Option<JwtBearer>,
+
+    /// The connector that checks passwords which users type into this client (grant password). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_grant: Option<PasswordGrant>,
 
     /// What tokens by grant client_credentials say of this client itself. Default: its identifier
     /// alone.

@@ -140,13 +140,14 @@ pub struct OIDCIssuerSpec {
     /// Grant types on offer; a client gets those that are here and in its own list. Also known:
     /// client_credentials, urn:ietf:params:oauth:grant-type:token-exchange,
     /// urn:ietf:params:oauth:grant-type:device_code,
-    /// urn:ietf:params:oauth:grant-type:jwt-bearer. Default: authorization_code and refresh_token.
+    /// urn:ietf:params:oauth:grant-type:jwt-bearer, and password, by which clients learn the passwords of
+    /// users. Default: authorization_code and refresh_token.
     #[serde(default = "Grant::standard")]
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new("!('refresh_token' in self) || self.exists(g, g == 'authorization_code' || g == 'urn:ietf:params:oauth:grant-type:device_code')")
-            .message("grants: refresh_token needs authorization_code or urn:ietf:params:oauth:grant-type:device_code: add one"),
+        validation = Rule::new("!('refresh_token' in self) || self.exists(g, g == 'authorization_code' || g == 'password' || g == 'urn:ietf:params:oauth:grant-type:device_code')")
+            .message("grants: refresh_token needs authorization_code, password or urn:ietf:params:oauth:grant-type:device_code: add one"),
     )]
     pub grants: Vec<Grant>,
 

@@ -8,7 +8,7 @@ use crate::answer;
 use crate::authentication::Authentication;
 use crate::client_policy::{self, Arrival, NotAdmitted};
 use crate::code::LoginGrant;
-use crate::connector::Connector;
+use crate::connector::{Connector, ConnectorData, Refresh};
 use crate::consent::{Consent, Remembered};
 use crate::device_page;
 use crate::door::Door;
@@ -17,6 +17,7 @@ use crate::identity::Identity;
 use crate::issue::{self, IssueError, Subject};
 use crate::issuer::Issuer;
 use crate::login::{Outcome, StepError};
+use crate::offline;
 use crate::ports::AuditEvent;
 use crate::provider::Provider;
 use crate::session::UpstreamState;
@@ -32,6 +33,31 @@ pub(crate) struct SignedIn {
     pub browser: Option<String>,
     /// Whether they proved themselves in this very flow, and not before in this browser.
     pub in_this_flow: bool,
+}
+
+impl SignedIn {
+    /// A user who has proven themselves to this connector just now.
+    pub fn now(
+        connector: &Connector,
+        identity: Identity,
+        data: Option<ConnectorData>,
+        now: i64,
+    ) -> Self {
+        Self {
+            identity,
+            upstream: UpstreamState {
+                connector_uid: connector.uid.clone(),
+                data: match connector.refresh {
+                    Refresh::Offline { .. } => offline::data_of(&connector.policy),
+                    _ => data,
+                },
+                checked_at: now,
+            },
+            authentication: Authentication::at(connector, now),
+            browser: None,
+            in_this_flow: true,
+        }
+    }
 }
 
 /// Why the client does not get this user.

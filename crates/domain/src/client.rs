@@ -48,6 +48,8 @@ pub struct Client {
     pub scopes: BTreeSet<String>,
     /// Connectors (by name) its users may sign in with. `None` means all the issuer offers.
     pub allowed_connectors: Option<BTreeSet<String>>,
+    /// The connector (by name) that checks passwords it was told (grant `password`).
+    pub password_connector: Option<String>,
     /// Groups (with prefix) of which the user must be in at least one. Empty admits everybody.
     pub allowed_groups: BTreeSet<String>,
     /// What every user must meet besides. `None` admits everybody.
@@ -169,6 +171,8 @@ pub enum Grant {
     DeviceCode,
     /// RFC 7523 2.1.
     JwtBearer,
+    /// RFC 6749 4.3.
+    Password,
 }
 
 impl Grant {
@@ -181,6 +185,7 @@ impl Grant {
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
             Self::DeviceCode => "urn:ietf:params:oauth:grant-type:device_code",
             Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Self::Password => "password",
         }
     }
 }

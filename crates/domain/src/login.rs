@@ -12,10 +12,9 @@ use thiserror::Error;
 
 use crate::admission::{self, Denied, SignedIn};
 use crate::answer;
-use crate::authentication::Authentication;
 use crate::browser_session::{self, Rechecked, Ticket};
 use crate::client::Client;
-use crate::connector::{Authenticated, Connector, Login, LoginError, Refresh};
+use crate::connector::{Authenticated, Connector, Login, LoginError};
 use crate::consent::{Consent, Remembered};
 use crate::cookie::Cookie;
 use crate::device_page::Entry;
@@ -23,7 +22,6 @@ use crate::door::Door;
 use crate::flow::Flow;
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
-use crate::offline;
 use crate::ports::{AuditEvent, StoreError};
 use crate::provider::Provider;
 use crate::proxy::{ProxyError, ProxyRequest};
@@ -181,13 +179,20 @@ pub async fn with_password(
     attempt: (&str, &SecretString),
 ) -> Result<Step, StepError> {
     let connector = connector_of(issuer, flow, connector)?;
-    let (username, password) = attempt;
+    let authenticated = check_password(provider, &flow.client_id, connector, attempt).await?;
+    authenticated_at(provider, issuer, (flow, brought), connector, authenticated).await
+}
+
+/// Who this name and password are to the connector, wherever they were typed.
+pub(crate) async fn check_password(
+    provider: &Provider,
+    client_id: &str,
+    connector: &Connector,
+    (username, password): (&str, &SecretString),
+) -> Result<Authenticated, StepError> {
     let refused = |reason| {
-        provider.audit.record(&AuditEvent::LoginRefused {
-            client: &flow.client_id,
-            connector: &connector.name,
-            reason,
-        });
+        let connector = &connector.name;
+        provider.audit.record(&AuditEvent::LoginRefused { client: client_id, connector, reason });
         StepError::InvalidCredentials
     };
     if username.is_empty() || password.expose_secret().is_empty() {
@@ -195,10 +200,7 @@ pub async fn with_password(
     }
     let Login::Password(upstream) = &connector.login else { return Err(StepError::NoConnector) };
     match upstream.authenticate(username, password).await {
-        Ok(authenticated) => {
-            let arriving = (flow, brought);
-            authenticated_at(provider, issuer, arriving, connector, authenticated).await
-        }
+        Ok(authenticated) => Ok(authenticated),
         Err(LoginError::InvalidCredentials(_)) => Err(refused("InvalidCredentials")),
         Err(error) => {
             tracing::warn!(connector = connector.name, %error, "sign-in could not be checked");
@@ -263,25 +265,11 @@ async fn authenticated_at(
         }
     };
     let now = provider.clock.now();
-    let authentication = Authentication::at(connector, now);
-    let arriving = (&identity, authentication.acr.as_deref());
+    let mut signed_in = SignedIn::now(connector, identity, authenticated.data, now);
+    let arriving = (&signed_in.identity, signed_in.authentication.acr.as_deref());
     if let Err(denied) = admission::judge(issuer, flow, connector, arriving)? {
         return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
     }
-    let mut signed_in = SignedIn {
-        identity,
-        upstream: UpstreamState {
-            connector_uid: connector.uid.clone(),
-            data: match connector.refresh {
-                Refresh::Offline { .. } => offline::data_of(&connector.policy),
-                _ => authenticated.data,
-            },
-            checked_at: now,
-        },
-        authentication,
-        browser: None,
-        in_this_flow: true,
-    };
     let before = brought.ticket;
     let cookie = begin_session(provider, issuer, (flow, before), connector, &mut signed_in).await?;
     let remembered = &brought.remembered;

@@ -151,6 +151,11 @@ pub fn name_for_device(issuer_uid: &str, authorization: &str) -> String {
     hash_name(&["device", issuer_uid, authorization], NAME_BYTES)
 }
 
+/// Name of the session that a user's password is worth, of a random identifier.
+pub fn name_for_password(issuer_uid: &str, id: &str) -> String {
+    hash_name(&["password", issuer_uid, id], NAME_BYTES)
+}
+
 /// Hash of a user for selectors: the same user at the same connector and issuer, always the same.
 pub fn user_hash(issuer_uid: &str, connector_uid: &str, user_id: &str) -> String {
     hash_name(&["user", issuer_uid, connector_uid, user_id], LABEL_BYTES)

@@ -13,7 +13,8 @@ use crate::code::Code;
 use crate::device::DeviceCode;
 use crate::dpop::{self, Proof, ProofError};
 use crate::grants::{
-    authorization_code, client_credentials, device_code, jwt_bearer, refresh_token, token_exchange,
+    authorization_code, client_credentials, device_code, jwt_bearer, password, refresh_token,
+    token_exchange,
 };
 use crate::issue::IssueError;
 use crate::issuer::{ClientEntry, Issuer};
@@ -51,6 +52,11 @@ pub enum TokenError {
 }
 
 impl TokenError {
+    /// Whether this is what a client is told.
+    pub fn is(&self, wanted: ErrorCode) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == wanted)
+    }
+
     pub(crate) fn refused(code: ErrorCode, description: impl Into<String>) -> Self {
         Self::Refused { code, description: description.into() }
     }
@@ -102,6 +108,20 @@ pub async fn exchange(
     proof: Option<&str>,
 ) -> Result<TokenResponse, TokenError> {
     let client = authenticate(provider, issuer, credentials, "/token").await?;
+    answer(provider, issuer, client, request, proof).await
+}
+
+/// Answers one request of a client that has proven who it is.
+///
+/// # Errors
+/// [`TokenError`].
+pub async fn answer(
+    provider: &Provider,
+    issuer: &Issuer,
+    client: &Client,
+    request: TokenRequest,
+    proof: Option<&str>,
+) -> Result<TokenResponse, TokenError> {
     if let Some(doubt) = provider.clock.doubt() {
         return Err(TokenError::unavailable(doubt));
     }
@@ -122,6 +142,10 @@ pub async fn exchange(
         TokenRequest::DeviceCode(request) => {
             require_grant(issuer, client, Grant::DeviceCode)?;
             device_code::redeem(provider, issuer, client, &request, key).await
+        }
+        TokenRequest::Password(request) => {
+            require_grant(issuer, client, Grant::Password)?;
+            password::grant(provider, issuer, client, &request, key).await
         }
         TokenRequest::ClientCredentials(_)
         | TokenRequest::TokenExchange(_)
@@ -203,7 +227,8 @@ fn opens(issuer: &Issuer, client: &Client, request: &TokenRequest, now: i64) -> 
         }
         TokenRequest::ClientCredentials(_)
         | TokenRequest::TokenExchange(_)
-        | TokenRequest::JwtBearer(_) => client.is_confidential(),
+        | TokenRequest::JwtBearer(_)
+        | TokenRequest::Password(_) => client.is_confidential(),
     }
 }
 

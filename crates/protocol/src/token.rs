@@ -29,6 +29,8 @@ pub enum TokenRequest {
     DeviceCode(DeviceAccessTokenRequest),
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer`.
     JwtBearer(JwtBearerRequest),
+    /// `password`.
+    Password(PasswordRequest),
 }
 
 /// `grant_type=authorization_code` (RFC 6749 4.1.3, RFC 7636 4.5).
@@ -62,6 +64,40 @@ pub struct ClientCredentialsRequest {
     pub scope: Option<ScopeSet>,
     /// Resources the access token is to be for (RFC 8707 2.2).
     pub resources: Vec<String>,
+}
+
+/// `grant_type=password` (RFC 6749 4.3.2).
+#[derive(Debug)]
+pub struct PasswordRequest {
+    /// The user's name.
+    pub username: String,
+    /// Their password.
+    pub password: SecretString,
+    /// Scopes asked for; `openid` is among them.
+    pub scope: ScopeSet,
+    /// Resources the access token is to be for (RFC 8707 2.2).
+    pub resources: Vec<String>,
+}
+
+/// Longest user name looked at, in bytes.
+const MAX_USERNAME: usize = 512;
+/// Longest password looked at, in bytes.
+const MAX_PASSWORD: usize = 1_024;
+
+impl PasswordRequest {
+    fn parse(params: &Params) -> Result<Self, ErrorResponse> {
+        let scope = scope(params)?.unwrap_or_default();
+        if !scope.contains("openid") {
+            let why = "scope must contain openid";
+            return Err(ErrorResponse::new(ErrorCode::InvalidScope, why));
+        }
+        Ok(Self {
+            username: params.required("username", MAX_USERNAME)?,
+            password: SecretString::from(params.required("password", MAX_PASSWORD)?),
+            scope,
+            resources: resources(params)?,
+        })
+    }
 }
 
 impl TokenRequest {
@@ -101,6 +137,7 @@ impl TokenRequest {
             jwt_bearer::GRANT_TYPE => {
                 JwtBearerRequest::parse(params, scope(params)?).map(Self::JwtBearer)
             }
+            "password" => PasswordRequest::parse(params).map(Self::Password),
             _ => Err(ErrorResponse::new(
                 ErrorCode::UnsupportedGrantType,
                 "grant_type must be one of grant_types_supported in the issuer's metadata",
@@ -220,7 +257,11 @@ mod tests {
                 ErrorCode::InvalidRequest,
             ),
             ("", ErrorCode::InvalidRequest),
-            ("grant_type=password", ErrorCode::UnsupportedGrantType),
+            ("grant_type=implicit", ErrorCode::UnsupportedGrantType),
+            ("grant_type=password&username=u&password=p&scope=email", ErrorCode::InvalidScope),
+            ("grant_type=password&username=u&password=p", ErrorCode::InvalidScope),
+            ("grant_type=password&username=u&scope=openid", ErrorCode::InvalidRequest),
+            ("grant_type=password&password=p&scope=openid", ErrorCode::InvalidRequest),
             ("grant_type=authorization_code", ErrorCode::InvalidRequest),
             ("grant_type=authorization_code&code=c&code_verifier=short", ErrorCode::InvalidRequest),
             ("grant_type=refresh_token&refresh_token=t&scope=%22", ErrorCode::InvalidScope),

@@ -47,6 +47,8 @@ const BEARER: &str = "jwtBearer and grant urn:ietf:params:oauth:grant-type:jwt-b
 const ONE_SECRET: &str = "authentication needs exactly one of secretRef (a Secret you keep) and \
                           generatedSecret (one Claviger makes)";
 
+const PASSWORD: &str = "grant password is for type Confidential and one connector: set type to Confidential and add passwordGrant, or remove the grant";
+
 pub fn table() -> Table {
     Table {
         kind: "OAuth2Client",
@@ -196,7 +198,10 @@ fn everything() -> Value {
             "client_credentials",
             "urn:ietf:params:oauth:grant-type:token-exchange",
             "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            "urn:ietf:params:oauth:grant-type:device_code",
+            "password",
         ],
+        "passwordGrant": {"connector": "ldap"},
         "scopes": ["openid", "federated:id"],
         "customScopes": ["teams"],
         "responseTypes": ["code", "code id_token"],
@@ -444,9 +449,27 @@ fn fields() -> Vec<super::Bad> {
         bad("a client ID with a space", json!({"clientID": "my app"}), CLIENT_ID),
         bad("an empty client ID", json!({"clientID": ""}), "should be at least 1 chars long"),
         bad(
+            "passwords without a connector that checks them",
+            json!({"grants": ["password"]}),
+            PASSWORD,
+        ),
+        bad(
+            "passwords for a public client",
+            json!({
+                "type": "Public", "authentication": null, "grants": ["authorization_code", "password"],
+                "passwordGrant": {"connector": "ldap"},
+            }),
+            PASSWORD,
+        ),
+        bad(
+            "a connector for passwords nobody may send",
+            json!({"passwordGrant": {"connector": "ldap"}}),
+            "passwordGrant is for grant password: add it to grants, or remove passwordGrant",
+        ),
+        bad(
             "refresh without code",
             json!({"grants": ["refresh_token"]}),
-            "grants: refresh_token needs authorization_code or urn:ietf:params:oauth:grant-type:device_code: add one",
+            "grants: refresh_token needs authorization_code, password or urn:ietf:params:oauth:grant-type:device_code: add one",
         ),
         bad(
             "scopes without openid",

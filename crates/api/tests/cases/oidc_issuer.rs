@@ -258,9 +258,9 @@ fn limits() -> Vec<super::Bad> {
         bad(
             "refresh without code",
             json!({"grants": ["refresh_token"]}),
-            "grants: refresh_token needs authorization_code or urn:ietf:params:oauth:grant-type:device_code: add one",
+            "grants: refresh_token needs authorization_code, password or urn:ietf:params:oauth:grant-type:device_code: add one",
         ),
-        bad("an unknown grant", json!({"grants": ["password"]}), "supported values"),
+        bad("an unknown grant", json!({"grants": ["implicit"]}), "supported values"),
         bad(
             "a system value that is none",
             json!({"allowedSystemValues": ["admin-group"]}),

@@ -6,7 +6,7 @@
 //! - a client whose issuer is not in home is nobody's business here: no status, no entry, no Secret;
 //! - of two clients with one ID the oldest has it, in service or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use claviger_api::condition::Reason;
@@ -35,6 +35,7 @@ use crate::assess::findings::Findings;
 use crate::assess::grants::grants;
 use crate::assess::introspection::introspection;
 use crate::assess::issuer::AssessedIssuer;
+use crate::assess::password_grant::password_connector;
 use crate::assess::workloads::{Place, workloads};
 use crate::assess::{algorithm, selector};
 use crate::world::{ObjectKey, World};
@@ -155,10 +156,9 @@ impl<'w> Assessor<'w> {
         let spec = &self.object.spec;
         let grants = grants(spec, &issuer.object.spec, policy, &mut self.findings);
         let scopes = client_users::scopes(spec, &issuer.object, policy, &mut self.findings);
-        let signs_in = grants.contains(&Grant::AuthorizationCode);
-        let connectors =
-            client_users::connectors(spec, issuer, policy, signs_in, &mut self.findings);
-        let redirect_uris = client_uris::redirect_uris(spec, policy, signs_in, &mut self.findings);
+        let (connectors, password_connector) = self.sign_in(issuer, policy, &grants);
+        let redirects = grants.contains(&Grant::AuthorizationCode);
+        let redirect_uris = client_uris::redirect_uris(spec, policy, redirects, &mut self.findings);
         let logout = client_logout(spec, policy, &redirect_uris, &mut self.findings);
         let response_types =
             client_requests::response_types(spec, &issuer.object, policy, &mut self.findings);
@@ -191,6 +191,7 @@ impl<'w> Assessor<'w> {
                 required_acr: self.object.spec.required_acr.iter().cloned().collect(),
                 scopes,
                 allowed_connectors: connectors,
+                password_connector,
                 allowed_groups: self.object.spec.allowed_groups.iter().cloned().collect(),
                 condition,
                 trusted_peers: self.object.spec.trusted_peers.iter().cloned().collect(),
@@ -233,6 +234,23 @@ impl<'w> Assessor<'w> {
         let issuer_url = issuer.spec.url.as_str();
         let place = Place { issuer_url, namespace: &self.namespace, tenant };
         workloads(&self.object.spec, place, &mut self.findings)
+    }
+
+    /// The connectors whose users may sign in, and the one that checks passwords the client is told.
+    fn sign_in(
+        &mut self,
+        issuer: &AssessedIssuer,
+        policy: Option<&TenantPolicy>,
+        grants: &BTreeSet<Grant>,
+    ) -> (Option<BTreeSet<String>>, Option<String>) {
+        let spec = &self.object.spec;
+        let users = [Grant::AuthorizationCode, Grant::DeviceCode, Grant::Password];
+        let signs_in = users.iter().any(|grant| grants.contains(grant));
+        let connectors =
+            client_users::connectors(spec, issuer, policy, signs_in, &mut self.findings);
+        let allowed = (grants, connectors.as_ref());
+        let checks = password_connector(self.world, spec, issuer, allowed, &mut self.findings);
+        (connectors, checks)
     }
 
     /// The issuer, if it exists; whether it serves is noted.

@@ -33,7 +33,8 @@ pub fn grants(
         Grant::AuthorizationCode
         | Grant::ClientCredentials
         | Grant::DeviceCode
-        | Grant::JwtBearer => false,
+        | Grant::JwtBearer
+        | Grant::Password => false,
     };
     if grants.iter().all(needs_a_token) {
         let reason = match tenant {
@@ -54,5 +55,6 @@ pub fn domain_grant(grant: claviger_api::Grant) -> Grant {
         claviger_api::Grant::TokenExchange => Grant::TokenExchange,
         claviger_api::Grant::DeviceCode => Grant::DeviceCode,
         claviger_api::Grant::JwtBearer => Grant::JwtBearer,
+        claviger_api::Grant::Password => Grant::Password,
     }
 }

@@ -28,6 +28,7 @@ pub mod issuer;
 pub mod local_claims;
 pub mod local_user;
 pub mod orphan;
+pub mod password_grant;
 pub mod registration;
 pub mod ring_memory;
 pub mod sealing;

@@ -87,7 +87,10 @@ fn tokens(world: &World, spec: &DynamicRegistration) -> Result<Vec<SecretString>
 
 fn bounds(issuer: &OIDCIssuer, tenants: &TenantPolicy) -> Bounds {
     let spec = &issuer.spec;
-    let grants = tenants.allowed_grants.iter().filter(|grant| spec.grants.contains(grant));
+    // These need what no registration says: a connector, or ServiceAccounts.
+    let unsayable = [claviger_api::Grant::Password, claviger_api::Grant::JwtBearer];
+    let grants = tenants.allowed_grants.iter();
+    let grants = grants.filter(|grant| spec.grants.contains(grant) && !unsayable.contains(grant));
     let types = tenants.allowed_response_types.iter();
     let types = types.filter(|response_type| spec.response_types.contains(response_type));
     Bounds {

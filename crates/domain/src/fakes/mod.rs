@@ -264,6 +264,7 @@ fn client(id: &str, authentication: ClientAuthentication) -> Client {
         sharing: Sharing::Shared,
         scopes: crate::scopes::KNOWN_SCOPES.into_iter().map(str::to_owned).collect(),
         allowed_connectors: None,
+        password_connector: None,
         allowed_groups: BTreeSet::new(),
         condition: None,
         trusted_peers: BTreeSet::new(),

@@ -18,6 +18,7 @@ pub mod authorization_code;
 pub mod client_credentials;
 pub mod device_code;
 pub mod jwt_bearer;
+pub mod password;
 pub mod refresh_token;
 pub mod token_exchange;
 

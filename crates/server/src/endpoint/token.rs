@@ -1,10 +1,13 @@
 //! `/token` (RFC 6749 3.2): form in, JSON out. The endpoints below it read and refuse the same way.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use claviger_domain::client::Client;
 use claviger_domain::dpop;
 use claviger_domain::issuer::Issuer;
 use claviger_domain::token::{self, TokenError};
@@ -15,6 +18,7 @@ use claviger_protocol::token::{TokenRequest, TokenResponse};
 
 use super::AtIssuer;
 use crate::app::App;
+use crate::throttle::{self, Attempt};
 
 const DPOP: &str = "dpop";
 const DPOP_NONCE: &str = "dpop-nonce";
@@ -35,18 +39,40 @@ pub async fn exchange(
         Ok(proof) => proof,
         Err(error) => return refused(&error),
     };
-    let response =
-        match token::exchange(app.provider(), &issuer, &credentials, request, proof).await {
-            Ok(tokens) => granted(&tokens),
-            Err(error) => denied(credentials.client_id(), error),
-        };
+    let provider = app.provider();
+    let response = match token::authenticate(provider, &issuer, &credentials, "/token").await {
+        Ok(client) => answer(&app, &issuer, client, (request, proof)).await,
+        Err(error) => denied(credentials.client_id(), error),
+    };
     if proof.is_some() { with_nonce(&app, &issuer, response) } else { response }
+}
+
+/// The answer to a client that has proven who it is. A password that it was told counts as one that was typed at the
+/// login form: one account, one count. Nobody else's does, or anybody could lock a user out.
+async fn answer(
+    app: &App,
+    issuer: &Issuer,
+    client: &Client,
+    (request, proof): (TokenRequest, Option<&str>),
+) -> Response {
+    let attempt = match begin_attempt(app, issuer, (client, &request)) {
+        Ok(attempt) => attempt,
+        Err(wait) => return too_often(wait),
+    };
+    match token::answer(app.provider(), issuer, client, request, proof).await {
+        Ok(tokens) => granted(&tokens),
+        Err(error) => {
+            if let Some(attempt) = attempt.filter(|_| error.is(ErrorCode::InvalidGrant)) {
+                attempt.failed();
+            }
+            denied(&client.id, error)
+        }
+    }
 }
 
 /// The same at the token endpoint, where `access_denied` (RFC 8628 3.5) has the status that errors have there.
 fn denied(client_id: &str, error: TokenError) -> Response {
-    let is_denial =
-        matches!(&error, TokenError::Refused { code, .. } if *code == ErrorCode::AccessDenied);
+    let is_denial = error.is(ErrorCode::AccessDenied);
     let mut response = failed(client_id, error);
     if is_denial {
         *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -124,6 +150,26 @@ pub fn credentials(
         }
     };
     ClientCredentials::from_parts(authorization, params)
+}
+
+fn begin_attempt<'a>(
+    app: &'a App,
+    issuer: &Issuer,
+    (client, request): (&Client, &TokenRequest),
+) -> Result<Option<Attempt<'a>>, Duration> {
+    let TokenRequest::Password(request) = request else { return Ok(None) };
+    let Some(connector) = client.password_connector.as_deref() else { return Ok(None) };
+    let account = throttle::account(&issuer.uid, connector, request.username.trim());
+    app.throttle().begin(account).map(Some)
+}
+
+fn too_often(wait: Duration) -> Response {
+    let why = "too many failed attempts for this user: wait, and try again";
+    let error = ErrorResponse::new(ErrorCode::TemporarilyUnavailable, why);
+    let mut response = no_store((StatusCode::TOO_MANY_REQUESTS, Json(error)).into_response());
+    let seconds = HeaderValue::from(wait.as_secs() + 1);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
 }
 
 fn granted(tokens: &TokenResponse) -> Response {

@@ -20,6 +20,8 @@ mod jwt_bearer;
 mod login_form;
 mod logout;
 #[cfg(test)]
+mod password;
+#[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod registration;

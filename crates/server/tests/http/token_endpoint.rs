@@ -44,7 +44,7 @@ async fn each_fault_has_its_code_and_status() {
         (vec![me, secret], StatusCode::BAD_REQUEST, "invalid_request"),
         (vec![me, secret, code_grant], StatusCode::BAD_REQUEST, "invalid_request"),
         (
-            vec![me, secret, ("grant_type", "password")],
+            vec![me, secret, ("grant_type", "implicit")],
             StatusCode::BAD_REQUEST,
             "unsupported_grant_type",
         ),

@@ -10,6 +10,7 @@ mod connector;
 mod custom_claims;
 mod issuer;
 mod keys;
+mod password_grant;
 mod registration;
 mod sealing_ring;
 mod unreadable;

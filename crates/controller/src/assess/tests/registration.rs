@@ -23,8 +23,10 @@ fn fixture(spec: Value) -> Fixture {
 
 #[test]
 fn what_may_be_registered_is_what_tenants_may_have() {
-    let tenants = json!({"tenants": {
-        "allowedGrants": ["authorization_code", "client_credentials"],
+    let jwt_bearer = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    let offered = json!(["authorization_code", "refresh_token", "password", jwt_bearer]);
+    let tenants = json!({"grants": offered, "tenants": {
+        "allowedGrants": ["authorization_code", "client_credentials", "password", jwt_bearer],
         "allowedScopes": ["openid", "email"],
         "allowedRedirectURIHosts": ["app.example.com"],
     }});
@@ -32,7 +34,7 @@ fn what_may_be_registered_is_what_tenants_may_have() {
     let registration = assessment.issuer("main").unwrap().registration.clone().unwrap();
     assert_eq!(registration.namespace, TENANT);
     assert_eq!(registration.max_clients, 100);
-    // The issuer itself offers no client_credentials.
+    // The issuer itself offers no client_credentials, and no registration says what the last two need.
     assert_eq!(
         registration.bounds.grants.into_iter().collect::<Vec<_>>(),
         [Grant::AuthorizationCode]
