@@ -1,10 +1,20 @@
 //! Every target, by name: one corpus folder each.
 
+mod artefacts;
+mod browser_ticket;
+mod device;
 mod form;
+mod grant;
 mod http;
 mod jose;
+mod logout;
 mod messages;
+mod policy;
+mod pushed_request;
+mod registration;
 mod sealed;
+mod signed;
+mod site;
 mod values;
 
 /// Something that reads bytes from outside.
@@ -35,6 +45,11 @@ pub const ALL: &[Target] = &[
     cheap("form", form::params),
     cheap("authorize", messages::authorize),
     cheap("token", messages::token),
+    cheap("grant", grant::grant),
+    cheap("device", device::request),
+    cheap("user_code", device::user_code),
+    cheap("registration", registration::registration),
+    cheap("logout", logout::logout),
     cheap("request_object", messages::request_object),
     cheap("basic", messages::basic),
     cheap("bearer", messages::bearer),
@@ -52,8 +67,15 @@ pub const ALL: &[Target] = &[
     cheap("edited_sealed", sealed::edited),
     cheap("edited_mac", sealed::edited_refresh_token),
     cheap("ring", sealed::ring_document),
+    cheap("browser_ticket", browser_ticket::browser_ticket),
+    dear("pushed_request", pushed_request::push_and_resolve),
+    dear("client_assertion", signed::client_assertion),
+    dear("jwt_bearer", signed::jwt_bearer),
+    dear("subject_token", signed::subject_token),
+    dear("dpop", signed::dpop),
+    dear("condition", policy::expression),
     dear("http", http::request),
-    dear("edited_artefact", http::edited_artefact),
+    dear("edited_artefact", artefacts::edited_artefact),
 ];
 
 /// The target of this name.

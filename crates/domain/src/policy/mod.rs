@@ -1,7 +1,7 @@
 //! CEL: what an administrator or a tenant writes about users, read once and evaluated at their door.
 //!
 //! ```text
-//! text ─→ syntax (bounds before parsing) ─→ cel's parser ─→ check (names, cost) ─→ Expression
+//! text ─→ syntax (bounds before parsing) ─→ cel's parser (a stack of its own) ─→ check (names, cost) ─→ Expression
 //!                                                      Facts (one user) ─→ evaluate ─→ bool · claim · error
 //! ```
 //! What always holds:
@@ -15,6 +15,7 @@ mod check;
 mod condition;
 mod evaluate;
 mod facts;
+mod parse;
 mod pattern;
 mod rewrite;
 mod syntax;
@@ -22,10 +23,9 @@ mod syntax;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use cel::parser::{Expression as Ast, Parser};
+use cel::parser::Expression as Ast;
 use regex::Regex;
 use serde_json::Value as Json;
 use thiserror::Error;
@@ -125,20 +125,7 @@ impl Expression {
     /// [`CompileError`].
     pub fn compile(text: &str, variables: &Variables) -> Result<Self, CompileError> {
         syntax::check(text)?;
-        let parsed =
-            catch_unwind(|| Parser::new().max_recursion_depth(syntax::MAX_NESTING).parse(text));
-        let ast = match parsed {
-            Ok(Ok(ast)) => ast,
-            Ok(Err(errors)) => {
-                let first = errors.errors.first().map(|e| {
-                    let (line, column) = e.pos;
-                    format!("{} at line {line}, column {column}", e.msg)
-                });
-                return Err(CompileError::Syntax(first.unwrap_or_default()));
-            }
-            Err(_) => return Err(CompileError::Syntax("the parser gave up".into())),
-        };
-        let mut ast = ast;
+        let mut ast = parse::parse(text)?;
         let check::Checked { patterns, names, .. } =
             check::check(&ast, variables, &check::LARGEST)?;
         let example_cost = check::check(&ast, variables, &check::EXAMPLE)?.cost;

@@ -281,6 +281,33 @@ fn no_text_ends_the_process_and_what_the_parser_cannot_bear_never_reaches_it() {
     }
 }
 
+/// The bounds are on texts; what a text takes of the stack is known of those that just pass.
+#[test]
+fn the_deepest_texts_that_are_taken_fit_the_stack_of_any_thread() {
+    let deep = |open: &str, inner: &str, close: &str| {
+        format!("{}{inner}{}", open.repeat(16), close.repeat(16))
+    };
+    let sum = |terms: usize| format!("1{}", "+1".repeat(terms));
+    for text in [
+        deep("(", "1", ")") + " == 1",
+        deep("[", "1", "]") + " == []",
+        deep("{1:", "1", "}") + " == {}",
+        deep("size(", "''", ")") + " == 1",
+        deep("!(", "true", ")"),
+        deep("1+(", &sum(120), ")") + " == 1",
+        deep("(1 in [", "1", "])") + " == 1",
+        deep("(true||true&&1<1+1*-", "1", ")"),
+        deep("(true?", &sum(100), ":1)"),
+        deep("[1].all(x,", "true", ")"),
+        deep("[1][", &sum(120), "]"),
+    ] {
+        if let Ok(expression) = compiled(&text) {
+            let _ = expression.holds(&facts(&jane()));
+        }
+    }
+    assert_eq!(holds(&(deep("(", "1", ")") + " == 1"), &jane()), Ok(true));
+}
+
 #[test]
 fn a_claim_is_a_string_a_bool_an_int_strings_or_a_map_of_those() {
     let claim =
