@@ -34,6 +34,16 @@ pub fn grant(bytes: &[u8]) {
             are_resources(&params, &request.resources);
             are_scopes(&params, request.scope.as_ref());
         }
+        TokenRequest::Password(request) => {
+            secret("password", &request.password);
+            assert_eq!(params.get("username"), Some(request.username.as_str()));
+            assert!(
+                request.username.len() <= 512 && request.password.expose_secret().len() <= 1_024
+            );
+            assert!(request.scope.contains("openid"), "a password for no user");
+            are_resources(&params, &request.resources);
+            are_scopes(&params, Some(&request.scope));
+        }
         TokenRequest::DeviceCode(request) => {
             secret("device_code", &request.device_code);
             are_resources(&params, &request.resources);
