@@ -56,7 +56,6 @@ pub const ALL: &[Target] = &[
     cheap("pkce", values::pkce),
     cheap("scope", values::scope),
     cheap("redirect_uri", values::redirect_uri),
-    cheap("user_code", values::user_code),
     cheap("subject", values::subject),
     cheap("issuer_url", values::issuer_url),
     cheap("claims", values::claims),

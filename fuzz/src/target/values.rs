@@ -2,7 +2,6 @@
 
 use claviger_domain::issuer::IssuerUrl;
 use claviger_protocol::claims_request::{ClaimRequest, ClaimsRequest};
-use claviger_protocol::device::UserCode;
 use claviger_protocol::pkce::{CodeChallenge, CodeVerifier};
 use claviger_protocol::redirect_uri::RedirectUri;
 use claviger_protocol::scope::ScopeSet;
@@ -39,18 +38,6 @@ pub fn scope(bytes: &[u8]) {
         assert!(!scope.as_str().is_empty() && text.split(' ').any(|word| word == scope.as_str()));
         assert_ne!(scope.audience(), Some(""));
     }
-}
-
-/// What a person types is one code or none, and that is the same however it is printed.
-pub fn user_code(bytes: &[u8]) {
-    if let Some(code) = UserCode::from_random(bytes) {
-        assert_eq!(UserCode::parse(&code.to_string()), Some(code));
-    }
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Some(code) = UserCode::parse(text) else { return };
-    let printed = code.to_string();
-    assert_eq!((printed.len(), code.letters().len()), (9, UserCode::LENGTH));
-    assert_eq!(UserCode::parse(&printed.to_lowercase().replace('-', " ")), Some(code));
 }
 
 /// Two redirect URIs, a line each: kept as written, equal where they are the same text, and for an application on this
