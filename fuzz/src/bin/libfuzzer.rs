@@ -11,8 +11,24 @@ fn target() -> &'static Target {
     TARGET.get_or_init(|| {
         let name = std::env::var("FUZZ_TARGET").unwrap_or_default();
         let names: Vec<_> = target::ALL.iter().map(|target| target.name).collect();
-        target::named(&name).unwrap_or_else(|| panic!("FUZZ_TARGET must be one of {names:?}"))
+        let target = target::named(&name);
+        let target = target.unwrap_or_else(|| panic!("FUZZ_TARGET must be one of {names:?}"));
+        if target.catches {
+            let_panics_be_caught();
+        }
+        target
     })
+}
+
+/// libfuzzer-sys ends the process at every panic, those among them that a library is expected to have and that are caught.
+/// One that reaches the target itself ends the process all the same.
+fn let_panics_be_caught() {
+    drop(std::panic::take_hook());
+    std::panic::set_hook(Box::new(|panic| {
+        if panic.location().is_some_and(|at| at.file().starts_with("fuzz/")) {
+            eprintln!("{panic}");
+        }
+    }));
 }
 
 fuzz_target!(|bytes: &[u8]| (target().run)(bytes));

@@ -130,12 +130,7 @@ struct Teller {
 
 impl Teller {
     fn note(&self, queue: &mut Queue, marked: &Marked) {
-        let now = self.provider.clock.now();
-        // What is said to be of the future would be tried for ever.
-        let since = marked.since.map_or(now, |since| since.min(now));
-        // The request that ends a browser's session takes its mark off itself, unless it fails half-way.
-        let is_under_way = marked.since.is_some() && marked.client_hash == self.no_client;
-        let grace = if is_under_way { GRACE } else { Duration::ZERO };
+        let (since, grace) = standing(marked, &self.no_client, self.provider.clock.now());
         queue.mark(&marked.name, &marked.client_hash, (since, Instant::now() + grace));
     }
 
@@ -149,7 +144,7 @@ impl Teller {
     /// One try about one session.
     async fn deliver(&self, job: Job) -> (String, Outcome) {
         let outcome = self.attempt(&job).await;
-        let overdue = self.provider.clock.now().saturating_sub(job.since) >= TELL_SECONDS;
+        let overdue = is_overdue(job.since, self.provider.clock.now());
         let outcome = match outcome {
             Outcome::ClientFailed | Outcome::Failed if overdue => {
                 self.give_up(&job.session, "LogoutNotDelivered").await
@@ -233,6 +228,19 @@ impl Teller {
     }
 }
 
+/// Since when a mark stands, and how long its delivery waits: what is said to be of the future would be tried for ever,
+/// and the request that ends a browser's session takes its mark off itself, unless it fails half-way.
+fn standing(marked: &Marked, no_client: &str, now: i64) -> (i64, Duration) {
+    let since = marked.since.map_or(now, |since| since.min(now));
+    let is_under_way = marked.since.is_some() && marked.client_hash == no_client;
+    (since, if is_under_way { GRACE } else { Duration::ZERO })
+}
+
+/// Whether a mark is given up that could not be delivered until now.
+fn is_overdue(since: i64, now: i64) -> bool {
+    now.saturating_sub(since) >= TELL_SECONDS
+}
+
 /// What was told, counted. Labels are closed words.
 struct Metrics {
     results: IntCounterVec,
@@ -256,5 +264,33 @@ impl Metrics {
         registry.register(Box::new(results.clone()))?;
         registry.register(Box::new(pending.clone()))?;
         Ok(Self { results, pending })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_767_225_600;
+
+    fn marked(client_hash: &str, since: Option<i64>) -> Marked {
+        Marked { name: "session".into(), client_hash: client_hash.into(), since }
+    }
+
+    #[test]
+    fn a_mark_of_the_future_or_of_no_time_is_given_up_a_day_from_now() {
+        for since in [Some(i64::MAX), Some(NOW + 1), None] {
+            let (stands, _) = standing(&marked("client", since), "", NOW);
+            assert_eq!(stands, NOW, "{since:?}");
+            assert!(!is_overdue(stands, NOW + 86_399));
+            assert!(is_overdue(stands, NOW + 86_400));
+        }
+        assert_eq!(standing(&marked("client", Some(NOW - 5)), "", NOW), (NOW - 5, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_browsers_session_that_is_just_ending_has_a_moment_and_an_administrators_mark_none() {
+        assert_eq!(standing(&marked("", Some(NOW)), "", NOW), (NOW, GRACE));
+        assert_eq!(standing(&marked("", None), "", NOW), (NOW, Duration::ZERO));
     }
 }

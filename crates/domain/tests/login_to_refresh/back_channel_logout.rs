@@ -232,6 +232,26 @@ async fn a_session_that_ends_unseen_is_spread_to_its_clients_by_the_leader() {
 }
 
 #[tokio::test]
+async fn a_browsers_session_is_spread_out_for_a_day_however_soon_it_would_have_ended() {
+    let world = world(Named::Session);
+    let (ticket, location) = signed_in(&world, &[("scope", "openid")]).await;
+    redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
+    world.clock.advance(ABSOLUTE - 1);
+    world.sessions.fail_write_after(1, Fault::Refused);
+    let none: [(&str, &str); 0] = [];
+    let (provider, issuer) = (&world.provider, &world.issuer);
+    assert!(logout::end(provider, issuer, (Some(&ticket), ""), none).await.is_err());
+    let marked = now(&world);
+    world.clock.advance(86_000);
+    let session = world.sessions.get(&ticket.session).await.unwrap().unwrap();
+    let snapshot = snapshot(&world);
+    let spread = back_channel_logout::due(provider, &snapshot, &session, marked).await.unwrap();
+    assert!(matches!(spread, Due::SpreadOut), "{spread:?}");
+    let all = world.sessions.all();
+    assert!(all.iter().all(|session| session.state == SessionState::Revoked), "{all:?}");
+}
+
+#[tokio::test]
 async fn an_administrators_mark_signs_a_browser_out() {
     let world = world(Named::Session);
     let (ticket, location) = signed_in(&world, &[("scope", "openid")]).await;

@@ -3,7 +3,8 @@
 use axum::http::StatusCode;
 use claviger_domain::browser_session::{BrowserSessions, Sharing};
 use claviger_domain::client::Grant;
-use claviger_domain::fakes::World;
+use claviger_domain::fakes::{World, alice};
+use claviger_domain::identity::Identity;
 use claviger_domain::ports::{RevocationReason, Sessions};
 use serde_json::Value;
 
@@ -46,13 +47,17 @@ async fn poll(rig: &Rig, device: &Value) -> Answer {
 
 /// Opens the page and signs in, where that is asked for.
 async fn entry(browser: &mut Browser<'_>, query: &str) -> Answer {
+    entry_of(browser, query, "alice").await
+}
+
+async fn entry_of(browser: &mut Browser<'_>, query: &str, user: &str) -> Answer {
     let mut target = format!("/device{query}");
     for _ in 0..4 {
         let answer = browser.get(&target).await;
         if answer.status == StatusCode::SEE_OTHER {
             target = answer.location();
         } else if answer.body.contains("name=\"password\"") {
-            return browser.sign_in(&(target, answer), "alice", "wonderland").await;
+            return browser.sign_in(&(target, answer), user, "wonderland").await;
         } else {
             return answer;
         }
@@ -261,6 +266,34 @@ async fn a_user_who_guesses_codes_must_wait_and_is_told_nothing() {
     assert_eq!(again.status, StatusCode::OK);
     let answer = type_in(&mut browser, &entered, "BCDF-GHJL").await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{answer:?}");
+}
+
+#[tokio::test]
+async fn users_of_one_address_who_guess_codes_must_wait_all_together() {
+    let rig = rig();
+    let (mut wrong, mut told_to_wait) = (0, false);
+    for user in 0..24 {
+        let name = format!("user-{user}");
+        let identity = Identity { user_id: name.clone(), ..alice() };
+        rig.world.upstream.put(&name, "wonderland", identity);
+        let mut browser = rig.browser();
+        let entered = entry_of(&mut browser, "", &name).await;
+        // One user alone may go wrong as often as this.
+        for _ in 0..4 {
+            let answer = type_in(&mut browser, &entered, "BCDF-GHJK").await;
+            told_to_wait = answer.status == StatusCode::TOO_MANY_REQUESTS;
+            if told_to_wait {
+                break;
+            }
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{answer:?}");
+            wrong += 1;
+        }
+        if told_to_wait {
+            break;
+        }
+    }
+    assert!(told_to_wait, "{wrong} wrong codes of one address");
+    assert!(wrong >= 50, "one address has room for many users: {wrong}");
 }
 
 #[tokio::test]
