@@ -39,6 +39,8 @@ pub fn browser_ticket(bytes: &[u8]) {
         read(issuer, "session", &changed, NOW).is_some(),
         name == "session" && changed == *good
     );
-    assert_eq!(read(other, &name, &changed, NOW), None, "another issuer's ticket");
+    assert_eq!(read(other, &name, &changed, NOW), None, "another issuer's cookie");
+    let theirs = cookie_name(other);
+    assert_eq!(read(other, &theirs, &changed, NOW), None, "another issuer's ticket");
     assert_eq!(read(issuer, &name, &changed, NOW + IDLE + 61), None, "a ticket of yesterday");
 }

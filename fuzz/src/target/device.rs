@@ -35,6 +35,8 @@ pub fn user_code(bytes: &[u8]) {
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Some(code) = UserCode::parse(text) else { return };
+    let typed: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    assert_eq!(typed.to_ascii_uppercase().as_bytes(), code.letters(), "{text}");
     let printed = code.to_string();
     assert_eq!((printed.len(), code.letters().len()), (9, UserCode::LENGTH));
     assert_eq!(UserCode::parse(&printed.to_lowercase().replace('-', " ")).as_ref(), Some(&code));

@@ -58,7 +58,12 @@ pub fn redirect_uri(bytes: &[u8]) {
             (one.host_str(), one.path(), one.query()),
             (other.host_str(), other.path(), other.query())
         );
-        assert!(matches!(one.host_str(), Some("127.0.0.1" | "[::1]")), "not a loopback address");
+        let is_loopback = match one.host() {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(_)) | None => false,
+        };
+        assert!(is_loopback, "not a loopback address");
     }
     let answer = parsed(&asked.with_params([("state", "a&b=c#d"), ("iss", "https://x")]));
     let before = parsed(first);
