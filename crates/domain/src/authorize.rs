@@ -216,7 +216,7 @@ fn client_of<'i>(
             ))
         }
         Some(ClientEntry::InService(client)) => Ok(client),
-        Some(ClientEntry::OutOfService) => Err(AuthorizeError::Unavailable(
+        Some(ClientEntry::OutOfService(_)) => Err(AuthorizeError::Unavailable(
             "This application is not available at the moment: its OAuth2Client is invalid.".into(),
         )),
         None => Err(AuthorizeError::Page("Unknown client_id.".into())),

@@ -107,10 +107,16 @@ pub async fn due(
     if session.client_uid.is_empty() {
         return spread_out(provider, snapshot, session, since).await;
     }
-    let Some((issuer, client)) = client_of(snapshot, &session.client_uid) else {
-        return unless_waiting(snapshot, "its client is gone");
-    };
-    notice(provider, (issuer, client), session, since)
+    match client_of(snapshot, &session.client_uid) {
+        Some((issuer, ClientEntry::InService(client))) => {
+            notice(provider, (issuer, client), session, since)
+        }
+        // How it wants to be told is seen when it is back.
+        Some((_, ClientEntry::OutOfService(_))) => {
+            Err(NotNow::Unready("its client is out of service".to_owned()))
+        }
+        None => unless_waiting(snapshot, "its client is gone"),
+    }
 }
 
 /// Ends the clients' sessions of a browser session that ended without its browser being there: by an
@@ -168,17 +174,14 @@ fn notice(
     }
 }
 
-fn client_of<'s>(snapshot: &'s Snapshot, uid: &str) -> Option<(&'s Arc<Issuer>, &'s Arc<Client>)> {
-    snapshot.issuers.iter().find_map(|issuer| Some((issuer, issuer.client_by_uid(uid)?)))
+fn client_of<'s>(snapshot: &'s Snapshot, uid: &str) -> Option<(&'s Arc<Issuer>, &'s ClientEntry)> {
+    snapshot.issuers.iter().find_map(|issuer| Some((issuer, issuer.entry_by_uid(uid)?)))
 }
 
-/// Nobody, unless something is out of service that may come back.
+/// Nobody, unless an issuer is out of service: whose clients and browsers those are is not known.
 fn unless_waiting(snapshot: &Snapshot, why: &'static str) -> Result<Due, NotNow> {
-    let waits = |issuer: &Arc<Issuer>| {
-        issuer.clients.values().any(|entry| matches!(entry, ClientEntry::OutOfService))
-    };
-    if !snapshot.unavailable.is_empty() || snapshot.issuers.iter().any(waits) {
-        return Err(NotNow::Unready(format!("{why}, or out of service")));
+    if !snapshot.unavailable.is_empty() {
+        return Err(NotNow::Unready(format!("{why}, or its issuer is out of service")));
     }
     Ok(Due::Nobody(why))
 }

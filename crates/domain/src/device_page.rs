@@ -254,7 +254,7 @@ fn visit<'a>(
 fn client_of<'i>(issuer: &'i Issuer, uid: &str) -> Option<&'i Client> {
     let mut clients = issuer.clients.values().filter_map(|entry| match entry {
         ClientEntry::InService(client) => Some(client.as_ref()),
-        ClientEntry::OutOfService => None,
+        ClientEntry::OutOfService(_) => None,
     });
     clients.find(|client| client.uid == uid && client.grants.contains(&Grant::DeviceCode))
 }

@@ -74,7 +74,28 @@ pub enum ClientEntry {
     /// May be used.
     InService(Arc<Client>),
     /// Exists but is invalid now: its sessions wait (503) instead of dying.
-    OutOfService,
+    OutOfService(Arc<OutOfService>),
+}
+
+impl ClientEntry {
+    /// `metadata.uid` of its object.
+    pub fn uid(&self) -> &str {
+        match self {
+            Self::InService(client) => &client.uid,
+            Self::OutOfService(client) => &client.uid,
+        }
+    }
+}
+
+/// What is known of a client that is out of service: whose sessions wait, and who may manage it (RFC 7592).
+#[derive(Debug, Clone, Default)]
+pub struct OutOfService {
+    /// `metadata.uid` of its object.
+    pub uid: String,
+    /// As in [`Client::registration_digest`].
+    pub registration_digest: Option<String>,
+    /// Its secrets, the current one first, as far as they are known while it is so.
+    pub secrets: Vec<SecretString>,
 }
 
 /// A certificate chain with its key, PEM.
@@ -194,12 +215,17 @@ impl Issuer {
         self.clients.get(id)
     }
 
+    /// The client whose object has this UID.
+    pub fn entry_by_uid(&self, uid: &str) -> Option<&ClientEntry> {
+        self.clients.values().find(|entry| entry.uid() == uid)
+    }
+
     /// The client whose object has this UID, if it is in service.
     pub fn client_by_uid(&self, uid: &str) -> Option<&Arc<Client>> {
-        self.clients.values().find_map(|entry| match entry {
-            ClientEntry::InService(client) if client.uid == uid => Some(client),
-            _ => None,
-        })
+        match self.entry_by_uid(uid)? {
+            ClientEntry::InService(client) => Some(client),
+            ClientEntry::OutOfService(_) => None,
+        }
     }
 
     /// Whether any client wants to be told, server to server, that a session is over. One that is out of service
@@ -207,7 +233,7 @@ impl Issuer {
     pub fn tells_clients(&self) -> bool {
         self.clients.values().any(|entry| match entry {
             ClientEntry::InService(client) => client.logout.back_channel.is_some(),
-            ClientEntry::OutOfService => true,
+            ClientEntry::OutOfService(_) => true,
         })
     }
 

@@ -5,10 +5,10 @@
 //!   token of the very client it manages; both are known from memory;
 //! - a registered client is one of a namespace that is not home, so its ID holds a slash and can be no cluster's
 //!   audience, and the issuer's `tenants` bound it: here with an error that says so, and again when it is assessed;
-//! - of a registration access token only the digest is kept.
+//! - of a registration access token only the digest is kept;
+//! - a client that is out of service manages itself as any other: that is how it comes back.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use claviger_protocol::error::{ErrorCode, ErrorResponse};
 use claviger_protocol::registration::IMPLICIT;
@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-use crate::client::{Client, ClientAuthentication, Grant, ResponseType};
+use crate::client::{ClientAuthentication, Grant, ResponseType};
 use crate::host::{admits_host, host_of};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::AuditEvent;
@@ -176,7 +176,7 @@ pub async fn read(
     token: Option<&SecretString>,
 ) -> Result<Map<String, Value>, RegistrationError> {
     let managed = Managed::of(issuer, name, token)?;
-    let kept = provider.registry.read(&managed.place, &managed.client.uid).await?;
+    let kept = provider.registry.read(&managed.place, managed.uid).await?;
     Ok(managed.answer(issuer, &kept.metadata, kept.registered_at))
 }
 
@@ -194,7 +194,7 @@ pub async fn update(
     managed.check_identity(body)?;
     let metadata = bounded(issuer, managed.registration, ClientMetadata::parse(body)?)?;
     let registered_at = replace(provider, &managed, &metadata).await?;
-    tell(provider, &managed.client.id, "Updated");
+    tell(provider, &id_of(&managed.place), "Updated");
     Ok(managed.answer(issuer, &metadata, registered_at))
 }
 
@@ -207,7 +207,7 @@ async fn replace(
 ) -> Result<i64, RegistrationError> {
     const TRIES: u32 = 3;
     for _ in 0..TRIES {
-        let kept = provider.registry.read(&managed.place, &managed.client.uid).await?;
+        let kept = provider.registry.read(&managed.place, managed.uid).await?;
         if kind_of(&kept.metadata.proof) != kind_of(&metadata.proof) {
             let why = "token_endpoint_auth_method cannot change between secret, keys and none: register another client";
             return Err(ErrorResponse::new(ErrorCode::InvalidClientMetadata, why).into());
@@ -232,17 +232,37 @@ pub async fn delete(
     token: Option<&SecretString>,
 ) -> Result<(), RegistrationError> {
     let managed = Managed::of(issuer, name, token)?;
-    provider.registry.delete(&managed.place, &managed.client.uid).await?;
-    tell(provider, &managed.client.id, "Deleted");
+    provider.registry.delete(&managed.place, managed.uid).await?;
+    tell(provider, &id_of(&managed.place), "Deleted");
     Ok(())
 }
 
-/// A client whose registration access token was presented.
+/// A client whose registration access token was presented. It may be out of service: it can mend itself.
 struct Managed<'a> {
     registration: &'a Registration,
-    client: &'a Arc<Client>,
+    uid: &'a str,
+    secrets: Secrets<'a>,
     place: Place,
     token: &'a SecretString,
+}
+
+/// What is known of a client's secrets.
+enum Secrets<'a> {
+    /// It has none.
+    None,
+    /// These, the current one first.
+    Live(&'a [SecretString]),
+    /// Nothing, while it is out of service.
+    Unknown,
+}
+
+impl<'a> Secrets<'a> {
+    fn of(authentication: &'a ClientAuthentication) -> Self {
+        match authentication {
+            ClientAuthentication::Secret(live) => Self::Live(live),
+            _ => Self::None,
+        }
+    }
 }
 
 impl<'a> Managed<'a> {
@@ -254,36 +274,43 @@ impl<'a> Managed<'a> {
         let registration = issuer.registration.as_ref().ok_or(RegistrationError::Off)?;
         let token = token.ok_or(RegistrationError::Unauthorized)?;
         let place = Place { namespace: registration.namespace.clone(), name: name.to_owned() };
-        let client = match issuer.client(&id_of(&place)) {
-            Some(ClientEntry::InService(client)) => client,
-            Some(ClientEntry::OutOfService) => {
-                return Err(RegistrationError::Unavailable("the client is out of service".into()));
+        let entry = issuer.client(&id_of(&place)).ok_or(RegistrationError::Unauthorized)?;
+        let (known, secrets) = match entry {
+            ClientEntry::InService(client) => {
+                (&client.registration_digest, Secrets::of(&client.authentication))
             }
-            None => return Err(RegistrationError::Unauthorized),
+            ClientEntry::OutOfService(client) if client.secrets.is_empty() => {
+                (&client.registration_digest, Secrets::Unknown)
+            }
+            ClientEntry::OutOfService(client) => {
+                (&client.registration_digest, Secrets::Live(&client.secrets))
+            }
         };
         let presented = digest(token.expose_secret());
-        let known = client.registration_digest.as_deref().unwrap_or_default();
+        let known = known.as_deref().unwrap_or_default();
         if !bool::from(presented.as_bytes().ct_eq(known.as_bytes())) {
             return Err(RegistrationError::Unauthorized);
         }
-        Ok(Self { registration, client, place, token })
+        Ok(Self { registration, uid: entry.uid(), secrets, place, token })
     }
 
     /// RFC 7592 2.2: the client says who it is, and says the secret it has or none.
     fn check_identity(&self, body: &[u8]) -> Result<(), ErrorResponse> {
         let said: Value = serde_json::from_slice(body).unwrap_or_default();
         let wrong = |why| Err(ErrorResponse::new(ErrorCode::InvalidClientMetadata, why));
-        if said["client_id"] != self.client.id.as_str() {
+        if said["client_id"] != id_of(&self.place).as_str() {
             return wrong("client_id must be there and be the client's own");
         }
         let secret = said.get("client_secret").and_then(Value::as_str).map(SecretString::from);
-        if let (Some(said), ClientAuthentication::Secret(live)) =
-            (&secret, &self.client.authentication)
-            && !holds(live, said)
-        {
-            return wrong("client_secret must be the client's own, or be left out");
+        match (&secret, &self.secrets) {
+            (Some(said), Secrets::Live(live)) if !holds(live, said) => {
+                wrong("client_secret must be the client's own, or be left out")
+            }
+            (Some(_), Secrets::Unknown) => {
+                wrong("client_secret is not known while the client is out of service: leave it out")
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn answer(
@@ -294,7 +321,7 @@ impl<'a> Managed<'a> {
     ) -> Map<String, Value> {
         let mut answer = information(issuer, &self.place, metadata, self.token);
         answer.insert("client_id_issued_at".into(), json!(registered_at));
-        if let ClientAuthentication::Secret(live) = &self.client.authentication {
+        if let Secrets::Live(live) = &self.secrets {
             add_secret(&mut answer, live.first());
         }
         answer

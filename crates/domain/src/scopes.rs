@@ -30,7 +30,7 @@ pub fn judge(issuer: &Issuer, client: &Client, scope: &Scope) -> Judgement {
         Some(peer) if peer == client.id => true,
         Some(peer) => match issuer.client(peer) {
             Some(ClientEntry::InService(peer)) => peer.trusted_peers.contains(&client.id),
-            Some(ClientEntry::OutOfService) => return Judgement::Unknown,
+            Some(ClientEntry::OutOfService(_)) => return Judgement::Unknown,
             None => false,
         },
     };

@@ -25,7 +25,7 @@ pub const MAX_TOLD: usize = 64;
 /// What becomes of one session.
 struct Step {
     session: StoredSession,
-    /// `None` where the client is out of service.
+    /// `None` where the client is gone or out of service.
     client: Option<Arc<Client>>,
     ends: bool,
     tell: bool,
@@ -67,8 +67,6 @@ pub(crate) async fn end_clients(
 
 /// Those that end come first: telling their clients costs no write of its own.
 fn plan(issuer: &Issuer, sessions: Vec<StoredSession>, now: i64) -> Vec<Step> {
-    let out_of_service =
-        issuer.clients.values().any(|entry| matches!(entry, ClientEntry::OutOfService));
     let mut steps: Vec<Step> = sessions
         .into_iter()
         .map(|session| Step {
@@ -81,11 +79,12 @@ fn plan(issuer: &Issuer, sessions: Vec<StoredSession>, now: i64) -> Vec<Step> {
     steps.sort_by_key(|step| !step.ends);
     let mut told = BTreeSet::new();
     for step in &mut steps {
-        // How one that is out of service wants to be told is seen when it is back.
-        let is_told = step
-            .client
-            .as_ref()
-            .map_or(out_of_service, |client| client.logout.back_channel.is_some());
+        let is_told = match issuer.entry_by_uid(&step.session.client_uid) {
+            Some(ClientEntry::InService(client)) => client.logout.back_channel.is_some(),
+            // How it wants to be told is seen when it is back.
+            Some(ClientEntry::OutOfService(_)) => true,
+            None => false,
+        };
         if is_told && told.len() < MAX_TOLD {
             step.tell = told.insert(step.session.client_uid.clone());
         }

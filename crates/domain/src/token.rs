@@ -247,7 +247,7 @@ pub async fn authenticate<'i>(
     let failed = || TokenError::refused(ErrorCode::InvalidClient, "client authentication failed");
     let client = match issuer.client(credentials.client_id()) {
         Some(ClientEntry::InService(client)) => client,
-        Some(ClientEntry::OutOfService) => {
+        Some(ClientEntry::OutOfService(_)) => {
             return Err(TokenError::unavailable("the OAuth2Client is invalid: see its conditions"));
         }
         None => return Err(failed()),

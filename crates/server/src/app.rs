@@ -129,11 +129,11 @@ impl App {
             match snapshot.issuer_by_uid(issuer).and_then(|issuer| issuer.client(client)) {
                 Some(ClientEntry::InService(_)) => return Admission::Served,
                 // Its secret is seen a moment after it.
-                Some(ClientEntry::OutOfService) if Instant::now() >= deadline => {
+                Some(ClientEntry::OutOfService(_)) if Instant::now() >= deadline => {
                     return Admission::Refused;
                 }
                 None if Instant::now() >= deadline => return Admission::Unknown,
-                Some(ClientEntry::OutOfService) | None => tokio::time::sleep(PACE).await,
+                Some(ClientEntry::OutOfService(_)) | None => tokio::time::sleep(PACE).await,
             }
         }
     }

@@ -15,7 +15,7 @@ use claviger_api::{
     SigningAlgorithm, TenantConditions, TenantConsent, TenantPolicy,
 };
 use claviger_domain::client::{Client, ClientAuthentication, Demands, Grant};
-use claviger_domain::issuer::ClientEntry;
+use claviger_domain::issuer::{ClientEntry, OutOfService};
 use claviger_domain::policy::Condition;
 use claviger_domain::workload::AllowedWorkloads;
 use claviger_jose::Algorithm;
@@ -287,7 +287,7 @@ impl<'w> Assessor<'w> {
             Some(client) if self.findings.is_in_service() => {
                 Some(ClientEntry::InService(Arc::new(client)))
             }
-            _ => Some(ClientEntry::OutOfService),
+            client => Some(ClientEntry::OutOfService(Arc::new(self.out_of_service(client)))),
         };
         AssessedClient {
             object: Arc::clone(self.object),
@@ -296,6 +296,20 @@ impl<'w> Assessor<'w> {
             secret: secret.filter(|_| self.findings.is_accepted()),
             findings: self.findings,
             entry,
+        }
+    }
+
+    /// What is known of the client all the same.
+    fn out_of_service(&self, client: Option<Client>) -> OutOfService {
+        let issuer = self.issuer.map(|issuer| &issuer.object);
+        let secrets = match client.map(|client| client.authentication) {
+            Some(ClientAuthentication::Secret(live)) => live,
+            _ => Vec::new(),
+        };
+        OutOfService {
+            uid: self.object.uid().unwrap_or_default(),
+            registration_digest: issuer.and_then(|issuer| self.registration_digest(issuer)),
+            secrets,
         }
     }
 

@@ -253,7 +253,7 @@ fn snapshot(
         let of = issuers.keys().filter(|name| client.issuer.as_ref().is_none_or(|of| of == *name));
         for issuer in of {
             let entries = entries.entry(issuer).or_default();
-            entries.entry(client.id.clone()).or_insert(ClientEntry::OutOfService);
+            entries.entry(client.id.clone()).or_insert_with(|| client.entry());
         }
     }
     let mut snapshot = Snapshot {

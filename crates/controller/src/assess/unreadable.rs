@@ -4,8 +4,9 @@
 //! that would end sessions; and nothing of it is served.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use claviger_domain::issuer::IssuerUrl;
+use claviger_domain::issuer::{ClientEntry, IssuerUrl, OutOfService};
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -37,10 +38,25 @@ pub struct UnreadableUser {
 /// An `OAuth2Client` that cannot be decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnreadableClient {
+    /// UID of the object.
+    pub uid: String,
     /// The client ID it would have.
     pub id: String,
+    /// Digest of its registration access token, if it has one.
+    pub registration_digest: Option<String>,
     /// Name of its issuer in home; `None` if that cannot be told either: any may be its.
     pub issuer: Option<String>,
+}
+
+impl UnreadableClient {
+    /// What requests see of it.
+    pub fn entry(&self) -> ClientEntry {
+        ClientEntry::OutOfService(Arc::new(OutOfService {
+            uid: self.uid.clone(),
+            registration_digest: self.registration_digest.clone(),
+            secrets: Vec::new(),
+        }))
+    }
 }
 
 impl Unreadable {
@@ -85,7 +101,13 @@ fn client(object: &DynamicObject, home: &str) -> Option<UnreadableClient> {
     } else {
         format!("{namespace}/{name}")
     };
-    Some(UnreadableClient { id, issuer: issuer.map(ToOwned::to_owned) })
+    let digest = text(object, "/spec/registration/accessTokenDigest");
+    Some(UnreadableClient {
+        uid: object.uid().unwrap_or_default(),
+        id,
+        registration_digest: digest.map(ToOwned::to_owned),
+        issuer: issuer.map(ToOwned::to_owned),
+    })
 }
 
 fn text<'o>(object: &'o DynamicObject, pointer: &str) -> Option<&'o str> {

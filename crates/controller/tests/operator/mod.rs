@@ -334,7 +334,7 @@ impl Operator {
     pub fn client(&self, id: &str) -> Result<Arc<DomainClient>> {
         match self.issuer()?.client(id) {
             Some(ClientEntry::InService(client)) => Ok(Arc::clone(client)),
-            Some(ClientEntry::OutOfService) => bail!("client {id} is out of service"),
+            Some(ClientEntry::OutOfService(_)) => bail!("client {id} is out of service"),
             None => bail!("client {id} is not served"),
         }
     }

@@ -8,6 +8,7 @@ use claviger_domain::browser_session::{BrowserSessions, Ticket, hash_of};
 use claviger_domain::client::ResponseType;
 use claviger_domain::client_logout::{BackChannel, Named};
 use claviger_domain::fakes::{Fault, World};
+use claviger_domain::issuer::{ClientEntry, IssuerUrl, OutOfService};
 use claviger_domain::login::{self, Brought, Outcome};
 use claviger_domain::logout::{self, SignedOut};
 use claviger_domain::ports::{SessionState, Sessions};
@@ -289,11 +290,48 @@ async fn nobody_is_told_by_a_clock_in_doubt_or_of_what_was_withdrawn() {
     assert!(matches!(due(&world, &name).await, Due::Nobody(_)));
     world.issuer.clients.remove("kubernetes");
     assert!(matches!(due(&world, &name).await, Due::Nobody(_)));
-    let out = claviger_domain::issuer::ClientEntry::OutOfService;
-    world.issuer.clients.insert("kubernetes".into(), out);
+    world.issuer.clients.insert("kubernetes".into(), out_of_service(&session.client_uid));
     let waits =
         back_channel_logout::due(&world.provider, &snapshot(&world), &session, now(&world)).await;
     assert!(waits.is_err(), "it may come back: {waits:?}");
+}
+
+fn out_of_service(uid: &str) -> ClientEntry {
+    ClientEntry::OutOfService(Arc::new(OutOfService { uid: uid.into(), ..OutOfService::default() }))
+}
+
+#[tokio::test]
+async fn a_client_that_is_out_of_service_holds_up_no_mark_but_its_own() {
+    let mut world = world(Named::Session);
+    let (ticket, location) = signed_in(&world, &[("scope", "openid")]).await;
+    redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
+    sign_out(&world, &ticket).await;
+    let name = world.sessions.untold().remove(0);
+    world.issuer.clients.insert("other".into(), out_of_service("uid-of-other"));
+    assert!(matches!(due(&world, &name).await, Due::Tell(_)));
+    world.issuer.clients.remove("kubernetes");
+    assert!(matches!(due(&world, &name).await, Due::Nobody(_)), "its client is gone");
+    let mut away = snapshot(&world);
+    away.unavailable.push(IssuerUrl::parse("https://id.example.org/other").unwrap());
+    let session = world.sessions.get(&name).await.unwrap().unwrap();
+    let waits = back_channel_logout::due(&world.provider, &away, &session, now(&world)).await;
+    assert!(waits.is_err(), "whose it is that issuer would say: {waits:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_is_out_of_service_is_marked_at_sign_out_and_one_that_is_gone_is_not() {
+    for (is_gone, marked) in [(true, 0), (false, 1)] {
+        let mut world = world(Named::Session);
+        let (ticket, location) = signed_in(&world, &[("scope", "openid")]).await;
+        redeem(&world, &query(&location, "code").unwrap()).await.unwrap();
+        let own = world.issuer.clients.get("kubernetes").unwrap().uid().to_owned();
+        let uid = if is_gone { "uid-of-other".to_owned() } else { own };
+        world.issuer.clients.insert("kubernetes".into(), out_of_service(&uid));
+        sign_out(&world, &ticket).await;
+        assert_eq!(world.sessions.untold().len(), marked, "{uid}");
+        let all = world.sessions.all();
+        assert!(all.iter().all(|session| session.state == SessionState::Revoked), "{all:?}");
+    }
 }
 
 #[tokio::test]

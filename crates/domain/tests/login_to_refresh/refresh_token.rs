@@ -152,8 +152,11 @@ async fn what_is_gone_is_invalid_grant_and_what_is_broken_is_503() {
     world.issuer.unavailable_connectors.clear();
     assert_invalid_grant(&refresh(&world, &token).await);
     world.issuer.connectors.insert(0, local);
-    let client =
-        world.issuer.clients.insert("kubernetes".into(), ClientEntry::OutOfService).unwrap();
+    let client = world
+        .issuer
+        .clients
+        .insert("kubernetes".into(), ClientEntry::OutOfService(std::sync::Arc::default()))
+        .unwrap();
     assert_unavailable(&refresh(&world, &token).await);
     assert_eq!(world.sessions.take_requests(), Vec::<&str>::new());
     world.issuer.clients.insert("kubernetes".into(), client);

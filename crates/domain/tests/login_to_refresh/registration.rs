@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 use claviger_domain::client::{ClientAuthentication, Grant, ResponseType};
 use claviger_domain::fakes::World;
-use claviger_domain::issuer::ClientEntry;
+use claviger_domain::issuer::{ClientEntry, OutOfService};
 use claviger_domain::registration::{self, Bounds, Registered, Registration, RegistrationError};
 use claviger_protocol::error::ErrorCode;
 use secrecy::SecretString;
@@ -259,6 +259,51 @@ async fn nobody_manages_a_client_with_another_token() {
         assert_eq!(refused.unwrap_err(), RegistrationError::Unauthorized, "{name}");
     }
     assert!(world.registry.take_requests().is_empty());
+}
+
+/// The client of this name, put out of service with these secrets known.
+fn suspend(world: &mut World, name: &str, secrets: Vec<SecretString>) {
+    let id = format!("registered/{name}");
+    let Some(ClientEntry::InService(client)) = world.issuer.clients.get(&id) else { panic!() };
+    let (uid, registration_digest) = (client.uid.clone(), client.registration_digest.clone());
+    let out =
+        ClientEntry::OutOfService(Arc::new(OutOfService { uid, registration_digest, secrets }));
+    world.issuer.clients.insert(id, out);
+}
+
+#[tokio::test]
+async fn a_client_that_is_out_of_service_reads_mends_and_deletes_itself() {
+    let mut world = world();
+    let answer = register(&world, &web()).await.unwrap().answer;
+    let (name, token) = serve(&mut world, &answer);
+    world.registry.take_requests();
+    for secret in [None, answer["client_secret"].as_str()] {
+        serve(&mut world, &answer);
+        suspend(&mut world, &name, secret.into_iter().map(SecretString::from).collect());
+        let (provider, issuer) = (&world.provider, &world.issuer);
+        let stranger = registration::read(provider, issuer, &name, Some(&INITIAL.into())).await;
+        assert_eq!(stranger.unwrap_err(), RegistrationError::Unauthorized);
+        assert!(world.registry.take_requests().is_empty());
+
+        let mut said = registration::read(provider, issuer, &name, Some(&token)).await.unwrap();
+        assert_eq!(said.get("client_secret").and_then(Value::as_str), secret);
+        assert_eq!(world.registry.take_requests(), ["read"]);
+        said["redirect_uris"] = json!(["https://mended.example.org/callback"]);
+        let by = (name.as_str(), Some(&token));
+        let body = Value::Object(said.clone()).to_string();
+        let mended = registration::update(provider, issuer, by, body.as_bytes()).await.unwrap();
+        assert_eq!(mended["redirect_uris"], said["redirect_uris"]);
+        world.registry.take_requests();
+
+        // What is not known is not taken for right, and what is wrong is so still.
+        said.insert("client_secret".into(), json!("not mine"));
+        let body = Value::Object(said).to_string();
+        let refused = registration::update(provider, issuer, by, body.as_bytes()).await;
+        assert_eq!(code(refused.unwrap_err()), ErrorCode::InvalidClientMetadata);
+        assert!(world.registry.take_requests().is_empty());
+    }
+    registration::delete(&world.provider, &world.issuer, &name, Some(&token)).await.unwrap();
+    assert_eq!(world.registry.take_requests(), ["delete"]);
 }
 
 #[tokio::test]

@@ -71,7 +71,10 @@ async fn every_other_error_goes_to_the_client_with_state_and_issuer() {
 #[tokio::test]
 async fn a_client_that_is_invalid_at_the_moment_is_worth_waiting_for() {
     let rig = Rig::with(|world| {
-        world.issuer.clients.insert("kubernetes".into(), ClientEntry::OutOfService);
+        world
+            .issuer
+            .clients
+            .insert("kubernetes".into(), ClientEntry::OutOfService(std::sync::Arc::default()));
     });
     let page = rig.browser().authorize(&[]).await;
     assert_eq!(page.status, StatusCode::SERVICE_UNAVAILABLE);

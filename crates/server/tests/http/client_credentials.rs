@@ -205,7 +205,10 @@ async fn without_a_session_memory_alone_says_whether_it_holds() {
     assert_eq!(rig.introspect(token).await.json(), inactive, "another client of this name");
     assert_eq!(rig.userinfo(token).await.status, StatusCode::UNAUTHORIZED);
     changed(|world| {
-        world.issuer.clients.insert("kubernetes".into(), ClientEntry::OutOfService);
+        world
+            .issuer
+            .clients
+            .insert("kubernetes".into(), ClientEntry::OutOfService(std::sync::Arc::default()));
     });
     assert_eq!(rig.userinfo(token).await.status, StatusCode::UNAUTHORIZED);
     rig.world.clock.advance(601);

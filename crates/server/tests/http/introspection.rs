@@ -31,7 +31,7 @@ fn rig(server: Introspection) -> Rig {
             let entry = ClientEntry::InService(Arc::new(client));
             let id = match &entry {
                 ClientEntry::InService(client) => client.id.clone(),
-                ClientEntry::OutOfService => unreachable!(),
+                ClientEntry::OutOfService(_) => unreachable!(),
             };
             world.issuer.clients.insert(id, entry);
         }

@@ -65,7 +65,7 @@ async fn control_plane(rig: &Rig, in_service: bool) {
     let entry = if in_service {
         ClientEntry::InService(Arc::new(client))
     } else {
-        ClientEntry::OutOfService
+        ClientEntry::OutOfService(Arc::default())
     };
     issuer.clients.insert(id, entry);
     rig.replace_issuer(issuer);

@@ -132,7 +132,10 @@ async fn a_hundred_forged_tokens_cost_the_api_server_nothing() {
 #[tokio::test]
 async fn a_client_that_is_invalid_at_the_moment_is_told_to_wait() {
     let rig = Rig::with(|world| {
-        world.issuer.clients.insert("kubernetes".into(), ClientEntry::OutOfService);
+        world
+            .issuer
+            .clients
+            .insert("kubernetes".into(), ClientEntry::OutOfService(std::sync::Arc::default()));
     });
     let answer = rig.refresh("clv_rt_x").await;
     assert_refused(&answer, StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable");

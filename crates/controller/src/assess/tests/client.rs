@@ -84,7 +84,7 @@ fn of_two_clients_with_one_id_the_oldest_has_it_even_out_of_service() {
     broken.client(HOME, "late", json!({"clientID": "kubernetes"}));
     let assessment = broken.assess();
     assert_eq!(assessment.client_word(HOME, "late", "Accepted"), "False/ClientIDConflict");
-    assert!(matches!(assessment.entry("kubernetes"), Some(ClientEntry::OutOfService)));
+    assert!(matches!(assessment.entry("kubernetes"), Some(ClientEntry::OutOfService(_))));
 }
 
 #[test]
@@ -297,7 +297,9 @@ fn a_given_secret_needs_the_label_the_key_and_some_length() {
                 assert_eq!(secrets(client), ["0123456789abcdef"]);
                 assert_eq!(wanted, "True/ResolvedRefs");
             }
-            entry => assert!(matches!(entry, Some(ClientEntry::OutOfService)), "its sessions wait"),
+            entry => {
+                assert!(matches!(entry, Some(ClientEntry::OutOfService(_))), "its sessions wait")
+            }
         }
     }
 }
@@ -343,7 +345,7 @@ fn an_algorithm_nobody_signs_is_refused() {
     assert_eq!(assessment.client_word(HOME, "asks", "Accepted"), "False/AlgorithmNotAvailable");
     let signed = assessment.served("signed").unwrap().userinfo_algorithm;
     assert_eq!(signed, Some(Algorithm::ES256));
-    assert!(matches!(assessment.entry("app"), Some(ClientEntry::OutOfService)));
+    assert!(matches!(assessment.entry("app"), Some(ClientEntry::OutOfService(_))));
 }
 
 #[test]
@@ -425,7 +427,7 @@ fn one_invalid_client_never_hurts_another() {
     fixture.client(TENANT, "worse", json!({"clientID": "good"}));
     let assessment = fixture.assess();
     assert!(assessment.served("good").is_some());
-    assert!(matches!(assessment.entry("bad"), Some(ClientEntry::OutOfService)));
+    assert!(matches!(assessment.entry("bad"), Some(ClientEntry::OutOfService(_))));
 }
 
 #[test]

@@ -286,7 +286,7 @@ impl Assessment {
     fn served(&self, id: &str) -> Option<&Arc<Client>> {
         match self.entry(id)? {
             ClientEntry::InService(client) => Some(client),
-            ClientEntry::OutOfService => None,
+            ClientEntry::OutOfService(_) => None,
         }
     }
 }

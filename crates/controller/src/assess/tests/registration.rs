@@ -103,3 +103,42 @@ fn a_client_manages_itself_only_where_clients_register() {
     assert_eq!(word, "False/TenantPolicyViolation");
     assert!(assessment.served("own").is_some());
 }
+
+#[test]
+fn a_client_that_is_out_of_service_is_known_by_its_uid_token_and_secrets() {
+    let digest = "d".repeat(43);
+    let said = |change: Value| {
+        let spec = json!({
+            "issuerRef": {"name": "main", "namespace": HOME},
+            "type": "Confidential",
+            "registration": {"accessTokenDigest": digest},
+            "authentication": {"secretRef": {"name": "own", "key": "client_secret"}},
+        });
+        merged(spec, change)
+    };
+    for (spec, secret_is_there, is_readable) in [
+        (said(json!({"redirectURIs": ["https://app.example.net/callback"]})), true, true),
+        (said(json!({})), false, true),
+        (said(json!({"redirectURIs": 7})), true, false),
+    ] {
+        let mut fixture = fixture(json!({}));
+        if secret_is_there {
+            fixture.secret((TENANT, "own"), "client", &[("client_secret", TOKEN)]);
+        }
+        if is_readable {
+            fixture.client(TENANT, "own", spec.clone());
+        } else {
+            fixture.unreadable(Source::Clients, (TENANT, "own"), spec.clone());
+        }
+        let uid = format!("uid-{}", fixture.made);
+        let assessment = fixture.assess();
+        let Some(ClientEntry::OutOfService(client)) = assessment.entry(&format!("{TENANT}/own"))
+        else {
+            panic!("{spec}");
+        };
+        assert_eq!(client.uid, uid);
+        assert_eq!(client.registration_digest.as_ref(), Some(&digest));
+        let known = usize::from(secret_is_there && is_readable);
+        assert_eq!(client.secrets.len(), known, "{spec}");
+    }
+}

@@ -17,7 +17,7 @@ fn an_unreadable_client_is_out_of_service_and_not_gone() {
         let mut fixture = Fixture::new();
         fixture.unreadable(Source::Clients, (namespace, "app"), spec.clone());
         let assessment = fixture.assess();
-        assert!(matches!(assessment.entry(id), Some(ClientEntry::OutOfService)), "{spec}");
+        assert!(matches!(assessment.entry(id), Some(ClientEntry::OutOfService(_))), "{spec}");
     }
 }
 
