@@ -56,6 +56,8 @@ pub struct Bounds {
     pub redirect_hosts: Vec<String>,
     /// Hosts of `jwks_uri`.
     pub jwks_hosts: Vec<String>,
+    /// Hosts of `backchannel_logout_uri`.
+    pub back_channel_hosts: Vec<String>,
 }
 
 /// Why there is no registration.
@@ -371,6 +373,14 @@ fn bounded(
         && !host_of(uri).is_some_and(|host| admits_host(&bounds.jwks_hosts, &host))
     {
         return refused(format!("jwks_uri: {uri}: its host is not among those the issuer admits"));
+    }
+    if let Some(back_channel) = &metadata.logout.back_channel {
+        let uri = &back_channel.uri;
+        if !host_of(uri).is_some_and(|host| admits_host(&bounds.back_channel_hosts, &host)) {
+            return refused(format!(
+                "backchannel_logout_uri: {uri}: its host is not among those the issuer admits"
+            ));
+        }
     }
     if let Some(wanted) = &metadata.id_token_algorithm
         && !issuer.keys.signers.keys().any(|algorithm| algorithm.as_str() == wanted)

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
-pub use claviger_protocol::registration::{ClientMetadata, ClientPages, RegisteredProof};
+pub use claviger_protocol::registration::{
+    BackChannelAddress, ClientMetadata, ClientPages, LogoutAddresses, RegisteredProof,
+};
 pub use claviger_protocol::response_type::ResponseType;
 pub use claviger_protocol::scope::ScopeSet;
 use secrecy::SecretString;

@@ -65,6 +65,26 @@ pub struct ClientPages {
     pub terms: Option<String>,
 }
 
+/// Where a client is told that a session of its users is over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogoutAddresses {
+    /// `backchannel_logout_uri` (Back-Channel Logout 1.0 section 2.2).
+    pub back_channel: Option<BackChannelAddress>,
+    /// `frontchannel_logout_uri` (Front-Channel Logout 1.0 section 2). Its `iss` and `sid` are always sent, whether
+    /// `frontchannel_logout_session_required` or not.
+    pub front_channel: Option<String>,
+}
+
+/// Where logout tokens are posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackChannelAddress {
+    /// `backchannel_logout_uri`: https, wherever a provider may be made to ask.
+    pub uri: String,
+    /// `backchannel_logout_session_required`: whether the client knows its sessions by their `sid`. One that does not
+    /// must be told the user.
+    pub session_required: bool,
+}
+
 /// What a client says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientMetadata {
@@ -82,6 +102,8 @@ pub struct ClientMetadata {
     pub name: Option<String>,
     /// `client_uri`, `logo_uri`, `policy_uri`, `tos_uri`.
     pub pages: ClientPages,
+    /// `backchannel_logout_uri`, `frontchannel_logout_uri` and what they need.
+    pub logout: LogoutAddresses,
     /// `contacts`.
     pub contacts: Vec<String>,
     /// `scope`.
@@ -122,6 +144,7 @@ impl ClientMetadata {
                 policy: said.page("policy_uri")?,
                 terms: said.page("tos_uri")?,
             },
+            logout: said.logout()?,
             contacts: said.contacts()?,
             scope: scope.map_err(|error| invalid(&format!("scope: {error}")))?,
             id_token_algorithm: said.text("id_token_signed_response_alg")?,
@@ -131,7 +154,23 @@ impl ClientMetadata {
             grant_types,
         };
         metadata.check_redirect_uris(said.is_native()?)?;
+        metadata.check_front_channel()?;
         Ok(metadata)
+    }
+
+    /// Front-Channel Logout 2: domain, port and scheme are those of a registered redirect URI.
+    fn check_front_channel(&self) -> Result<(), ErrorResponse> {
+        let Some(page) = &self.logout.front_channel else { return Ok(()) };
+        let origin = |uri: &str| RedirectUri::parse(uri).ok().and_then(|uri| uri.origin());
+        let own = origin(page).filter(|_| page.len() <= MAX_URI);
+        if own.is_some_and(|own| {
+            self.redirect_uris.iter().any(|uri| origin(uri).as_ref() == Some(&own))
+        }) {
+            return Ok(());
+        }
+        Err(invalid(&format!(
+            "frontchannel_logout_uri must have the scheme, host and port of one of the redirect_uris, and at most {MAX_URI} bytes"
+        )))
     }
 
     /// OpenID Connect Registration 2, `application_type`: what a web application with tokens in the browser may have.
@@ -176,6 +215,14 @@ impl ClientMetadata {
             RegisteredProof::SecretBasic
             | RegisteredProof::SecretPost
             | RegisteredProof::Nothing => {}
+        }
+        if let Some(back_channel) = &self.logout.back_channel {
+            say("backchannel_logout_uri", json!(back_channel.uri));
+            say("backchannel_logout_session_required", json!(back_channel.session_required));
+        }
+        if let Some(page) = &self.logout.front_channel {
+            say("frontchannel_logout_uri", json!(page));
+            say("frontchannel_logout_session_required", json!(true));
         }
         if !self.post_logout_redirect_uris.is_empty() {
             say("post_logout_redirect_uris", json!(self.post_logout_redirect_uris));
@@ -278,6 +325,16 @@ impl Members<'_> {
             return Ok(Some(uri));
         }
         Err(invalid(&format!("{name} must be an https:// URL of at most {MAX_URI} bytes")))
+    }
+
+    fn logout(&self) -> Result<LogoutAddresses, ErrorResponse> {
+        let session_required = self.flag("backchannel_logout_session_required")?;
+        let back_channel = self.page("backchannel_logout_uri")?;
+        self.flag("frontchannel_logout_session_required")?; // it is sent to everybody
+        Ok(LogoutAddresses {
+            back_channel: back_channel.map(|uri| BackChannelAddress { uri, session_required }),
+            front_channel: self.text("frontchannel_logout_uri")?,
+        })
     }
 
     fn contacts(&self) -> Result<Vec<String>, ErrorResponse> {
@@ -442,6 +499,8 @@ mod tests {
             "jwks_uri": "https://app.example.org/keys",
             "client_name": "App", "client_uri": "https://app.example.org/", "logo_uri": "https://app.example.org/a.png",
             "policy_uri": "https://app.example.org/policy", "tos_uri": "https://app.example.org/terms",
+            "backchannel_logout_uri": "https://app.example.org/out?by=op", "backchannel_logout_session_required": true,
+            "frontchannel_logout_uri": "https://app.example.org/frame", "frontchannel_logout_session_required": true,
             "contacts": ["ops@example.org"], "scope": "openid email",
             "id_token_signed_response_alg": "ES256",
             "require_pushed_authorization_requests": true, "dpop_bound_access_tokens": true,
@@ -502,6 +561,10 @@ mod tests {
                 metadata("application_type must be web or native"),
             ),
             (web("dpop_bound_access_tokens", json!("yes")), metadata("must be true or false")),
+            (
+                web("frontchannel_logout_session_required", json!("yes")),
+                metadata("frontchannel_logout_session_required must be true or false"),
+            ),
             (web("contacts", json!([""])), metadata("contacts must have")),
             (web("scope", json!("a\"b")), metadata("scope: ")),
         ] {
@@ -538,6 +601,57 @@ mod tests {
         assert_eq!(refused(&said).0, ErrorCode::InvalidRedirectUri);
         said["application_type"] = json!("native");
         assert!(parse(&said).is_ok());
+    }
+
+    #[test]
+    fn where_a_client_is_told_of_sign_outs_is_its_own() {
+        let none = parse(&web("backchannel_logout_session_required", json!(true))).unwrap();
+        assert_eq!(none.logout, LogoutAddresses::default(), "nowhere by default");
+        let member = |name: &str| none.to_members().contains_key(name);
+        assert!(!member("backchannel_logout_session_required"));
+        assert!(!member("frontchannel_logout_session_required"));
+
+        let told =
+            parse(&web("backchannel_logout_uri", json!("https://x.example.org/out"))).unwrap();
+        let uri = "https://x.example.org/out".to_owned();
+        let expected = BackChannelAddress { uri, session_required: false };
+        assert_eq!(told.logout.back_channel, Some(expected), "2.2: false by default");
+        let long = format!("https://x.example.org/{}", "a".repeat(512));
+        for uri in [
+            "http://x.example.org/",
+            "http://127.0.0.1/",
+            "https://x.example.org/#a",
+            "/out",
+            &long,
+        ] {
+            let (code, description) = refused(&web("backchannel_logout_uri", json!(uri)));
+            assert_eq!(code, ErrorCode::InvalidClientMetadata);
+            assert!(
+                description.contains("backchannel_logout_uri must be an https:// URL"),
+                "{uri}"
+            );
+        }
+
+        let framed = web("frontchannel_logout_uri", json!("https://app.example.org/frame?a=b"));
+        let answer = parse(&framed).unwrap().to_members();
+        assert_eq!(answer["frontchannel_logout_uri"], "https://app.example.org/frame?a=b");
+        assert_eq!(answer["frontchannel_logout_session_required"], true, "it is always sent");
+        let long = format!("https://app.example.org/{}", "a".repeat(512));
+        for uri in [
+            "https://evil.example.org/frame",
+            "https://app.example.org:8443/frame",
+            "http://app.example.org/frame",
+            "https://app.example.org/#frame",
+            "com.example.app:/frame",
+            &long,
+        ] {
+            let (code, description) = refused(&web("frontchannel_logout_uri", json!(uri)));
+            assert_eq!(code, ErrorCode::InvalidClientMetadata);
+            assert!(
+                description.contains("frontchannel_logout_uri must have"),
+                "{uri}: {description}"
+            );
+        }
     }
 
     #[test]

@@ -99,5 +99,6 @@ fn bounds(issuer: &OIDCIssuer, tenants: &TenantPolicy) -> Bounds {
         scopes: tenants.allowed_scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
         redirect_hosts: tenants.allowed_redirect_uri_hosts.clone(),
         jwks_hosts: tenants.allowed_jwks_uri_hosts.clone(),
+        back_channel_hosts: tenants.allowed_back_channel_logout_hosts.clone(),
     }
 }

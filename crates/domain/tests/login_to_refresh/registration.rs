@@ -26,6 +26,7 @@ fn world() -> World {
             scopes: ["openid", "email"].map(str::to_owned).into(),
             redirect_hosts: vec!["*.example.org".into()],
             jwks_hosts: vec!["keys.example.org".into()],
+            back_channel_hosts: vec!["out.example.org".into()],
         },
     });
     world
@@ -147,6 +148,43 @@ async fn what_the_tenants_bounds_do_not_admit_is_refused_before_anything_is_writ
     assert!(world.registry.take_requests().is_empty());
     let by_keys = register(&world, &said).await.unwrap().answer;
     assert_eq!(by_keys.get("client_secret"), None);
+}
+
+#[tokio::test]
+async fn a_registered_client_is_told_of_sign_outs_where_the_bounds_admit_and_nowhere_else() {
+    let mut world = world();
+    for host in ["app.example.org", "keys.example.org", "out.example.com", "127.0.0.1"] {
+        let mut said = web();
+        said["backchannel_logout_uri"] = json!(format!("https://{host}/out"));
+        let refused = code(register(&world, &said).await.unwrap_err());
+        assert_eq!(refused, ErrorCode::InvalidClientMetadata, "{host}");
+    }
+    let mut said = web();
+    said["backchannel_logout_uri"] = json!("https://out.example.org/out");
+    let registration = world.issuer.registration.as_mut().unwrap();
+    let hosts = std::mem::take(&mut registration.bounds.back_channel_hosts);
+    let refused = register(&world, &said).await.unwrap_err();
+    assert_eq!(code(refused), ErrorCode::InvalidClientMetadata, "nowhere by default");
+    assert!(world.registry.take_requests().is_empty());
+
+    world.issuer.registration.as_mut().unwrap().bounds.back_channel_hosts = hosts;
+    said["frontchannel_logout_uri"] = json!("https://app.example.org/frame");
+    let answer = register(&world, &said).await.unwrap().answer;
+    for (member, value) in [
+        ("backchannel_logout_uri", said["backchannel_logout_uri"].clone()),
+        ("backchannel_logout_session_required", json!(false)),
+        ("frontchannel_logout_uri", said["frontchannel_logout_uri"].clone()),
+        ("frontchannel_logout_session_required", json!(true)),
+    ] {
+        assert_eq!(answer[member], value, "{member}");
+    }
+    let (name, token) = serve(&mut world, &answer);
+    let mut said = Value::Object(answer);
+    said["backchannel_logout_uri"] = json!("https://internal.example.com/out");
+    let by = (name.as_str(), Some(&token));
+    let changed =
+        registration::update(&world.provider, &world.issuer, by, said.to_string().as_bytes()).await;
+    assert_eq!(code(changed.unwrap_err()), ErrorCode::InvalidClientMetadata, "nor by a change");
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ fn rig() -> Rig {
                 scopes: BTreeSet::from(["openid".to_owned()]),
                 redirect_hosts: vec!["app.example.org".into()],
                 jwks_hosts: Vec::new(),
+                back_channel_hosts: Vec::new(),
             },
         });
     });

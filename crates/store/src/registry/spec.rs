@@ -2,13 +2,14 @@
 
 use claviger_api::time;
 use claviger_api::{
-    ClientAuthentication, ClientAuthenticationMethod, ClientInformation, ClientRegistration,
-    ClientType, Dpop, Grant, IssuerRef, JsonWebKeySet, OAuth2Client, OAuth2ClientSpec,
-    PushedAuthorizationRequests, ResponseType, Scope, SecretKeyRef, SigningAlgorithm,
+    BackChannelLogout, ClientAuthentication, ClientAuthenticationMethod, ClientInformation,
+    ClientRegistration, ClientType, Dpop, FrontChannelLogout, Grant, IssuerRef, JsonWebKeySet,
+    LogoutTokenNames, OAuth2Client, OAuth2ClientSpec, PushedAuthorizationRequests, ResponseType,
+    Scope, SecretKeyRef, SigningAlgorithm,
 };
 use claviger_domain::registry::{
-    self, ClientMetadata, ClientPages, KeptClient, NewClient, RegisteredProof, RegistryError,
-    ScopeSet,
+    self, BackChannelAddress, ClientMetadata, ClientPages, KeptClient, LogoutAddresses, NewClient,
+    RegisteredProof, RegistryError, ScopeSet,
 };
 use kube::api::ObjectMeta;
 use serde::de::DeserializeOwned;
@@ -74,10 +75,35 @@ pub fn say(spec: &mut OAuth2ClientSpec, said: &ClientMetadata) -> Result<(), Reg
         said.pushed_requests.then_some(PushedAuthorizationRequests::Required);
     spec.dpop = said.dpop.then_some(Dpop::Required);
     spec.information = information(said);
+    say_logout(spec, &said.logout);
     if let Some(authentication) = &mut spec.authentication {
         prove(authentication, &said.proof)?;
     }
     Ok(())
+}
+
+/// A client that needs no `sid` knows its users alone, so it is told who (Back-Channel Logout 2.4).
+fn say_logout(spec: &mut OAuth2ClientSpec, said: &LogoutAddresses) {
+    spec.back_channel_logout = said.back_channel.as_ref().map(|said| BackChannelLogout {
+        uri: said.uri.clone(),
+        names: if said.session_required {
+            LogoutTokenNames::Session
+        } else {
+            LogoutTokenNames::SessionAndUser
+        },
+    });
+    let page = said.front_channel.clone();
+    spec.front_channel_logout = page.map(|uri| FrontChannelLogout { uri });
+}
+
+fn logout(spec: &OAuth2ClientSpec) -> LogoutAddresses {
+    LogoutAddresses {
+        back_channel: spec.back_channel_logout.as_ref().map(|kept| BackChannelAddress {
+            uri: kept.uri.clone(),
+            session_required: kept.names == LogoutTokenNames::Session,
+        }),
+        front_channel: spec.front_channel_logout.as_ref().map(|kept| kept.uri.clone()),
+    }
 }
 
 fn prove(
@@ -142,6 +168,7 @@ fn metadata(spec: &OAuth2ClientSpec) -> ClientMetadata {
             policy: pages.policy_uri,
             terms: pages.tos_uri,
         },
+        logout: logout(spec),
         contacts: pages.contacts,
         scope: ScopeSet::parse(&scope.join(" ")).ok(),
         id_token_algorithm: spec
@@ -204,6 +231,8 @@ mod tests {
             "client_name": "App", "client_uri": "https://app.example.org/about",
             "logo_uri": "https://app.example.org/a.png", "policy_uri": "https://app.example.org/policy",
             "tos_uri": "https://app.example.org/terms", "contacts": ["ops@example.org"],
+            "backchannel_logout_uri": "https://app.example.org/out", "backchannel_logout_session_required": true,
+            "frontchannel_logout_uri": "https://app.example.org/frame",
             "scope": "openid email", "id_token_signed_response_alg": "ES256",
             "require_pushed_authorization_requests": true, "dpop_bound_access_tokens": true,
         });
@@ -218,6 +247,23 @@ mod tests {
             assert_eq!(object.spec.issuer_ref.namespace.as_deref(), Some("claviger"));
             assert_eq!(object.spec.client_id, None);
         }
+    }
+
+    #[test]
+    fn one_that_knows_no_session_is_told_the_user() {
+        let mut said = json!({
+            "redirect_uris": ["https://app.example.org/callback"], "scope": "openid",
+            "backchannel_logout_uri": "https://app.example.org/out",
+        });
+        let mut spec = object(&client(&said), "claviger").unwrap().spec;
+        let names = |spec: &OAuth2ClientSpec| spec.back_channel_logout.as_ref().map(|it| it.names);
+        assert_eq!(names(&spec), Some(LogoutTokenNames::SessionAndUser));
+        said["backchannel_logout_session_required"] = json!(true);
+        say(&mut spec, &client(&said).metadata).unwrap();
+        assert_eq!(names(&spec), Some(LogoutTokenNames::Session));
+        said["backchannel_logout_uri"] = Value::Null;
+        say(&mut spec, &client(&said).metadata).unwrap();
+        assert_eq!(names(&spec), None, "a change replaces (RFC 7592 2.2)");
     }
 
     #[test]

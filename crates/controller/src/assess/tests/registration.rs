@@ -29,6 +29,7 @@ fn what_may_be_registered_is_what_tenants_may_have() {
         "allowedGrants": ["authorization_code", "client_credentials", "password", jwt_bearer],
         "allowedScopes": ["openid", "email"],
         "allowedRedirectURIHosts": ["app.example.com"],
+        "allowedBackChannelLogoutHosts": ["out.example.com"],
     }});
     let assessment = fixture(tenants).assess();
     let registration = assessment.issuer("main").unwrap().registration.clone().unwrap();
@@ -42,6 +43,7 @@ fn what_may_be_registered_is_what_tenants_may_have() {
     assert_eq!(registration.bounds.scopes.into_iter().collect::<Vec<_>>(), ["email", "openid"]);
     assert_eq!(registration.bounds.redirect_hosts, ["app.example.com"]);
     assert!(registration.bounds.jwks_hosts.is_empty());
+    assert_eq!(registration.bounds.back_channel_hosts, ["out.example.com"]);
     assert_eq!(assessment.word("OIDCIssuer", (HOME, "main"), "Ready"), "True/Ready");
 }
 
