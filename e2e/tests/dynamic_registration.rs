@@ -35,6 +35,7 @@ async fn scene(plane: &ControlPlane) -> Result<Scene> {
             issuer["spec"]["tenants"] = json!({
                 "allowedConnectors": ["local"],
                 "allowedRedirectURIHosts": ["localhost"],
+                "allowedBackChannelLogoutHosts": ["app.example.com"],
             });
             issuer["spec"]["dynamicRegistration"] = json!({
                 "namespace": namespace,
@@ -195,4 +196,81 @@ async fn registration_is_as_the_page_says_bounded_and_can_be_taken_back() -> Res
         Ok(())
     })
     .await
+}
+
+/// Waits for the control plane's word about a client.
+async fn until(scene: &Scene, (namespace, name): (&str, &str), word: &str) -> Result<()> {
+    let path = "jsonpath={.status.conditions[?(@.type==\"Accepted\")].reason}";
+    eventually(SOON, async || {
+        let reason = scene.installation().kubectl(&[
+            "get",
+            "oauth2client",
+            name,
+            "-n",
+            namespace,
+            "-o",
+            path,
+        ])?;
+        ensure!(reason == word, "{reason}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_says_where_it_is_told_of_sign_outs_and_mends_itself_while_out_of_service()
+-> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = scene(&plane).await?;
+    let namespace = scene.installation().tenants()[0].clone();
+    let http = http(&scene)?;
+    let send = async |request: reqwest::RequestBuilder, token: &str, said: Option<&Value>| {
+        let request = request.bearer_auth(token).header("content-type", "application/json");
+        let answer = request.body(said.map(Value::to_string).unwrap_or_default()).send().await?;
+        anyhow::Ok((answer.status(), serde_json::from_str::<Value>(&answer.text().await?)?))
+    };
+    let register = || http.post(format!("{}/register", scene.issuer()));
+    let mut said = json!({
+        "redirect_uris": [CALLBACK],
+        "backchannel_logout_uri": "https://169.254.169.254/latest",
+        "backchannel_logout_session_required": true,
+        "frontchannel_logout_uri": CALLBACK,
+    });
+    let (status, refused) = send(register(), INITIAL, Some(&said)).await?;
+    ensure!(status == StatusCode::BAD_REQUEST, "{status}: {refused}");
+    said["backchannel_logout_uri"] = json!("https://app.example.com/out");
+    let (status, registered) = send(register(), INITIAL, Some(&said)).await?;
+    ensure!(status == StatusCode::CREATED, "{status}: {registered}");
+    let text = |name: &str| registered[name].as_str().with_context(|| format!("no {name}"));
+    let name = text("client_id")?.split('/').nth(1).context("no name")?;
+    let at = ["get", "oauth2client", name, "-n", &namespace];
+    let kept = scene.installation().kubectl(&[&at[..], &["-o", "json"]].concat())?;
+    let kept: Value = serde_json::from_str(&kept)?;
+    let told = json!({"uri": "https://app.example.com/out", "names": "Session"});
+    assert_eq!(kept["spec"]["backChannelLogout"], told);
+    assert_eq!(kept["spec"]["frontChannelLogout"]["uri"], CALLBACK);
+    until(&scene, (&namespace, name), "Accepted").await?;
+
+    // An administrator's slip of the pen.
+    let slip = json!({"spec": {"redirectURIs": ["https://elsewhere.example.com/"]}}).to_string();
+    let patch = ["patch", "oauth2client", name, "-n", &namespace, "--type=merge", "-p", &slip];
+    scene.installation().kubectl(&patch)?;
+    until(&scene, (&namespace, name), "TenantPolicyViolation").await?;
+    let (uri, token) = (text("registration_client_uri")?, text("registration_access_token")?);
+    let mark = plane.audit_log().mark()?;
+    let (status, mut read) = send(http.get(uri), token, None).await?;
+    ensure!(status == StatusCode::OK, "{status}: {read}");
+    assert_eq!(writes(&scene, mark)?, once(&["get oauth2clients"]));
+    assert_eq!(read["client_secret"], registered["client_secret"]);
+    for (member, value) in said.as_object().context("no members")? {
+        ensure!(member == "redirect_uris" || read[member] == *value, "{member}: {read}");
+    }
+    read["redirect_uris"] = json!([CALLBACK]);
+    let mark = plane.audit_log().mark()?;
+    let (status, mended) = send(http.put(uri), token, Some(&read)).await?;
+    ensure!(status == StatusCode::OK, "{status}: {mended}");
+    let counted = writes(&scene, mark)?;
+    println!("a change: {counted:?}");
+    assert_eq!(counted, once(&["get oauth2clients", "update oauth2clients"]));
+    until(&scene, (&namespace, name), "Accepted").await
 }

@@ -23,7 +23,9 @@ use crate::host::{admits_host, host_of};
 use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::AuditEvent;
 use crate::provider::Provider;
-use crate::registry::{ClientMetadata, NewClient, Place, RegisteredProof, RegistryError, ScopeSet};
+use crate::registry::{
+    Change, ClientMetadata, NewClient, Place, RegisteredProof, RegistryError, ScopeSet,
+};
 
 /// Where clients register, below the issuer.
 pub const PATH: &str = "/register";
@@ -209,13 +211,9 @@ async fn replace(
 ) -> Result<i64, RegistrationError> {
     const TRIES: u32 = 3;
     for _ in 0..TRIES {
-        let kept = provider.registry.read(&managed.place, managed.uid).await?;
-        if kind_of(&kept.metadata.proof) != kind_of(&metadata.proof) {
-            let why = "token_endpoint_auth_method cannot change between secret, keys and none: register another client";
-            return Err(ErrorResponse::new(ErrorCode::InvalidClientMetadata, why).into());
-        }
-        match provider.registry.replace(&managed.place, &kept, metadata).await {
-            Ok(()) => return Ok(kept.registered_at),
+        let change = Change::to(metadata);
+        match provider.registry.replace(&managed.place, managed.uid, change).await {
+            Ok(registered_at) => return Ok(registered_at),
             Err(RegistryError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }
@@ -426,14 +424,6 @@ fn add_secret(answer: &mut Map<String, Value>, secret: Option<&SecretString>) {
     if let Some(secret) = secret {
         answer.insert("client_secret".into(), json!(secret.expose_secret()));
         answer.insert("client_secret_expires_at".into(), json!(0));
-    }
-}
-
-fn kind_of(proof: &RegisteredProof) -> &'static str {
-    match proof {
-        RegisteredProof::SecretBasic | RegisteredProof::SecretPost => "secret",
-        RegisteredProof::Keys(_) | RegisteredProof::KeysAt(_) => "keys",
-        RegisteredProof::Nothing => "none",
     }
 }
 

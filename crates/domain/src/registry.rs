@@ -38,20 +38,49 @@ pub struct NewClient {
 /// A registered client as it is kept.
 #[derive(Debug, Clone)]
 pub struct KeptClient {
-    /// `metadata.uid`.
-    pub uid: String,
     /// When it registered, in seconds since the Unix epoch.
     pub registered_at: i64,
     /// What is kept of what it said.
     pub metadata: ClientMetadata,
-    /// For a replacement: the version that was read.
-    pub version: String,
+}
+
+/// What a client says now, in place of what it said before.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    metadata: &'a ClientMetadata,
+}
+
+impl<'a> Change<'a> {
+    /// A change to this.
+    pub fn to(metadata: &'a ClientMetadata) -> Self {
+        Self { metadata }
+    }
+
+    /// What is to be kept from now on: nobody learns it without showing what is kept.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] for a change from one kind of proof to another.
+    pub fn after(self, kept: &ClientMetadata) -> Result<&'a ClientMetadata, RegistryError> {
+        if kind_of(&kept.proof) == kind_of(&self.metadata.proof) {
+            return Ok(self.metadata);
+        }
+        let why = "token_endpoint_auth_method cannot change between secret, keys and none: register another client";
+        Err(RegistryError::Invalid(why.to_owned()))
+    }
+}
+
+fn kind_of(proof: &RegisteredProof) -> &'static str {
+    match proof {
+        RegisteredProof::SecretBasic | RegisteredProof::SecretPost => "secret",
+        RegisteredProof::Keys(_) | RegisteredProof::KeysAt(_) => "keys",
+        RegisteredProof::Nothing => "none",
+    }
 }
 
 /// Why the registry did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RegistryError {
-    /// The API server does not take such a client.
+    /// The API server does not take such a client, or not in place of what is kept.
     #[error("{0}")]
     Invalid(String),
     /// It is not there, or another one of the same name is.
@@ -81,16 +110,17 @@ pub trait Registry: Send + Sync + fmt::Debug {
     /// [`RegistryError::Gone`] or [`RegistryError::Unavailable`].
     async fn read(&self, place: &Place, uid: &str) -> Result<KeptClient, RegistryError>;
 
-    /// Replaces what a client said, at exactly the version that was read (one read, one write).
+    /// Replaces what a client of this UID said, at exactly the version that it reads (one read, and one write where
+    /// the change may follow). Returns when the client registered.
     ///
     /// # Errors
     /// [`RegistryError`].
     async fn replace(
         &self,
         place: &Place,
-        kept: &KeptClient,
-        metadata: &ClientMetadata,
-    ) -> Result<(), RegistryError>;
+        uid: &str,
+        change: Change<'_>,
+    ) -> Result<i64, RegistryError>;
 
     /// Deletes a client of this UID (one write); its secret goes with it.
     ///

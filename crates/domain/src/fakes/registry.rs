@@ -7,15 +7,25 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret;
 
 use super::lock;
-use crate::registry::{ClientMetadata, KeptClient, NewClient, Place, Registry, RegistryError};
+use crate::registry::{
+    Change, ClientMetadata, KeptClient, NewClient, Place, Registry, RegistryError,
+};
 
 /// The registry of a test. It has no part in what an issuer serves: the test puts a client there.
 #[derive(Debug, Default)]
 pub struct MemoryRegistry {
-    kept: Mutex<BTreeMap<String, (KeptClient, Option<String>)>>,
+    kept: Mutex<BTreeMap<String, Kept>>,
     requests: Mutex<Vec<&'static str>>,
     away: Mutex<bool>,
     changes: Mutex<u32>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    uid: String,
+    metadata: ClientMetadata,
+    secret: Option<String>,
+    version: u32,
 }
 
 impl MemoryRegistry {
@@ -36,7 +46,7 @@ impl MemoryRegistry {
 
     /// The secret a client got.
     pub fn secret(&self, name: &str) -> Option<String> {
-        lock(&self.kept).get(name)?.1.clone()
+        lock(&self.kept).get(name)?.secret.clone()
     }
 
     fn ask(&self, verb: &'static str) -> Result<(), RegistryError> {
@@ -53,50 +63,54 @@ impl Registry for MemoryRegistry {
     async fn create(&self, client: &NewClient) -> Result<String, RegistryError> {
         self.ask("create")?;
         let uid = format!("uid-of-{}", client.place.name);
-        let kept = KeptClient {
+        let kept = Kept {
             uid: uid.clone(),
-            registered_at: 0,
             metadata: client.metadata.clone(),
-            version: "1".into(),
+            secret: client.secret.as_ref().map(|secret| secret.expose_secret().to_owned()),
+            version: 1,
         };
-        let secret = client.secret.as_ref().map(|secret| secret.expose_secret().to_owned());
-        lock(&self.kept).insert(client.place.name.clone(), (kept, secret));
+        lock(&self.kept).insert(client.place.name.clone(), kept);
         Ok(uid)
     }
 
     async fn read(&self, place: &Place, uid: &str) -> Result<KeptClient, RegistryError> {
         self.ask("read")?;
-        let kept = lock(&self.kept).get(&place.name).map(|(kept, _)| kept.clone());
-        let mut changes = lock(&self.changes);
-        if let (Some(left), Some((stored, _))) =
-            (changes.checked_sub(1), lock(&self.kept).get_mut(&place.name))
-        {
-            *changes = left;
-            stored.version.push('+');
-        }
-        kept.filter(|kept| kept.uid == uid).ok_or(RegistryError::Gone)
+        let clients = lock(&self.kept);
+        let kept = clients.get(&place.name).filter(|kept| kept.uid == uid);
+        let kept = kept.ok_or(RegistryError::Gone)?;
+        Ok(KeptClient { registered_at: 0, metadata: kept.metadata.clone() })
     }
 
     async fn replace(
         &self,
         place: &Place,
-        kept: &KeptClient,
-        metadata: &ClientMetadata,
-    ) -> Result<(), RegistryError> {
-        self.ask("replace")?;
+        uid: &str,
+        change: Change<'_>,
+    ) -> Result<i64, RegistryError> {
+        self.ask("read")?;
         let mut clients = lock(&self.kept);
-        let (known, _) = clients.get_mut(&place.name).ok_or(RegistryError::Gone)?;
-        if known.uid != kept.uid || known.version != kept.version {
+        let kept = clients.get_mut(&place.name).filter(|kept| kept.uid == uid);
+        let kept = kept.ok_or(RegistryError::Gone)?;
+        let read = kept.version;
+        let metadata = change.after(&kept.metadata)?;
+        let mut changes = lock(&self.changes);
+        if let Some(left) = changes.checked_sub(1) {
+            *changes = left;
+            kept.version += 1;
+        }
+        self.ask("replace")?;
+        if kept.version != read {
             return Err(RegistryError::Conflict);
         }
-        known.metadata = metadata.clone();
-        Ok(())
+        kept.metadata = metadata.clone();
+        kept.version += 1;
+        Ok(0)
     }
 
     async fn delete(&self, place: &Place, uid: &str) -> Result<(), RegistryError> {
         self.ask("delete")?;
         let mut clients = lock(&self.kept);
-        if clients.get(&place.name).is_none_or(|(known, _)| known.uid != uid) {
+        if clients.get(&place.name).is_none_or(|known| known.uid != uid) {
             return Err(RegistryError::Gone);
         }
         clients.remove(&place.name);

@@ -7,9 +7,7 @@ mod spec;
 
 use async_trait::async_trait;
 use claviger_api::{OAuth2Client, labels};
-use claviger_domain::registry::{
-    ClientMetadata, KeptClient, NewClient, Place, Registry, RegistryError,
-};
+use claviger_domain::registry::{Change, KeptClient, NewClient, Place, Registry, RegistryError};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -43,6 +41,12 @@ impl KubeRegistry {
 
     fn clients(&self, place: &Place) -> Api<OAuth2Client> {
         Api::namespaced(self.client.clone(), &place.namespace)
+    }
+
+    async fn get(&self, place: &Place, uid: &str) -> Result<OAuth2Client, RegistryError> {
+        let object = within(self.clients(place).get(&place.name)).await.map_err(error)?;
+        let is_it = object.metadata.uid.as_deref() == Some(uid);
+        if is_it { Ok(object) } else { Err(RegistryError::Gone) }
     }
 
     /// Deletes what a create whose answer was lost may have made.
@@ -99,29 +103,21 @@ impl Registry for KubeRegistry {
     }
 
     async fn read(&self, place: &Place, uid: &str) -> Result<KeptClient, RegistryError> {
-        let object = within(self.clients(place).get(&place.name)).await.map_err(error)?;
-        if object.metadata.uid.as_deref() != Some(uid) {
-            return Err(RegistryError::Gone);
-        }
-        Ok(spec::kept(&object))
+        Ok(spec::kept(&self.get(place, uid).await?))
     }
 
     async fn replace(
         &self,
         place: &Place,
-        kept: &KeptClient,
-        metadata: &ClientMetadata,
-    ) -> Result<(), RegistryError> {
-        let clients = self.clients(place);
-        let mut object = within(clients.get(&place.name)).await.map_err(error)?;
-        if object.metadata.uid.as_deref() != Some(&kept.uid) {
-            return Err(RegistryError::Gone);
-        }
-        if object.metadata.resource_version.as_deref() != Some(&kept.version) {
-            return Err(RegistryError::Conflict);
-        }
-        spec::say(&mut object.spec, metadata)?;
-        within(clients.replace(&place.name, &params(), &object)).await.map(drop).map_err(error)
+        uid: &str,
+        change: Change<'_>,
+    ) -> Result<i64, RegistryError> {
+        // With the UID and version that were read: what somebody wrote in between is a conflict.
+        let mut object = self.get(place, uid).await?;
+        let kept = spec::kept(&object);
+        spec::say(&mut object.spec, change.after(&kept.metadata)?)?;
+        let written = within(self.clients(place).replace(&place.name, &params(), &object)).await;
+        written.map(|_| kept.registered_at).map_err(error)
     }
 
     async fn delete(&self, place: &Place, uid: &str) -> Result<(), RegistryError> {

@@ -140,12 +140,7 @@ fn information(said: &ClientMetadata) -> Option<ClientInformation> {
 pub fn kept(object: &OAuth2Client) -> KeptClient {
     let spec = &object.spec;
     let registered_at = object.metadata.creation_timestamp.as_ref().map(time::to_seconds);
-    KeptClient {
-        uid: object.metadata.uid.clone().unwrap_or_default(),
-        registered_at: registered_at.unwrap_or_default(),
-        metadata: metadata(spec),
-        version: object.metadata.resource_version.clone().unwrap_or_default(),
-    }
+    KeptClient { registered_at: registered_at.unwrap_or_default(), metadata: metadata(spec) }
 }
 
 fn metadata(spec: &OAuth2ClientSpec) -> ClientMetadata {
