@@ -302,6 +302,9 @@ pub fn id_token(
     let now = provider.clock.now();
     let claims = id_token_claims(issuer, about, detail)?;
     let (audience, azp) = audience(client, scopes);
+    let azp = when.azp.map(str::to_owned).or(azp);
+    let parties = audience.as_slice().iter().chain(&azp).map(String::as_str);
+    let jti = token_id::of_session(provider, issuer, when.session, parties);
     let hash = |text: &str| left_half_hash(client.id_token_algorithm, text.as_bytes());
     let signed = signer(issuer, client)?.sign(
         None,
@@ -309,10 +312,10 @@ pub fn id_token(
             iss: issuer.url.as_str().to_owned(),
             sub: claims.sub,
             aud: audience,
-            azp: when.azp.map(str::to_owned).or(azp),
+            azp,
             exp: (now + client.lifetimes.id_token).min(when.not_after),
             iat: now,
-            jti: token_id::of_session(provider, when.session),
+            jti,
             auth_time: Some(when.authentication.time),
             acr: when.authentication.acr.clone(),
             amr: when.authentication.amr.clone(),

@@ -46,19 +46,22 @@ impl LiveSession {
     /// Reads the session of this name, whosever it is: its client comes with it.
     ///
     /// # Errors
-    /// [`TokenError::Unavailable`] when the store cannot be read, or the connector is out of service.
+    /// [`TokenError::Unavailable`] when the store cannot be read, or its client or connector is out of service.
     pub async fn of_anybody(
         provider: &Provider,
         issuer: &Issuer,
         name: &str,
     ) -> Result<Option<Self>, TokenError> {
         let Some(stored) = stored(provider, name).await? else { return Ok(None) };
-        let owner = issuer.clients.values().find_map(|entry| match entry {
-            ClientEntry::InService(client) if client.uid == stored.client_uid => Some(client),
-            _ => None,
-        });
-        let Some(owner) = owner else { return Ok(None) };
-        Self::standing(issuer, owner, stored, provider.clock.now())
+        match issuer.entry_by_uid(&stored.client_uid) {
+            Some(ClientEntry::InService(owner)) => {
+                Self::standing(issuer, owner, stored, provider.clock.now())
+            }
+            Some(ClientEntry::OutOfService(_)) => {
+                Err(TokenError::unavailable("the session's client is out of service"))
+            }
+            None => Ok(None),
+        }
     }
 
     fn standing(

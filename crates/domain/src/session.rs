@@ -166,10 +166,19 @@ pub fn object_hash(uid: &str) -> String {
     hash_name(&["object", uid], LABEL_BYTES)
 }
 
+/// What a token is held to belong to a client's object by.
+pub(crate) fn client_pin(issuer_uid: &str, client_uid: &str) -> String {
+    hash_name(&["client", issuer_uid, client_uid], PIN_BYTES)
+}
+
 /// A name is a guard: nobody may find two flows with one name. 160 bits: 32 characters.
 const NAME_BYTES: usize = 20;
 /// A label only groups sessions: it must not be the same by accident. 80 bits: 16 characters.
 const LABEL_BYTES: usize = 10;
+
+/// A pin is compared with that of one client, whose UID the API server made by chance: 40 bits are never met by
+/// making clients. 8 characters.
+const PIN_BYTES: usize = 5;
 
 /// base32, in lower case, of the beginning of SHA-256 over length-prefixed parts.
 fn hash_name(parts: &[&str], length: usize) -> String {

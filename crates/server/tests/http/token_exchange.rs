@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use claviger_domain::client::{Client, Grant};
 use claviger_domain::custom_claim::{CustomClaim, CustomClaims};
 use claviger_domain::fakes::World;
-use claviger_domain::issuer::ClientEntry;
+use claviger_domain::issuer::{ClientEntry, OutOfService};
 use claviger_domain::policy::{Condition, Expression, Facts};
 use serde_json::{Value, json};
 
@@ -478,6 +478,53 @@ async fn an_id_token_may_be_exchanged_by_whom_it_is_for_and_by_who_has_it_and_by
         assert_refused(&answer, "invalid_request");
     }
     assert!(rig.store_requests().is_empty(), "it ended for all of them");
+}
+
+#[tokio::test]
+async fn who_takes_the_id_of_a_client_that_is_gone_takes_none_of_its_tokens() {
+    let rig = rig_with(|world| {
+        for id in ["target", "other"] {
+            world.change_client(id, |client| {
+                client.grants.insert(Grant::TokenExchange);
+                client.exchange_peers.extend(["kubernetes", "target", "other"].map(str::to_owned));
+            });
+        }
+    });
+    let token = id_token(&rig, "openid").await;
+    let to = |audience| [("audience", audience)];
+    let of_target = exchange_id(&rig, "kubernetes", &token, &to("target")).await.json();
+    let of_target = of_target["access_token"].as_str().unwrap();
+    let by_target = exchange_id(&rig, "target", of_target, &to("other")).await;
+    assert_eq!(by_target.status, StatusCode::OK, "{by_target:?}");
+    let by_target = by_target.json()["access_token"].as_str().unwrap().to_owned();
+    rig.store_requests();
+    // Its session and the client of that go on; the audience was deleted, and somebody else has its ID.
+    change(&rig, |world| world.change_client("target", |client| client.uid = "uid-of-heir".into()));
+    for token in [of_target, &by_target] {
+        let heir = exchange_id(&rig, "target", token, &to("other")).await;
+        assert_refused(&heir, "invalid_request");
+    }
+    assert!(rig.store_requests().is_empty(), "from the token alone");
+    let by_azp = exchange_id(&rig, "kubernetes", of_target, &to("other")).await;
+    assert_eq!(by_azp.status, StatusCode::OK, "who had it still has it: {by_azp:?}");
+    let by_aud = exchange_id(&rig, "other", &by_target, &to("other")).await;
+    assert_eq!(by_aud.status, StatusCode::OK, "{by_aud:?}");
+
+    // One whose client waits is no bad token; one whose client is gone is.
+    for (waits, status) in
+        [(true, StatusCode::SERVICE_UNAVAILABLE), (false, StatusCode::BAD_REQUEST)]
+    {
+        change(&rig, |world| {
+            let own = world.issuer.clients.remove("kubernetes").unwrap();
+            if waits {
+                let out = OutOfService { uid: own.uid().to_owned(), ..OutOfService::default() };
+                let out = ClientEntry::OutOfService(Arc::new(out));
+                world.issuer.clients.insert("kubernetes".into(), out);
+            }
+        });
+        let answer = exchange_id(&rig, "other", &by_target, &to("other")).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
 }
 
 #[tokio::test]

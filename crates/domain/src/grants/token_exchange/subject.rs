@@ -1,7 +1,7 @@
 //! A token of ours about a user that is to be exchanged: whose it is, and how much it says.
 //!
 //! What always holds: an access token is exchanged by the client it was given to, an ID token by a client it is
-//! for or that has it (`aud`, `azp`); each names its session; what comes of it says no more than it does itself.
+//! for or that has it (`aud`, `azp`), and by no other that took the ID of one; each names its session; what comes of it says no more than it does itself.
 
 use claviger_jose::{Algorithm, Claims, VerifyOptions, verify};
 use claviger_protocol::error::ErrorCode;
@@ -20,7 +20,7 @@ use crate::live_session::LiveSession;
 use crate::provider::Provider;
 use crate::resources;
 use crate::token::TokenError;
-use crate::token_id;
+use crate::token_id::TokenId;
 
 /// Never carried over: no exchange gives a refresh token.
 const OFFLINE_ACCESS: &str = "offline_access";
@@ -212,16 +212,20 @@ fn id_token(
         return Err(invalid_id_token());
     }
     let jti = claims.get("jti").and_then(Value::as_str);
-    let session = jti.and_then(token_id::session_in).ok_or_else(|| {
+    let id = jti.and_then(TokenId::read).ok_or_else(|| {
         refused(
             "subject_token is of no user's session (its jti names none): it was made for a workload, or by an older release; sign the user in again, or exchange what the workload came with",
         )
     })?;
+    // Of this very client: one that is gone had the same ID, and its tokens live on.
+    if !id.is_for(issuer, &client.uid) {
+        return Err(invalid_id_token());
+    }
     let own = issuer.custom_claims.names().map(|(claim, _)| claim);
     let about_users = CLAIMS.iter().map(|(claim, _)| *claim).filter(|claim| *claim != "sub");
     let about_users = about_users.chain(own);
     let reveals = about_users.filter(|claim| claims.contains_key(*claim)).map(str::to_owned);
-    Ok(SubjectToken::Id { session: session.to_owned(), expires_at, reveals: reveals.collect() })
+    Ok(SubjectToken::Id { session: id.session.to_owned(), expires_at, reveals: reveals.collect() })
 }
 
 /// Whether a client is among those a token is for, or the one that has it.
