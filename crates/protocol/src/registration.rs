@@ -561,10 +561,6 @@ mod tests {
                 metadata("application_type must be web or native"),
             ),
             (web("dpop_bound_access_tokens", json!("yes")), metadata("must be true or false")),
-            (
-                web("frontchannel_logout_session_required", json!("yes")),
-                metadata("frontchannel_logout_session_required must be true or false"),
-            ),
             (web("contacts", json!([""])), metadata("contacts must have")),
             (web("scope", json!("a\"b")), metadata("scope: ")),
         ] {
@@ -610,6 +606,12 @@ mod tests {
         let member = |name: &str| none.to_members().contains_key(name);
         assert!(!member("backchannel_logout_session_required"));
         assert!(!member("frontchannel_logout_session_required"));
+        for member in
+            ["backchannel_logout_session_required", "frontchannel_logout_session_required"]
+        {
+            let (_, description) = refused(&web(member, json!("yes")));
+            assert_eq!(description, format!("{member} must be true or false"));
+        }
 
         let told =
             parse(&web("backchannel_logout_uri", json!("https://x.example.org/out"))).unwrap();
