@@ -195,7 +195,8 @@ async fn two_replicas_that_redeem_one_approval_at_once_give_tokens_once() -> Res
 async fn beyond_the_cap_nothing_is_stored_and_what_is_over_goes() -> Result<()> {
     let plane = ControlPlane::from_env()?;
     let setup = Setup::new(Directory::None).flag("--cleanup-interval-seconds=1");
-    let scene = scene(&setup, json!({"perClient": 2})).await?;
+    // Of eight, one address has two.
+    let scene = scene(&setup, json!({"perClient": 8})).await?;
     let party = &devices(&scene).await?[0];
     let audit = plane.audit_log();
     let mark = audit.mark()?;

@@ -62,6 +62,12 @@ pub struct DeviceAuthorizationSpec {
     #[schemars(length(min = 1, max = 64))]
     pub user_code_mac: String,
 
+    /// What the address that the device asked from is known by: ID of a sealing key, and the MAC under it. One address
+    /// has a quarter of what may wait at most.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "sourceMAC")]
+    #[schemars(length(min = 1, max = 64))]
+    pub source_mac: Option<String>,
+
     /// When it is over.
     pub expires_at: Time,
 
@@ -98,13 +104,14 @@ pub struct DeviceAuthorizations {
     pub lifetime_seconds: i32,
 
     /// Devices of one client that may wait at once: 1 to 5000. Default: 200. Beyond, further ones are told
-    /// to try again later.
+    /// to try again later. A quarter of them, one at least, may be of one address (of IPv6, a /64); so few that
+    /// a quarter is one are soon too few where many devices share an address.
     #[serde(default = "DeviceAuthorizations::default_per_client")]
     #[schemars(range(min = 1, max = 5_000))]
     pub per_client: i32,
 
-    /// Devices that may wait at once at this issuer: 1 to 5000. Default: 1000. Each costs the API server
-    /// about 15 KB of memory.
+    /// Devices that may wait at once at this issuer: 1 to 5000. Default: 1000. A quarter of them, one at least,
+    /// may be of one address. Each costs the API server about 15 KB of memory.
     #[serde(default = "DeviceAuthorizations::default_total")]
     #[schemars(range(min = 1, max = 5_000))]
     pub total: i32,

@@ -43,6 +43,21 @@ pub struct DevicePolicy {
     pub total: usize,
 }
 
+/// One address has one in so many of those that may wait, so that it takes several to keep all others waiting.
+const SHARE_OF_SOURCE: usize = 4;
+
+impl DevicePolicy {
+    /// How many of one client, of one address, may wait at once.
+    pub fn per_client_and_source(&self) -> usize {
+        (self.per_client / SHARE_OF_SOURCE).max(1)
+    }
+
+    /// How many of one address may wait at once.
+    pub fn per_source(&self) -> usize {
+        (self.total / SHARE_OF_SOURCE).max(1)
+    }
+}
+
 /// What a device code says once its MAC was found good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceCode {
@@ -120,6 +135,14 @@ pub fn is_user_code(issuer: &Issuer, device: &KnownDevice, code: &UserCode) -> b
 
 fn user_parts<'a>(issuer: &'a Issuer, name: &'a str, code: &'a UserCode) -> [&'a [u8]; 3] {
     [issuer.uid.as_bytes(), name.as_bytes(), code.letters()]
+}
+
+/// What the address that a device asks from is known by in the store, where it is only compared. A MAC, for an
+/// address would be guessed from a hash. Another key of the ring makes another: at a rotation an address begins anew.
+pub fn source_mac(issuer: &Issuer, source: &str) -> String {
+    let parts = [issuer.uid.as_bytes(), source.as_bytes()];
+    let (key_id, mac) = issuer.sealing.mac(Purpose::DeviceSourceMac, &parts);
+    format!("{key_id}.{}", BASE64URL_NOPAD.encode(&mac))
 }
 
 /// What a device asked for.
@@ -212,6 +235,7 @@ mod tests {
             client_uid: "client".into(),
             state: DeviceState::Pending,
             user_code_mac: mac,
+            source_mac: String::new(),
             expires_at: 2_000,
             payload: String::new(),
         }
@@ -255,6 +279,24 @@ mod tests {
         let moved = KnownDevice { name: "two".into(), ..one.clone() };
         assert!(!is_user_code(&issuer, &moved, &code), "copied to another authorization");
         assert!(!is_user_code(&issuer, &device("one", "none".into()), &code));
+    }
+
+    #[test]
+    fn one_address_has_a_quarter_of_the_room_and_one_place_at_least() {
+        let policy = |per_client, total| DevicePolicy { lifetime: 300, per_client, total };
+        for (per_client, total, expected) in
+            [(200, 1_000, (50, 250)), (7, 8, (1, 2)), (1, 1, (1, 1)), (4, 5_000, (1, 1_250))]
+        {
+            let policy = policy(per_client, total);
+            assert_eq!((policy.per_client_and_source(), policy.per_source()), expected);
+        }
+        let issuer = World::new().issuer;
+        let [one, again, other] =
+            ["192.0.2.1", "192.0.2.1", "192.0.2.2"].map(|s| source_mac(&issuer, s));
+        assert!(one == again && one != other && !one.contains("192"));
+        assert!(one.len() <= 64, "what the schema takes");
+        let elsewhere = Issuer { uid: "other".into(), ..issuer };
+        assert_ne!(source_mac(&elsewhere, "192.0.2.1"), one);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The one place where somebody who has not signed in causes something to be stored. What always holds:
 //! everything that can be refused is refused first; how many may wait is bounded for each client and for the
-//! issuer, by what memory knows, and beyond that nothing is written.
+//! issuer, and one address's share of either, by what memory knows, and beyond that nothing is written.
 
 use claviger_protocol::client_auth::ClientCredentials;
 use claviger_protocol::device::{
@@ -11,10 +11,12 @@ use claviger_protocol::device::{
 use claviger_protocol::error::ErrorCode;
 
 use crate::client::{Client, Grant};
-use crate::device::{DeviceCode, INTERVAL_SECONDS, MAX_PAYLOAD, Request, user_code_mac};
+use crate::device::{
+    DeviceCode, DevicePolicy, INTERVAL_SECONDS, MAX_PAYLOAD, Request, source_mac, user_code_mac,
+};
 use crate::issue::IssueError;
 use crate::issuer::Issuer;
-use crate::ports::{NewDevice, StoreError};
+use crate::ports::{NewDevice, StoreError, Waiting};
 use crate::provider::Provider;
 use crate::refresh_token::Binding;
 use crate::resources;
@@ -25,7 +27,7 @@ use crate::token::{TokenError, authenticate, require_grant};
 /// Seconds a device is told to wait where as many wait as may: some will be over by then.
 const WAIT_SECONDS: u32 = 30;
 
-/// Answers one request.
+/// Answers one request from a source, such as an address.
 ///
 /// # Errors
 /// [`TokenError`]; nothing was stored, unless the answer to the one write was lost: then what it left expires
@@ -35,6 +37,7 @@ pub async fn authorize(
     issuer: &Issuer,
     credentials: &ClientCredentials,
     request: &DeviceAuthorizationRequest,
+    source: &str,
 ) -> Result<DeviceAuthorizationResponse, TokenError> {
     let client = authenticate(provider, issuer, credentials, "/device/code").await?;
     if let Some(doubt) = provider.clock.doubt() {
@@ -48,7 +51,9 @@ pub async fn authorize(
     let now = provider.clock.now();
     let client_hash = session::object_hash(&client.uid);
     let issuer_hash = session::object_hash(&issuer.uid);
-    check_room(provider, issuer, (&issuer_hash, &client_hash), now)?;
+    let source_mac = source_mac(issuer, source);
+    let waiting = provider.devices.waiting(&issuer_hash, &client_hash, &source_mac, now);
+    check_room(issuer.devices, waiting)?;
 
     let name = session::name_for_device_authorization(&issuer.uid, &provider.random_id());
     let expires_at = now.saturating_add(issuer.devices.lifetime);
@@ -60,6 +65,7 @@ pub async fn authorize(
         client_uid: client.uid.clone(),
         client_id: client.id.clone(),
         user_code_mac: user_code_mac(issuer, &name, &user_code),
+        source_mac,
         expires_at,
         payload: asked.seal(issuer, (&client.uid, &name), expires_at),
         name,
@@ -110,20 +116,18 @@ fn check(
 }
 
 /// Whether one more may wait.
-fn check_room(
-    provider: &Provider,
-    issuer: &Issuer,
-    (issuer_hash, client_hash): (&str, &str),
-    now: i64,
-) -> Result<(), TokenError> {
-    let Some(waiting) = provider.devices.waiting(issuer_hash, client_hash, now) else {
+fn check_room(policy: DevicePolicy, waiting: Option<Waiting>) -> Result<(), TokenError> {
+    let Some(waiting) = waiting else {
         return Err(TokenError::unavailable("the devices that wait are not known yet"));
     };
-    let policy = issuer.devices;
     let full = if waiting.of_client >= policy.per_client {
         "this client"
     } else if waiting.of_issuer >= policy.total {
         "this issuer"
+    } else if waiting.of_client_and_source >= policy.per_client_and_source() {
+        "this client and address"
+    } else if waiting.of_source >= policy.per_source() {
+        "this address"
     } else {
         return Ok(());
     };

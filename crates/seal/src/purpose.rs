@@ -68,11 +68,13 @@ pub enum Purpose {
     DeviceCodeMac,
     /// The MAC that users' codes for devices are known by.
     UserCodeMac,
+    /// The MAC that addresses of devices are known by.
+    DeviceSourceMac,
 }
 
 impl Purpose {
     /// Every purpose, in the order of declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Flow,
         Self::Code,
         Self::Consent,
@@ -90,6 +92,7 @@ impl Purpose {
         Self::Csrf,
         Self::DeviceCodeMac,
         Self::UserCodeMac,
+        Self::DeviceSourceMac,
     ];
 
     /// The word that stands in subkey derivation and associated data. Never changes.
@@ -112,6 +115,7 @@ impl Purpose {
             Self::Csrf => "csrf",
             Self::DeviceCodeMac => "device-code-mac",
             Self::UserCodeMac => "user-code-mac",
+            Self::DeviceSourceMac => "device-source-mac",
         }
     }
 
@@ -129,6 +133,7 @@ impl Purpose {
             | Self::DeviceSignIn
             | Self::DeviceCodeMac
             | Self::UserCodeMac
+            | Self::DeviceSourceMac
             | Self::Csrf => RingKind::Short,
             Self::AccessToken
             | Self::SessionPayload
@@ -166,6 +171,7 @@ mod tests {
             Purpose::Csrf,
             Purpose::DeviceCodeMac,
             Purpose::UserCodeMac,
+            Purpose::DeviceSourceMac,
         ];
         assert_eq!(short, minutes);
     }

@@ -1,8 +1,8 @@
 //! What devices and their users may try: by the address a request comes from, and by the user.
 //!
 //! Each replica counts for itself. An address is that of the connection: behind a proxy that does not pass the
-//! connection on, all its clients share one, so what one address may is enough for many users, and never so
-//! much that it fills a client's room.
+//! connection on, all its clients share one, so what one address may is enough for many users. That it fills no
+//! client's room is for the devices that wait themselves to say, whatever the replica (`domain::device::DevicePolicy`).
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;

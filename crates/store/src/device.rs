@@ -209,15 +209,20 @@ impl Devices for KubeDevices {
         first.filter(|_| found.next().is_none()).cloned()
     }
 
-    fn waiting(&self, issuer_hash: &str, client_hash: &str, now: i64) -> Option<Waiting> {
+    fn waiting(
+        &self,
+        issuer_hash: &str,
+        client_hash: &str,
+        source_mac: &str,
+        now: i64,
+    ) -> Option<Waiting> {
         if !self.synced.load(Ordering::Acquire) {
             return None;
         }
-        let mut waiting = Waiting { of_client: 0, of_issuer: 0 };
+        let mut waiting = Waiting::default();
         for Held { device, .. } in self.known().values() {
             if device.issuer_hash == issuer_hash && device.expires_at > now {
-                waiting.of_issuer += 1;
-                waiting.of_client += usize::from(device.client_hash == client_hash);
+                waiting.count(device.client_hash == client_hash, device.source_mac == source_mac);
             }
         }
         Some(waiting)
@@ -291,6 +296,7 @@ fn object(device: &NewDevice) -> DeviceAuthorization {
             client_uid: device.client_uid.clone(),
             client_id: device.client_id.clone(),
             user_code_mac: device.user_code_mac.clone(),
+            source_mac: Some(device.source_mac.clone()),
             expires_at: time::from_seconds(device.expires_at),
             payload: device.payload.clone(),
         },
@@ -320,6 +326,7 @@ fn device_of(object: DeviceAuthorization) -> KnownDevice {
             DeviceAuthorizationState::Denied => DeviceState::Denied,
         },
         user_code_mac: spec.user_code_mac,
+        source_mac: spec.source_mac.unwrap_or_default(),
         expires_at: time::to_seconds(&spec.expires_at),
         payload: spec.payload,
     }
@@ -360,6 +367,7 @@ mod tests {
             client_uid: "uid".into(),
             client_id: "id".into(),
             user_code_mac: format!("mac-of-{name}"),
+            source_mac: "here".into(),
             expires_at,
             payload: "sealed".into(),
         })))
@@ -375,9 +383,11 @@ mod tests {
     #[tokio::test]
     async fn what_the_watch_told_is_known_and_nothing_is_said_before_it_did() {
         let devices = devices();
-        assert_eq!(devices.waiting("i", "c", 0), None);
+        assert_eq!(devices.waiting("i", "c", "here", 0), None);
         let mut approved = stored("two", ("i", "d"), 900);
         approved.0.as_mut().unwrap().spec.state = DeviceAuthorizationState::Approved;
+        let mut elsewhere = stored("three", ("i", "c"), 900);
+        elsewhere.0.as_mut().unwrap().spec.source_mac = None; // of an older release
         tell(
             &devices,
             [
@@ -386,11 +396,13 @@ mod tests {
                 Event::InitApply(stored("other", ("j", "c"), 900)),
                 Event::InitDone,
                 Event::Apply(approved),
+                Event::Apply(elsewhere),
             ],
         );
-        let waiting = |now| devices.waiting("i", "c", now);
-        assert_eq!(waiting(899), Some(Waiting { of_client: 1, of_issuer: 2 }));
-        assert_eq!(waiting(900), Some(Waiting { of_client: 0, of_issuer: 0 }), "over");
+        let waiting = |now| devices.waiting("i", "c", "here", now);
+        let counted = Waiting { of_client: 2, of_issuer: 3, of_client_and_source: 1, of_source: 2 };
+        assert_eq!(waiting(899), Some(counted));
+        assert_eq!(waiting(900), Some(Waiting::default()), "over");
         let pending = |mac: &'static str, now| {
             let found = devices.find_pending("i", now, &|device| device.user_code_mac == mac);
             found.map(|device| device.name)

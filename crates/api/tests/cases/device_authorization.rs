@@ -21,6 +21,7 @@ pub fn table() -> Table {
         }),
         good: vec![
             good("waiting", json!({})),
+            good("of a known address", json!({"sourceMAC": "abcdefgh.bWFj"})),
             good("approved", json!({"state": "Approved"})),
             good("denied", json!({"state": "Denied"})),
         ],

@@ -71,6 +71,7 @@ impl Devices for MemoryDevices {
             client_uid: device.client_uid.clone(),
             state: DeviceState::Pending,
             user_code_mac: device.user_code_mac.clone(),
+            source_mac: device.source_mac.clone(),
             expires_at: device.expires_at,
             payload: device.payload.clone(),
         };
@@ -120,14 +121,22 @@ impl Devices for MemoryDevices {
         first.filter(|_| found.next().is_none())
     }
 
-    fn waiting(&self, issuer_hash: &str, client_hash: &str, now: i64) -> Option<Waiting> {
+    fn waiting(
+        &self,
+        issuer_hash: &str,
+        client_hash: &str,
+        source_mac: &str,
+        now: i64,
+    ) -> Option<Waiting> {
         if self.unknown.load(Ordering::SeqCst) {
             return None;
         }
         let known = lock(&self.known);
-        let of_issuer =
-            known.values().filter(|d| d.issuer_hash == issuer_hash && d.expires_at > now);
-        let of_client = of_issuer.clone().filter(|d| d.client_hash == client_hash);
-        Some(Waiting { of_client: of_client.count(), of_issuer: of_issuer.count() })
+        let mut waiting = Waiting::default();
+        for device in known.values().filter(|d| d.issuer_hash == issuer_hash && d.expires_at > now)
+        {
+            waiting.count(device.client_hash == client_hash, device.source_mac == source_mac);
+        }
+        Some(waiting)
     }
 }

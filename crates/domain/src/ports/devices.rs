@@ -32,6 +32,8 @@ pub struct KnownDevice {
     pub state: DeviceState,
     /// What the user's code is known by ([`crate::device::user_code_mac`]).
     pub user_code_mac: String,
+    /// What the address it asked from is known by ([`crate::device::source_mac`]).
+    pub source_mac: String,
     /// When it is over.
     pub expires_at: i64,
     /// Sealed: while Pending [`crate::device::Request`], when Approved [`crate::code::LoginGrant`].
@@ -53,6 +55,8 @@ pub struct NewDevice {
     pub client_id: String,
     /// What the user's code is known by.
     pub user_code_mac: String,
+    /// What the address it asks from is known by.
+    pub source_mac: String,
     /// When it is over.
     pub expires_at: i64,
     /// Sealed payload.
@@ -69,12 +73,26 @@ pub enum DeviceDecision {
 }
 
 /// How many devices wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Of the client.
     pub of_client: usize,
     /// Of the issuer.
     pub of_issuer: usize,
+    /// Of the client, asked for from the address.
+    pub of_client_and_source: usize,
+    /// Of the issuer, asked for from the address.
+    pub of_source: usize,
+}
+
+impl Waiting {
+    /// Counts one of the issuer: whether it is the client's, and whether it asked from the address.
+    pub fn count(&mut self, of_client: bool, of_source: bool) {
+        self.of_issuer += 1;
+        self.of_client += usize::from(of_client);
+        self.of_source += usize::from(of_source);
+        self.of_client_and_source += usize::from(of_client && of_source);
+    }
 }
 
 /// The devices that wait for their users: written by one atomic request each, known from memory (a watch).
@@ -105,6 +123,12 @@ pub trait Devices: Send + Sync + fmt::Debug {
         is_wanted: &dyn Fn(&KnownDevice) -> bool,
     ) -> Option<KnownDevice>;
 
-    /// How many are not over, decided or not. `None` while that is not known.
-    fn waiting(&self, issuer_hash: &str, client_hash: &str, now: i64) -> Option<Waiting>;
+    /// How many are not over, decided or not, as a client asks from an address. `None` while that is not known.
+    fn waiting(
+        &self,
+        issuer_hash: &str,
+        client_hash: &str,
+        source_mac: &str,
+        now: i64,
+    ) -> Option<Waiting>;
 }

@@ -43,9 +43,18 @@ async fn asked(
     credentials: &ClientCredentials,
     scope: &str,
 ) -> Result<DeviceAuthorizationResponse, TokenError> {
+    asked_from(world, credentials, (scope, "192.0.2.1")).await
+}
+
+async fn asked_from(
+    world: &World,
+    credentials: &ClientCredentials,
+    (scope, source): (&str, &str),
+) -> Result<DeviceAuthorizationResponse, TokenError> {
     let form = encode(&[("scope", scope)]);
     let request = DeviceAuthorizationRequest::parse(&form).unwrap();
-    device_authorization::authorize(&world.provider, &world.issuer, credentials, &request).await
+    let (provider, issuer) = (&world.provider, &world.issuer);
+    device_authorization::authorize(provider, issuer, credentials, &request, source).await
 }
 
 async fn waiting(world: &World) -> DeviceAuthorizationResponse {
@@ -196,17 +205,18 @@ async fn no_more_devices_wait_than_may_and_one_client_leaves_room_for_others() {
     let mut world = world();
     world.issuer.devices.per_client = 2;
     world.issuer.devices.total = 3;
-    waiting(&world).await;
-    waiting(&world).await;
+    for source in ["one", "two"] {
+        asked_from(&world, &credentials(), ("openid", source)).await.unwrap();
+    }
     let full = async |world: &World, credentials: &ClientCredentials| {
-        let refused = asked(world, credentials, "openid").await;
+        let refused = asked_from(world, credentials, ("openid", "three")).await;
         assert!(
             matches!(refused, Err(TokenError::Unavailable { retry_after: 30, .. })),
             "{refused:?}"
         );
     };
     full(&world, &credentials()).await;
-    asked(&world, &cli(), "openid").await.unwrap();
+    asked_from(&world, &cli(), ("openid", "four")).await.unwrap();
     full(&world, &cli()).await;
     assert_eq!(world.devices.take_requests(), ["create"; 3], "beyond, nothing is written");
     world.clock.advance(300);
@@ -214,6 +224,36 @@ async fn no_more_devices_wait_than_may_and_one_client_leaves_room_for_others() {
     world.devices.set_unknown(true);
     let unknown = asked(&world, &cli(), "openid").await;
     assert!(matches!(unknown, Err(TokenError::Unavailable { .. })), "how many wait is not known");
+}
+
+#[tokio::test]
+async fn one_address_leaves_room_for_the_others_of_its_client_and_of_the_issuer() {
+    let mut world = world();
+    world.issuer.devices.per_client = 9;
+    world.issuer.devices.total = 12;
+    let full = async |world: &World, credentials: &ClientCredentials, whose: &str| {
+        let refused = asked_from(world, credentials, ("openid", "one")).await;
+        let Err(TokenError::Unavailable { reason, retry_after: 30 }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(reason.contains(whose), "{reason}");
+    };
+    for _ in 0..2 {
+        asked_from(&world, &credentials(), ("openid", "one")).await.unwrap();
+    }
+    full(&world, &credentials(), "this client and address").await;
+    asked_from(&world, &cli(), ("openid", "one")).await.unwrap();
+    full(&world, &cli(), "of this address").await;
+    assert_eq!(world.devices.take_requests(), ["create"; 3], "beyond, nothing is written");
+    let stored = world.devices.all();
+    assert!(stored.iter().all(|device| !device.source_mac.contains("one")), "{stored:?}");
+    for source in ["two", "three", "four"] {
+        asked_from(&world, &credentials(), ("openid", source)).await.unwrap();
+    }
+    // However few may wait, an address has a place.
+    world.clock.advance(300);
+    world.issuer.devices.per_client = 1;
+    asked_from(&world, &credentials(), ("openid", "one")).await.unwrap();
 }
 
 #[tokio::test]

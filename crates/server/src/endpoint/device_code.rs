@@ -33,12 +33,14 @@ pub async fn authorize(
     };
     let source = source(&issuer.uid, peer.map(|Extension(peer)| peer.address));
     let codes = &app.device_throttles().codes;
-    let permit = match codes.begin(source) {
+    let permit = match codes.begin(source.clone()) {
         Ok(permit) => permit,
         Err(wait) => return too_often(wait),
     };
     let provider = app.provider();
-    match device_authorization::authorize(provider, &issuer, &credentials, &request).await {
+    let asked =
+        device_authorization::authorize(provider, &issuer, &credentials, &request, &source).await;
+    match asked {
         Ok(authorization) => {
             permit.failed(); // each one that is stored counts
             no_store(Json(authorization).into_response())
