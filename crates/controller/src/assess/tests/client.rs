@@ -298,7 +298,7 @@ fn a_given_secret_needs_the_label_the_key_and_some_length() {
                 assert_eq!(wanted, "True/ResolvedRefs");
             }
             entry => {
-                assert!(matches!(entry, Some(ClientEntry::OutOfService(_))), "its sessions wait")
+                assert!(matches!(entry, Some(ClientEntry::OutOfService(_))), "its sessions wait");
             }
         }
     }
