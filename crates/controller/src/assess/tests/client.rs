@@ -259,11 +259,19 @@ fn consent_is_the_issuers_the_clients_or_the_tenants_whichever_may_say() {
 
 #[test]
 fn a_tenant_without_granted_connectors_is_refused_instead_of_locked_out() {
-    let mut fixture = Fixture::new();
-    fixture.issuer("main", json!({"tenants": {"allowedRedirectURIHosts": ["app.example.com"]}}));
-    fixture.client(TENANT, "app", json!({}));
-    let assessment = fixture.assess();
-    assert_eq!(assessment.client_word(TENANT, "app", "Accepted"), "False/TenantPolicyViolation");
+    for grant in ["authorization_code", "urn:ietf:params:oauth:grant-type:device_code", "password"]
+    {
+        let mut fixture = Fixture::new();
+        let tenants =
+            json!({"allowedRedirectURIHosts": ["app.example.com"], "allowedGrants": [grant]});
+        fixture.issuer("main", json!({"grants": [grant], "tenants": tenants}));
+        fixture.client(TENANT, "app", json!({"grants": [grant]}));
+        let assessment = fixture.assess();
+        let (status, reason, message) =
+            assessment.said("OAuth2Client", (TENANT, "app"), "Accepted");
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "TenantPolicyViolation"));
+        assert!(message.contains("so nobody could sign in"), "{grant}: {message}");
+    }
 }
 
 #[test]
