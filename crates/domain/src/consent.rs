@@ -3,6 +3,7 @@
 //! What is remembered is in a sealed cookie of this browser and of this user, and is no more than what was
 //! agreed to: another scope, another client and another user are asked. Nothing is stored.
 
+use std::fmt;
 use std::sync::Arc;
 
 use claviger_protocol::scope::ScopeSet;
@@ -21,8 +22,7 @@ const MAX_REMEMBERED: usize = 24;
 /// Longest cookie value: with the flows' cookies it must fit proxies' header limits.
 const MAX_COOKIE_LENGTH: usize = 1_024;
 
-/// What the consent page shows and carries.
-#[derive(Debug)]
+/// What the consent page shows and carries. Prints user and client alone: the grant is worth a code.
 pub struct Consent {
     /// Name of the client.
     pub client: String,
@@ -36,6 +36,15 @@ pub struct Consent {
     pub user: String,
     /// The sealed grant the form sends back.
     pub grant: String,
+}
+
+impl fmt::Debug for Consent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consent")
+            .field("user", &self.user)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Consent {

@@ -12,6 +12,8 @@
 //! - the client's own policy (connectors, acr, groups) is held against whoever allows it, and one that shares no
 //!   browser session (`Separate`) has them sign in for it alone.
 
+use std::fmt;
+
 use claviger_protocol::device::UserCode;
 use claviger_protocol::scope::ScopeSet;
 use claviger_seal::{Context, Purpose};
@@ -37,8 +39,8 @@ use crate::ports::{AuditEvent, DeviceDecision, KnownDevice, StoreError};
 use crate::provider::Provider;
 use crate::session::{self, UpstreamState};
 
-/// What the page that asks for the code shows and carries.
-#[derive(Debug)]
+/// What the page that asks for the code shows and carries. Prints its user alone: with the rest whoever reads it lets
+/// a device in.
 pub struct Entry {
     /// What a person would call the user.
     pub user: String,
@@ -65,8 +67,7 @@ pub struct Visitor {
     in_this_flow: bool,
 }
 
-/// What the page that asks for the decision shows and carries.
-#[derive(Debug)]
+/// What the page that asks for the decision shows and carries. Prints user and client alone.
 pub struct Confirmation {
     /// Name of the client whose device it is.
     pub client: String,
@@ -80,6 +81,21 @@ pub struct Confirmation {
     pub user_code: String,
     /// Proves that this page was seen, for this device.
     pub token: String,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Confirmation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Confirmation")
+            .field("user", &self.user)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a code leads nowhere.

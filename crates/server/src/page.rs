@@ -127,7 +127,7 @@ pub struct UpstreamLogoutPage<'a> {
 }
 
 /// The question whether a client may know the user.
-#[derive(Debug, Template)]
+#[derive(Template)]
 #[template(path = "consent.html")]
 pub struct ConsentPage<'a> {
     /// Frame.
@@ -153,7 +153,7 @@ pub struct ConsentPage<'a> {
 }
 
 /// The question which device the user lets in.
-#[derive(Debug, Template)]
+#[derive(Template)]
 #[template(path = "device.html")]
 pub struct DevicePage<'a> {
     /// Frame.
@@ -175,7 +175,7 @@ pub struct DevicePage<'a> {
 }
 
 /// The question whether to let it in.
-#[derive(Debug, Template)]
+#[derive(Template)]
 #[template(path = "device_confirm.html")]
 pub struct DeviceConfirmPage<'a> {
     /// Frame.
@@ -216,7 +216,7 @@ pub struct DeviceDonePage<'a> {
 
 /// The answer to an authorization request, on its way to the client by POST. Sent by a script, or by the
 /// user where scripts are off.
-#[derive(Debug, Template)]
+#[derive(Template)]
 #[template(path = "form_post.html")]
 pub struct FormPostPage<'a> {
     /// Frame.

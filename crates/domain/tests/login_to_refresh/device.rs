@@ -157,6 +157,25 @@ async fn a_device_costs_three_writes_and_no_poll_costs_anything() {
 }
 
 #[tokio::test]
+async fn what_a_page_carries_is_in_no_log() {
+    let world = world();
+    let code = waiting(&world).await.user_code.to_string();
+    let flow = device_page::begin(&world.provider, Some(&code));
+    let Outcome::Device(entry) = sign_in(&world, &flow, "local", "wonderland").await.unwrap()
+    else {
+        panic!("no entry")
+    };
+    assert_eq!(entry.user_code, code);
+    let visitor = Visitor::open(&world.issuer, &flow, &entry.sign_in, 1_767_225_600).unwrap();
+    let shown = look_up(&world, &(flow, visitor), &code).unwrap();
+    let printed = format!("{entry:?} {shown:?}");
+    for secret in [&code, &entry.sign_in, &shown.token] {
+        assert!(!secret.is_empty() && !printed.contains(secret.as_str()), "{printed}");
+    }
+    assert!(printed.contains(&shown.client) && printed.contains(&entry.user), "{printed}");
+}
+
+#[tokio::test]
 async fn neither_code_is_stored_and_both_are_long_enough() {
     let world = world();
     let device = waiting(&world).await;
