@@ -4,6 +4,11 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// https, or http on loopback, without fragment, wildcard, spaces or backslashes.
+const ADDRESS: &str = "self.matches('^[!-~]+$') && !self.contains('\\\\') && !self.contains('#') && !self.contains('*') && \
+     (self.matches('^https://[^/?#@]+([/?].*)?$') || \
+     self.matches('^http://(localhost|127[.]0[.]0[.]1|\\\\[::1\\\\])(:[0-9]{1,5})?([/?].*)?$'))";
+
 /// Where a client is told, by Claviger itself, that a user signed out (OpenID Connect Back-Channel Logout 1.0).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(crates(kube_core = "::kube_core"))]
@@ -14,11 +19,7 @@ pub struct BackChannelLogout {
     /// success, 400 a refusal; anything else is tried again for a day.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
-        validation = Rule::new(
-            "self.matches('^[!-~]+$') && !self.contains('\\\\') && !self.contains('#') && !self.contains('*') && \
-             (self.matches('^https://[^/?#@]+([/?].*)?$') || \
-             self.matches('^http://(localhost|127[.]0[.]0[.]1|\\\\[::1\\\\])(:[0-9]{1,5})?([/?].*)?$'))"
-        )
+        validation = Rule::new(ADDRESS)
         .message("backChannelLogout.uri must be https://, or http:// on localhost, 127.0.0.1 or [::1], without fragment, wildcard, spaces or backslashes"),
     )]
     pub uri: String,
@@ -51,11 +52,7 @@ pub struct FrontChannelLogout {
     /// application who they are: prefer backChannelLogout.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
-        validation = Rule::new(
-            "self.matches('^[!-~]+$') && !self.contains('\\\\') && !self.contains('#') && !self.contains('*') && \
-             (self.matches('^https://[^/?#@]+([/?].*)?$') || \
-             self.matches('^http://(localhost|127[.]0[.]0[.]1|\\\\[::1\\\\])(:[0-9]{1,5})?([/?].*)?$'))"
-        )
+        validation = Rule::new(ADDRESS)
         .message("frontChannelLogout.uri must be https://, or http:// on localhost, 127.0.0.1 or [::1], without fragment, wildcard, spaces or backslashes"),
     )]
     pub uri: String,

@@ -11,6 +11,10 @@ use crate::object_ref::NAME_PATTERN;
 use crate::response_type::ResponseType;
 use crate::scope::Scope;
 
+/// Every one is a host in lower case, or `*.` and at least two labels.
+const HOSTS: &str = "self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') && \
+     (!h.startsWith('*') || h.substring(2).contains('.')))";
+
 /// Bounds on clients outside the home namespace. What is not listed is denied.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(crates(kube_core = "::kube_core"))]
@@ -79,10 +83,7 @@ pub struct TenantPolicy {
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new(
-            "self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') && \
-             (!h.startsWith('*') || h.substring(2).contains('.')))"
-        )
+        validation = Rule::new(HOSTS)
         .message("allowedJWKSURIHosts must be lower-case hosts, such as app.example.com or *.example.com, without scheme, port or path"),
     )]
     pub allowed_jwks_uri_hosts: Vec<String>,
@@ -94,10 +95,7 @@ pub struct TenantPolicy {
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(
         merge_strategy = ListMerge::Set,
-        validation = Rule::new(
-            "self.all(h, h.matches('^([*][.])?[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$') && \
-             (!h.startsWith('*') || h.substring(2).contains('.')))"
-        )
+        validation = Rule::new(HOSTS)
         .message("allowedBackChannelLogoutHosts must be lower-case hosts, such as app.example.com or *.example.com, without scheme, port or path"),
     )]
     pub allowed_back_channel_logout_hosts: Vec<String>,

@@ -75,18 +75,10 @@ pub async fn redeem(
         return Err(invalid());
     }
     let redemption = Redemption {
-        provider,
-        issuer,
-        client,
         resources: &request.resources,
         key,
-        name,
-        digest: digest_of(text),
-        id: provider.random_id(),
-        now,
-        invalid: INVALID,
-        race_seconds: 0,
-        outlives: now, // a code is over long before garbage collection would look at its session
+        // A code is over long before garbage collection would look at its session.
+        ..Redemption::of((provider, issuer, client), (name, text, INVALID), now)
     };
     match &code.grant {
         Some(grant) => redemption.create(grant).await,
@@ -188,6 +180,31 @@ pub(super) struct Redemption<'a> {
     /// The session is kept at least until then, whatever it gave out: while the code could come back, the
     /// object is what says that it was used.
     pub(super) outlives: i64,
+}
+
+impl<'a> Redemption<'a> {
+    /// That of a code, by its text, into the session of this name, with no more said than that; and what is said where
+    /// the code is not good.
+    pub(super) fn of(
+        (provider, issuer, client): (&'a Provider, &'a Issuer, &'a Client),
+        (name, text, invalid): (String, &str, &'static str),
+        now: i64,
+    ) -> Self {
+        Self {
+            provider,
+            issuer,
+            client,
+            resources: &[],
+            key: None,
+            name,
+            digest: digest_of(text),
+            id: provider.random_id(),
+            now,
+            invalid,
+            race_seconds: 0,
+            outlives: now,
+        }
+    }
 }
 
 impl Redemption<'_> {

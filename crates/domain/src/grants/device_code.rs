@@ -13,7 +13,6 @@ use secrecy::ExposeSecret;
 use super::authorization_code::Redemption;
 use crate::SKEW_SECONDS;
 use crate::client::Client;
-use crate::code::digest_of;
 use crate::device::{DeviceCode, DeviceCodeError, open_grant};
 use crate::issuer::Issuer;
 use crate::ports::DeviceState;
@@ -65,18 +64,11 @@ pub async fn redeem(
     }
     let grant = open_grant(issuer, &device, now).map_err(|_| TokenError::invalid_grant(INVALID))?;
     let redemption = Redemption {
-        provider,
-        issuer,
-        client,
         resources: &request.resources,
         key,
-        name,
-        digest: digest_of(text),
-        id: provider.random_id(),
-        now,
-        invalid: INVALID,
         race_seconds: client.lifetimes.refresh_grace,
         outlives: code.not_after.saturating_add(SKEW_SECONDS),
+        ..Redemption::of((provider, issuer, client), (name, text, INVALID), now)
     };
     redemption.create(&grant).await
 }

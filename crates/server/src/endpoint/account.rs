@@ -14,7 +14,7 @@ use claviger_domain::login;
 use serde::Deserialize;
 
 use super::AtIssuer;
-use super::step::{FlowQuery, brought, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
+use super::step::{FlowQuery, brought, flow_of, flow_of_form, lead_on, refusal};
 use crate::app::App;
 use crate::page::{AccountPage, Frame, render};
 
@@ -69,15 +69,10 @@ pub async fn submit(
     headers: HeaderMap,
     Form(choice): Form<AccountForm>,
 ) -> Response {
-    let opened = refuse_cross_site(&issuer, &headers)
-        .and_then(|()| flow_of(&app, &issuer, &query, &headers));
-    let flow = match opened {
+    let flow = match flow_of_form(&app, &issuer, (&query, &headers), &choice.csrf) {
         Ok(flow) => flow,
         Err(page) => return *page,
     };
-    if !flow.is_csrf_token(&issuer, &choice.csrf) {
-        return expired_form(&issuer);
-    }
     if choice.account != "same" {
         return sign_in(&issuer, &flow);
     }

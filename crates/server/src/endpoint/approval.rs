@@ -8,7 +8,7 @@ use claviger_domain::login;
 use serde::Deserialize;
 
 use super::AtIssuer;
-use super::step::{FlowQuery, brought, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
+use super::step::{FlowQuery, brought, flow_of_form, lead_on, refusal};
 use crate::app::App;
 
 /// What the form sends; the names are dex's.
@@ -30,15 +30,10 @@ pub async fn submit(
     headers: HeaderMap,
     Form(answer): Form<ApprovalForm>,
 ) -> Response {
-    let opened = refuse_cross_site(&issuer, &headers)
-        .and_then(|()| flow_of(&app, &issuer, &query, &headers));
-    let flow = match opened {
+    let flow = match flow_of_form(&app, &issuer, (&query, &headers), &answer.csrf) {
         Ok(flow) => flow,
         Err(page) => return *page,
     };
-    if !flow.is_csrf_token(&issuer, &answer.csrf) {
-        return expired_form(&issuer);
-    }
     let approved = answer.approval == "approve";
     let at = (&flow, brought(&app, &issuer, &headers).remembered);
     match login::answer_consent(app.provider(), &issuer, at, &answer.grant, approved).await {

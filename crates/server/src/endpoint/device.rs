@@ -18,9 +18,7 @@ use super::AtIssuer;
 use super::account::sign_in;
 use super::authorize::with_flow;
 use super::home::not_found;
-use super::step::{
-    FlowQuery, brought, expired_form, flow_of, in_words, lead_on, refusal, refuse_cross_site,
-};
+use super::step::{FlowQuery, brought, expired_form, flow_of_form, in_words, lead_on, refusal};
 use crate::accept::Peer;
 use crate::app::App;
 use crate::device_throttles::source;
@@ -83,13 +81,11 @@ pub async fn submit(
     (Query(query), headers): (Query<FlowQuery>, HeaderMap),
     Form(form): Form<DeviceForm>,
 ) -> Response {
-    let opened = refuse_cross_site(&issuer, &headers)
-        .and_then(|()| flow_of(&app, &issuer, &query, &headers));
-    let flow = match opened {
+    let flow = match flow_of_form(&app, &issuer, (&query, &headers), &form.csrf) {
         Ok(flow) => flow,
         Err(page) => return *page,
     };
-    if flow.device.is_none() || !flow.is_csrf_token(&issuer, &form.csrf) {
+    if flow.device.is_none() {
         return expired_form(&issuer);
     }
     let now = app.provider().clock.now();

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::AtIssuer;
 use super::authorize::at_connector;
-use super::step::{FlowQuery, brought, expired_form, flow_of, lead_on, refusal, refuse_cross_site};
+use super::step::{FlowQuery, brought, flow_of, flow_of_form, lead_on, refusal};
 use crate::app::App;
 use crate::page::{Frame, LoginPage, render};
 use crate::throttle;
@@ -100,15 +100,10 @@ pub async fn submit(
     headers: HeaderMap,
     Form(typed): Form<LoginForm>,
 ) -> Response {
-    let opened = refuse_cross_site(&issuer, &headers)
-        .and_then(|()| flow_of(&app, &issuer, &query, &headers));
-    let flow = match opened {
+    let flow = match flow_of_form(&app, &issuer, (&query, &headers), &typed.csrf) {
         Ok(flow) => flow,
         Err(page) => return *page,
     };
-    if !flow.is_csrf_token(&issuer, &typed.csrf) {
-        return expired_form(&issuer);
-    }
     let brought = brought(&app, &issuer, &headers);
     attempt(&app, &issuer, (&flow, brought), &connector, &typed).await
 }

@@ -1,8 +1,9 @@
 //! `/register` (RFC 7591) and `/register/{name}` (RFC 7592): JSON in, JSON out, with a bearer token.
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use claviger_domain::registration::{self, RegistrationError};
@@ -22,13 +23,9 @@ const RETRY_AFTER: u32 = 5;
 pub async fn create(
     State(app): State<App>,
     Extension(issuer): AtIssuer,
-    headers: HeaderMap,
+    (Bearer(token), SaysJson): (Bearer, SaysJson),
     body: Bytes,
 ) -> Response {
-    let token = match token(&headers).and_then(|token| json(&headers).map(|()| token)) {
-        Ok(token) => token,
-        Err(error) => return refused(&error),
-    };
     // Before its turn: a stranger keeps nobody from theirs.
     if let Err(error) = registration::may_register(&issuer, token.as_ref()) {
         return failed(error);
@@ -71,12 +68,8 @@ pub async fn read(
     State(app): State<App>,
     Extension(issuer): AtIssuer,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    Bearer(token): Bearer,
 ) -> Response {
-    let token = match token(&headers) {
-        Ok(token) => token,
-        Err(error) => return refused(&error),
-    };
     answer(registration::read(app.provider(), &issuer, &name, token.as_ref()).await)
 }
 
@@ -85,13 +78,9 @@ pub async fn update(
     State(app): State<App>,
     Extension(issuer): AtIssuer,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    (Bearer(token), SaysJson): (Bearer, SaysJson),
     body: Bytes,
 ) -> Response {
-    let token = match token(&headers).and_then(|token| json(&headers).map(|()| token)) {
-        Ok(token) => token,
-        Err(error) => return refused(&error),
-    };
     let by = (name.as_str(), token.as_ref());
     answer(registration::update(app.provider(), &issuer, by, &body).await)
 }
@@ -101,12 +90,8 @@ pub async fn delete(
     State(app): State<App>,
     Extension(issuer): AtIssuer,
     Path(name): Path<String>,
-    headers: HeaderMap,
+    Bearer(token): Bearer,
 ) -> Response {
-    let token = match token(&headers) {
-        Ok(token) => token,
-        Err(error) => return refused(&error),
-    };
     match registration::delete(app.provider(), &issuer, &name, token.as_ref()).await {
         Ok(()) => no_store(StatusCode::NO_CONTENT.into_response()),
         Err(error) => failed(error),
@@ -143,18 +128,33 @@ fn failed(error: RegistrationError) -> Response {
     }
 }
 
-fn token(headers: &HeaderMap) -> Result<Option<SecretString>, ErrorResponse> {
-    let header = headers.get(header::AUTHORIZATION);
-    bearer_token(header.map(|value| value.to_str().unwrap_or_default()), None)
+/// The token that a request brings, if it brings one.
+pub struct Bearer(Option<SecretString>);
+
+impl<S: Sync> FromRequestParts<S> for Bearer {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let header = parts.headers.get(header::AUTHORIZATION);
+        let token = bearer_token(header.map(|value| value.to_str().unwrap_or_default()), None);
+        token.map(Self).map_err(|error| refused(&error))
+    }
 }
 
-/// A browser sends no JSON to another origin unasked.
-fn json(headers: &HeaderMap) -> Result<(), ErrorResponse> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
-    if media_type.trim().eq_ignore_ascii_case("application/json") {
-        return Ok(());
+/// A request whose body is said to be JSON: a browser sends none to another origin unasked.
+pub struct SaysJson;
+
+impl<S: Sync> FromRequestParts<S> for SaysJson {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let content_type = parts.headers.get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+        if media_type.trim().eq_ignore_ascii_case("application/json") {
+            return Ok(Self);
+        }
+        let why = "the body must be application/json";
+        Err(refused(&ErrorResponse::new(ErrorCode::InvalidClientMetadata, why)))
     }
-    let why = "the body must be application/json";
-    Err(ErrorResponse::new(ErrorCode::InvalidClientMetadata, why))
 }

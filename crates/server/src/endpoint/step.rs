@@ -53,6 +53,18 @@ pub fn flow_of(
     })
 }
 
+/// The flow that a form of one of our pages belongs to, or the page for one that is not ours.
+pub fn flow_of_form(
+    app: &App,
+    issuer: &Issuer,
+    (query, headers): (&FlowQuery, &HeaderMap),
+    csrf: &str,
+) -> Result<Flow, Box<Response>> {
+    refuse_cross_site(issuer, headers)?;
+    let flow = flow_of(app, issuer, query, headers)?;
+    if flow.is_csrf_token(issuer, csrf) { Ok(flow) } else { Err(Box::new(expired_form(issuer))) }
+}
+
 /// Refuses forms that another site's page sent: the cookie would not come along anyway, but a browser
 /// that says so is believed first.
 pub fn refuse_cross_site(issuer: &Issuer, headers: &HeaderMap) -> Result<(), Box<Response>> {

@@ -12,7 +12,7 @@ use claviger_protocol::token::TokenResponse;
 use claviger_protocol::token_exchange::{IssuedTokenType, TokenExchangeRequest};
 use secrecy::ExposeSecret;
 
-use super::{Target, Whose};
+use super::{Target, Whose, answer};
 use crate::client::{Client, Grant};
 use crate::client_policy::admits_workload;
 use crate::grants::client_credentials;
@@ -96,9 +96,8 @@ impl Exchange<'_> {
         scopes.retain(|scope| target.scopes.contains(scope.as_str()) && scope.audience().is_none());
         let about = self.about(target, &scopes, Some(&self.client.id));
         let id_token = issue::workload_id_token(self.provider, self.issuer, about, None)?;
-        let expires_in = self.expires_in(target.lifetimes.id_token);
-        let response = TokenResponse::new(id_token, expires_in, None, None, scopes.to_string());
-        Ok(response.exchanged(IssuedTokenType::IdToken))
+        let lives = (target.lifetimes.id_token, self.vouched.expires_at);
+        Ok(answer(self.provider, (id_token, IssuedTokenType::IdToken), &scopes, lives))
     }
 
     /// An access token of the client's own.
@@ -114,9 +113,8 @@ impl Exchange<'_> {
         scopes.retain(|scope| scope.audience().is_none());
         let about = self.about(self.client, &scopes, None);
         let token = issue::workload_access_token(self.provider, self.issuer, about, resources)?;
-        let expires_in = self.expires_in(self.client.lifetimes.access_token);
-        let response = TokenResponse::new(token, expires_in, None, None, scopes.to_string());
-        Ok(response.exchanged(IssuedTokenType::AccessToken))
+        let lives = (self.client.lifetimes.access_token, self.vouched.expires_at);
+        Ok(answer(self.provider, (token, IssuedTokenType::AccessToken), &scopes, lives))
     }
 
     fn about<'w>(
@@ -133,10 +131,6 @@ impl Exchange<'_> {
             azp,
             not_after: self.vouched.expires_at,
         }
-    }
-
-    fn expires_in(&self, lifetime: i64) -> i64 {
-        lifetime.min(self.vouched.expires_at - self.provider.clock.now())
     }
 }
 

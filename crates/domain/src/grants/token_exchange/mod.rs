@@ -196,9 +196,8 @@ impl Exchange<'_> {
         let when = Circumstances { azp: Some(&self.client.id), ..self.when(&[]) };
         let with = (detail, Companions::default());
         let id_token = issue::id_token(self.provider, self.issuer, about, when, with)?;
-        let expires_in = self.expires_in(target.lifetimes.id_token);
-        let response = TokenResponse::new(id_token, expires_in, None, None, scopes.to_string());
-        Ok(response.exchanged(IssuedTokenType::IdToken))
+        let lives = (target.lifetimes.id_token, self.token.expires_at());
+        Ok(answer(self.provider, (id_token, IssuedTokenType::IdToken), &scopes, lives))
     }
 
     /// An access token of the client's own for resources of its own list.
@@ -217,9 +216,8 @@ impl Exchange<'_> {
         };
         let when = self.when(resources);
         let access_token = issue::access_token(self.provider, self.issuer, about, when)?;
-        let expires_in = self.expires_in(self.client.lifetimes.access_token);
-        let response = TokenResponse::new(access_token, expires_in, None, None, scopes.to_string());
-        Ok(response.exchanged(IssuedTokenType::AccessToken))
+        let lives = (self.client.lifetimes.access_token, self.token.expires_at());
+        Ok(answer(self.provider, (access_token, IssuedTokenType::AccessToken), scopes, lives))
     }
 
     fn when<'w>(&'w self, resources: &'w [String]) -> Circumstances<'w> {
@@ -234,8 +232,15 @@ impl Exchange<'_> {
             not_after: self.token.expires_at(),
         }
     }
+}
 
-    fn expires_in(&self, lifetime: i64) -> i64 {
-        lifetime.min(self.token.expires_at() - self.provider.clock.now())
-    }
+/// The answer with a token of so long a life, which ends no later than what it was exchanged for.
+fn answer(
+    provider: &Provider,
+    (token, kind): (String, IssuedTokenType),
+    scopes: &ScopeSet,
+    (lifetime, not_after): (i64, i64),
+) -> TokenResponse {
+    let expires_in = lifetime.min(not_after - provider.clock.now());
+    TokenResponse::new(token, expires_in, None, None, scopes.to_string()).exchanged(kind)
 }
