@@ -52,6 +52,7 @@ fn waiting(user_code_mac: String) -> KnownDevice {
         client_uid: String::new(),
         state: DeviceState::Pending,
         user_code_mac,
+        source_mac: String::new(),
         expires_at: i64::MAX,
         payload: String::new(),
     }

@@ -62,6 +62,7 @@ fn open() -> (Runtime, World) {
             scopes: ["openid", "email"].map(str::to_owned).into(),
             redirect_hosts: vec!["app.example.org".into(), "*.apps.example.org".into()],
             jwks_hosts: vec!["keys.example.org".into()],
+            back_channel_hosts: vec!["out.example.org".into()],
         },
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -75,7 +76,8 @@ fn is_bounded(metadata: &ClientMetadata) {
     let name = metadata.name.as_deref().unwrap_or_default();
     assert!(name.chars().count() <= 64 && !name.chars().any(char::is_control), "{name:?}");
     let pages = &metadata.pages;
-    let pages = [&pages.client, &pages.logo, &pages.policy, &pages.terms];
+    let back_channel = metadata.logout.back_channel.as_ref().map(|it| it.uri.clone());
+    let pages = [&pages.client, &pages.logo, &pages.policy, &pages.terms, &back_channel];
     for page in pages.into_iter().flatten() {
         assert!(page.len() <= 512 && page.starts_with("https://"), "{page}");
         assert!(!page.contains(['"', ' ', '\\', '#']), "{page}");
@@ -92,7 +94,8 @@ fn is_within(answer: &Map<String, Value>) {
         several.map(|one| one.as_str().expect("texts").to_owned()).collect()
     };
     let uris = texts("redirect_uris").into_iter().chain(texts("post_logout_redirect_uris"));
-    let pages = ["client_uri", "logo_uri", "policy_uri", "tos_uri"].into_iter();
+    let pages = ["client_uri", "logo_uri", "policy_uri", "tos_uri", "frontchannel_logout_uri"];
+    let pages = pages.into_iter();
     let pages = pages.filter_map(|name| Some(answer.get(name)?.as_str()?.to_owned()));
     for uri in uris.chain(pages) {
         let host = host_of(&uri);
@@ -101,6 +104,9 @@ fn is_within(answer: &Map<String, Value>) {
     }
     if let Some(uri) = answer.get("jwks_uri").and_then(Value::as_str) {
         assert_eq!(host_of(uri), "keys.example.org", "{uri}");
+    }
+    if let Some(uri) = answer.get("backchannel_logout_uri").and_then(Value::as_str) {
+        assert_eq!(host_of(uri), "out.example.org", "{uri}");
     }
     let grants = ["authorization_code", "refresh_token", "implicit"];
     assert!(texts("grant_types").iter().all(|grant| grants.contains(&grant.as_str())));

@@ -153,6 +153,7 @@ fn open_up(world: &mut World, client: &PrivateKey, cluster: &PrivateKey) {
             scopes: BTreeSet::from(["openid".to_owned()]),
             redirect_hosts: vec!["app.example.org".into()],
             jwks_hosts: Vec::new(),
+            back_channel_hosts: Vec::new(),
         },
     });
     let account = ServiceAccount { subject: ACCOUNT.into(), uid: None };
