@@ -27,6 +27,7 @@ mod garbage_collection;
 mod idle;
 mod introspection;
 mod kubernetes_api_server;
+mod ldap_claims;
 mod live_changes;
 mod logout;
 mod minio_sts;

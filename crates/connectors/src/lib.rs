@@ -106,6 +106,18 @@ pub enum BuildError {
         /// Why not.
         cause: ldap::FilterError,
     },
+    /// An attribute that is nothing to tell clients.
+    #[error(
+        "userSearch.claimAttributes: {claim}: {attribute} holds {what}, and no text to tell clients: name another attribute"
+    )]
+    ClaimAttribute {
+        /// What it was to become.
+        claim: &'static str,
+        /// Its name.
+        attribute: String,
+        /// What it holds.
+        what: &'static str,
+    },
     /// Nothing to compare a user name with.
     #[error("userSearch.usernameAttributes: name at least one attribute, such as uid")]
     NoUsernameAttribute,
@@ -129,6 +141,7 @@ impl BuildError {
             Self::Url(_)
             | Self::BaseDn { .. }
             | Self::Filter { .. }
+            | Self::ClaimAttribute { .. }
             | Self::NoUsernameAttribute
             | Self::Tls(_)
             | Self::AuthProxy(_)

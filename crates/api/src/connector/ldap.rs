@@ -5,12 +5,13 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ldap_claims::LdapClaimAttributes;
 use crate::object_ref::LocalObjectRef;
 use crate::secret_ref::SecretKeyRef;
 
 /// An attribute's name or OID (RFC 4512 section 2.5), with the matching rule that Active Directory
 /// needs for nested groups (`member:1.2.840.113556.1.4.1941:`).
-const ATTRIBUTE_PATTERN: &str = r"^[A-Za-z0-9][A-Za-z0-9.;-]*(:[0-9.]+:)?$";
+pub(super) const ATTRIBUTE_PATTERN: &str = r"^[A-Za-z0-9][A-Za-z0-9.;-]*(:[0-9.]+:)?$";
 
 /// An LDAP directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -217,6 +218,10 @@ pub struct LdapUserSearch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = ATTRIBUTE_PATTERN))]
     pub preferred_username_attribute: Option<String>,
+
+    /// Attributes that become further claims, such as given_name or phone_number. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_attributes: Option<LdapClaimAttributes>,
 }
 
 impl LdapUserSearch {

@@ -5,6 +5,7 @@
 
 pub mod auth_proxy;
 pub mod ldap;
+pub mod ldap_claims;
 pub mod local;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

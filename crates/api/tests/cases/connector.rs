@@ -94,6 +94,7 @@ pub fn table() -> Table {
                             "emailSuffix": "example.com",
                             "nameAttribute": "cn",
                             "preferredUsernameAttribute": "uid",
+                            "claimAttributes": every_claim(),
                         },
                         "groupSearch": {
                             "baseDN": "ou=groups,dc=example,dc=com",
@@ -120,6 +121,34 @@ pub fn table() -> Table {
         bad: [upstreams(), directories(), proxies(), policies()].into_iter().flatten().collect(),
         bad_updates: vec![],
     }
+}
+
+/// All claims an attribute may become.
+fn every_claim() -> Value {
+    json!({
+        "givenName": "givenName",
+        "familyName": "sn",
+        "middleName": "middleName",
+        "nickname": "displayName",
+        "profile": "url",
+        "picture": "photoURI",
+        "website": "labeledURI",
+        "gender": "gender",
+        "birthdate": "schacDateOfBirth",
+        "zoneinfo": "timezone",
+        "locale": "preferredLanguage",
+        "updatedAt": "modifyTimestamp",
+        "phoneNumber": "telephoneNumber",
+        "phoneNumberVerification": "Verified",
+        "address": {
+            "formatted": "postalAddress",
+            "streetAddress": "street",
+            "locality": "l",
+            "region": "st",
+            "postalCode": "postalCode",
+            "country": "c",
+        },
+    })
 }
 
 fn ldap(change: &Value) -> Value {

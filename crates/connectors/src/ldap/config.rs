@@ -9,6 +9,7 @@ use ldap3::{LdapConnSettings, Scope};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::claims::Claims;
 use super::dn::Dn;
 use super::filter::{Attribute, Filter, FilterError};
 use super::tls::{self, Material, TlsError};
@@ -100,6 +101,8 @@ pub struct Users {
     pub name: Option<Attribute>,
     /// Short name.
     pub preferred_username: Option<Attribute>,
+    /// Further claims.
+    pub claims: Claims,
 }
 
 /// What makes a user a member of a group.
@@ -321,6 +324,7 @@ fn users(spec: &spec::LdapUserSearch) -> Result<Users, BuildError> {
             "userSearch.preferredUsernameAttribute",
             &spec.preferred_username_attribute,
         )?,
+        claims: spec.claim_attributes.as_ref().map(Claims::new).transpose()?.unwrap_or_default(),
     })
 }
 

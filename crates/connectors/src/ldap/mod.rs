@@ -11,6 +11,7 @@
 //! password above all, is `Unavailable`; everything ends by a deadline.
 
 mod again;
+mod claims;
 mod config;
 mod connection;
 mod dn;

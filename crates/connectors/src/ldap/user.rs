@@ -1,7 +1,5 @@
 //! From a user's entry to an identity.
 
-use std::collections::BTreeMap;
-
 use claviger_domain::identity::Identity;
 
 use super::config::{Groups, GroupsFromAttribute, Place, Users};
@@ -59,7 +57,7 @@ impl Users {
             name: text(&self.name),
             preferred_username: text(&self.preferred_username),
             groups: Vec::new(),
-            extra: BTreeMap::new(),
+            extra: self.claims.of(entry),
         })
     }
 
@@ -109,6 +107,7 @@ pub fn wanted_attributes(
     }
     wanted.extend(&users.name);
     wanted.extend(&users.preferred_username);
+    wanted.extend(users.claims.attributes());
     wanted.extend(groups.iter().flat_map(|g| &g.matchers).map(|matcher| &matcher.user));
     wanted.extend(from_attribute.map(|from| &from.attribute));
     let real = wanted.into_iter().filter(|attribute| !attribute.is_dn());

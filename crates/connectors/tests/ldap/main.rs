@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod active_directory;
 #[cfg(test)]
+mod claims;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod front;
