@@ -322,7 +322,9 @@ async fn the_shipped_authentication_configuration_starts_an_api_server() -> Resu
 #[test]
 fn what_the_documentation_shows_is_what_the_examples_hold() -> Result<()> {
     let mut examples = String::new();
-    for story in ["quickstart", "tenant", "auth-proxy", "policy", "policy/patches"] {
+    for story in
+        ["quickstart", "quickstart/patches", "tenant", "auth-proxy", "policy", "policy/patches"]
+    {
         for entry in std::fs::read_dir(root().join("examples").join(story))? {
             let path = entry?.path();
             if path.is_file() {

@@ -16,8 +16,10 @@ fn text<'a>(tokens: &'a Value, name: &str) -> Result<&'a str> {
     tokens[name].as_str().with_context(|| format!("no {name} in {tokens}"))
 }
 
+/// All requests but those by which the leader says that the connector has changed.
 fn requests(scene: &Scene, mark: AuditMark) -> Result<String> {
-    let counts = scene.installation().requests_since(mark)?;
+    let mut counts = scene.installation().requests_since(mark)?;
+    counts.retain(|(what, _)| !what.ends_with(" connectors/status") && !what.ends_with(" events"));
     let lines: Vec<_> = counts.iter().map(|(what, count)| format!("{what} × {count}")).collect();
     Ok(lines.join(", "))
 }
