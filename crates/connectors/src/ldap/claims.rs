@@ -68,8 +68,8 @@ struct Claim {
 /// Which attributes become which claims.
 #[derive(Debug, Default)]
 pub struct Claims {
-    claims: Vec<Claim>,
-    address: Vec<Claim>,
+    of_user: Vec<Claim>,
+    of_address: Vec<Claim>,
     phone_numbers_verified: bool,
 }
 
@@ -105,8 +105,8 @@ impl Claims {
             ]
         });
         Ok(Self {
-            claims: claims.into_iter().filter_map(claim).collect::<Result<_, _>>()?,
-            address: address.filter_map(claim).collect::<Result<_, _>>()?,
+            of_user: claims.into_iter().filter_map(claim).collect::<Result<_, _>>()?,
+            of_address: address.filter_map(claim).collect::<Result<_, _>>()?,
             phone_numbers_verified: spec.phone_number_verification
                 == spec::LdapPhoneNumberVerification::Verified,
         })
@@ -114,13 +114,13 @@ impl Claims {
 
     /// What must be asked for.
     pub fn attributes(&self) -> impl Iterator<Item = &Attribute> {
-        self.claims.iter().chain(&self.address).map(|claim| &claim.attribute)
+        self.of_user.iter().chain(&self.of_address).map(|claim| &claim.attribute)
     }
 
     /// What an entry says.
     pub fn of(&self, entry: &Entry) -> BTreeMap<String, Value> {
-        let mut said: BTreeMap<String, Value> = read(&self.claims, entry).collect();
-        let address: Map<String, Value> = read(&self.address, entry).collect();
+        let mut said: BTreeMap<String, Value> = read(&self.of_user, entry).collect();
+        let address: Map<String, Value> = read(&self.of_address, entry).collect();
         if !address.is_empty() {
             said.insert("address".to_owned(), address.into());
         }
