@@ -83,6 +83,9 @@ pub enum StepError {
     /// Unknown user or wrong password: one message for both.
     #[error("invalid credentials")]
     InvalidCredentials,
+    /// The upstream says of the user what the connector cannot use; perhaps after it looked at the password.
+    #[error("what the upstream says of the user cannot be used")]
+    Unusable,
     /// No connector of that name is in service for this client.
     #[error("this way to sign in is not available")]
     NoConnector,
@@ -202,6 +205,11 @@ pub(crate) async fn check_password(
     match upstream.authenticate(username, password).await {
         Ok(authenticated) => Ok(authenticated),
         Err(LoginError::InvalidCredentials(_)) => Err(refused("InvalidCredentials")),
+        Err(LoginError::Unusable(why)) => {
+            tracing::warn!(connector = connector.name, why, "what the upstream says of a user cannot be used");
+            refused("Unusable");
+            Err(StepError::Unusable)
+        }
         Err(error) => {
             tracing::warn!(connector = connector.name, %error, "sign-in could not be checked");
             Err(StepError::Unavailable("the directory behind this sign-in cannot be used".into()))

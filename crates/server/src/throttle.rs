@@ -7,8 +7,12 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use claviger_domain::issuer::Issuer;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use icu_normalizer::DecomposingNormalizerBorrowed;
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
 
 /// Failures in a row that cost nothing.
 const BURST: u32 = 10;
@@ -133,13 +137,34 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// The account that a try is about.
-pub fn account(issuer_uid: &str, connector: &str, username: &str) -> String {
-    format!("{issuer_uid}/{connector}/{}", username.to_lowercase())
+/// The account that a try is about: at whatever issuer, and however its name is spelled.
+pub fn account(issuer: &Issuer, connector: &str, username: &str) -> String {
+    let connectors = issuer.connectors.iter();
+    let uid = connectors.clone().find(|c| c.name == connector).map(|c| c.uid.as_str());
+    format!("{}/{}", uid.unwrap_or(&issuer.uid), folded(username))
+}
+
+/// A name as loosely as directories compare names (RFC 4518 2; Active Directory more so): case, width, accents and
+/// spaces say nothing, nor what cannot be seen. Two users of one spelling share a count; one of many does not have many.
+fn folded(username: &str) -> String {
+    let nothing = CodePointSetData::new::<DefaultIgnorableCodePoint>();
+    let category = CodePointMapData::<GeneralCategory>::new();
+    let says_nothing = |c: char| {
+        nothing.contains(c)
+            || matches!(category.get(c), GeneralCategory::NonspacingMark | GeneralCategory::Control)
+    };
+    let plain: String = DecomposingNormalizerBorrowed::new_nfkd()
+        .normalize(&username.to_lowercase())
+        .chars()
+        .filter(|c| !says_nothing(*c))
+        .collect();
+    plain.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
+    use claviger_domain::fakes::World;
+
     use super::*;
 
     fn fail(throttle: &Throttle, account: &str) {
@@ -154,6 +179,28 @@ mod tests {
         }
         assert!(throttle.begin("alice".into()).is_err_and(|wait| wait <= PERIOD));
         assert!(throttle.begin("bob".into()).is_ok());
+    }
+
+    #[test]
+    fn spellings_that_directories_take_for_one_name_are_one_account() {
+        for spelling in [
+            "alice", "ALICE", "\u{ff41}lice", "\u{1d41a}lice", "a\u{301}lice", "\u{e1}lice", "al\u{200b}ice",
+            " alice ", "a\u{ad}lice", "\u{24d0}lice",
+        ] {
+            assert_eq!(folded(spelling), "alice", "{spelling:?}");
+        }
+        assert_eq!(folded("Ada  Lovelace"), folded("ada\u{a0}lovelace"));
+        assert_ne!(folded("alice"), folded("alicia"));
+        assert_ne!(folded("\u{430}\u{43d}\u{43d}\u{430}"), "", "other scripts are names too");
+    }
+
+    #[test]
+    fn one_directory_is_one_count_at_whatever_issuer() {
+        let mut issuer = World::new().issuer;
+        let here = account(&issuer, &issuer.connectors[0].name.clone(), "alice");
+        "another".clone_into(&mut issuer.uid);
+        assert_eq!(account(&issuer, &issuer.connectors[0].name.clone(), "Alice"), here);
+        assert_ne!(account(&issuer, &issuer.connectors[1].name.clone(), "alice"), here);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::BuildError;
 const MAX_CHARACTERS: usize = 256;
 /// Longest language tag (RFC 5646 4.4.1), in bytes.
 const MAX_LANGUAGE: usize = 35;
+/// What no claim may begin with: the whole sign-in would be refused.
+const RESERVED: &str = "system:";
 const PHONE_NUMBER: &str = "phone_number";
 
 /// Attributes of common schemas that hold bytes, and no text.
@@ -37,11 +39,20 @@ const BYTES: [&str; 11] = [
 ];
 
 /// Attributes of common schemas that hold what opens an account.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 15] = [
     "authPassword",
+    "ipaNTHash",
+    "krbExtraData",
     "krbPrincipalKey",
+    "ms-Mcs-AdmPwd",
+    "msDS-ManagedPassword",
+    "msLAPS-EncryptedPassword",
+    "msLAPS-Password",
+    "pwdHistory",
     "sambaLMPassword",
     "sambaNTPassword",
+    "sambaPasswordHistory",
+    "supplementalCredentials",
     "unicodePwd",
     "userPassword",
 ];
@@ -146,12 +157,15 @@ fn claim(
     })
 }
 
-/// What an attribute holds that is no text for a token.
-fn nothing_to_tell(attribute: &Attribute) -> Option<&'static str> {
+/// What an attribute holds that is no text for a token. That names are known here is a help; which attributes the
+/// service account may read is the guard.
+pub fn nothing_to_tell(attribute: &Attribute) -> Option<&'static str> {
     let mut parts = attribute.as_str().split(';');
     let base = parts.next().unwrap_or_default();
     let is_among = |names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(base));
-    if is_among(&SECRETS) {
+    if base.starts_with(|first: char| first.is_ascii_digit()) {
+        Some("what its number does not say")
+    } else if is_among(&SECRETS) {
         Some("a secret")
     } else if is_among(&BYTES) || parts.any(|option| option.eq_ignore_ascii_case("binary")) {
         Some("bytes")
@@ -195,6 +209,9 @@ impl Form {
         }
         if text.contains(char::is_control) && self != Self::Lines {
             return Err("the value holds control characters");
+        }
+        if text.starts_with(RESERVED) {
+            return Err("the value begins with system:, which is Kubernetes' own");
         }
         match self {
             Self::Text => Ok(text.into()),
@@ -282,6 +299,7 @@ mod tests {
             (Form::Text, " Ada ", Some(json!("Ada"))),
             (Form::Text, "A\u{7}da", None),
             (Form::Text, "  ", None),
+            (Form::Text, "system:masters", None),
             (
                 Form::Page,
                 "https://ada.example.org/ My page",
@@ -323,6 +341,8 @@ mod tests {
             ("description;binary", "bytes"),
             ("userPassword", "a secret"),
             ("userpassword;x-old", "a secret"),
+            ("MS-MCS-AdmPwd", "a secret"),
+            ("2.5.4.35", "what its number does not say"),
         ] {
             let error = claims(json!({"address": {"region": name}})).unwrap_err().to_string();
             let expected = format!(

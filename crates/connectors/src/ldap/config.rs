@@ -9,7 +9,7 @@ use ldap3::{LdapConnSettings, Scope};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::claims::Claims;
+use super::claims::{Claims, nothing_to_tell};
 use super::dn::Dn;
 use super::filter::{Attribute, Filter, FilterError};
 use super::tls::{self, Material, TlsError};
@@ -310,8 +310,16 @@ fn users(spec: &spec::LdapUserSearch) -> Result<Users, BuildError> {
     let username = usernames.next().ok_or(BuildError::NoUsernameAttribute)?;
     let matched =
         |name: &String| named("userSearch.usernameAttributes", Attribute::parse_matched(name));
-    let optional =
-        |field, name: &Option<String>| name.as_deref().map(|name| read(field, name)).transpose();
+    let told = |claim, field, name: &Option<String>| {
+        let attribute = name.as_deref().map(|name| read(field, name)).transpose()?;
+        match attribute.as_ref().and_then(|attribute| Some((attribute, nothing_to_tell(attribute)?))) {
+            None => Ok(attribute),
+            Some((attribute, what)) => {
+                let attribute = attribute.as_str().to_owned();
+                Err(BuildError::ClaimAttribute { claim, attribute, what })
+            }
+        }
+    };
     Ok(Users {
         place: place("userSearch", &spec.base_dn, spec.filter.as_deref(), spec.scope)?,
         username: matched(username)?,
@@ -319,8 +327,9 @@ fn users(spec: &spec::LdapUserSearch) -> Result<Users, BuildError> {
         id: read("userSearch.idAttribute", &spec.id_attribute)?,
         email: read("userSearch.emailAttribute", &spec.email_attribute)?,
         email_suffix: spec.email_suffix.clone(),
-        name: optional("userSearch.nameAttribute", &spec.name_attribute)?,
-        preferred_username: optional(
+        name: told("name", "userSearch.nameAttribute", &spec.name_attribute)?,
+        preferred_username: told(
+            "preferred_username",
             "userSearch.preferredUsernameAttribute",
             &spec.preferred_username_attribute,
         )?,

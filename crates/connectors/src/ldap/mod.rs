@@ -169,10 +169,14 @@ impl Directory {
         let mut lease = self.pool.lease(until).await.map_err(Failure::from)?;
         let found = lease.search(self.below_base(&filter)).await.map_err(Failure::from)?;
         let user = match found.entries.as_slice() {
-            [] => return self.refuse_unknown(lease, password).await,
+            [] => {
+                self.decoy(lease, password).await;
+                let why = "no entry matches the user name".to_owned();
+                return Err(LoginError::InvalidCredentials(why));
+            }
             [one] if !found.more => one,
             _ => {
-                lease.give_back();
+                self.decoy(lease, password).await;
                 return Err(Failure::Unusable(
                     "more than one entry matches the user name: \
                      narrow userSearch.filter or usernameAttributes"
@@ -199,19 +203,14 @@ impl Directory {
         Ok(authenticated)
     }
 
-    /// An unknown user costs a connection and a bind like a known one, with a name that is nobody's
+    /// A name that is nobody's, or more than one's, costs a connection and a bind like a known one, with a name that is nobody's
     /// and a password that is nobody's.
-    async fn refuse_unknown(
-        &self,
-        lease: Lease<'_>,
-        password: &SecretString,
-    ) -> Result<Authenticated, LoginError> {
+    async fn decoy(&self, lease: Lease<'_>, password: &SecretString) {
         let nobody = format!("cn=claviger-no-such-user,{}", self.users.place.base);
         let decoy = SecretString::from("x".repeat(password.expose_secret().len()));
         // Whatever it answers, it answers nothing about a user.
         let _ = lease.check_password(&nobody, &decoy).await;
         lease.give_back();
-        Err(LoginError::InvalidCredentials("no entry matches the user name".to_owned()))
     }
 
     async fn authenticated(

@@ -107,7 +107,9 @@ async fn name_that_two_entries_answer_to_signs_in_neither() {
     let error = service.login("twins@example.org", PASSWORD).await.unwrap_err();
     let LoginError::Unusable(why) = error else { panic!("{error:?}") };
     assert!(why.contains("more than one entry") && why.contains("narrow"), "{why}");
-    assert_eq!(watch.binds(), watch.binds_as(READER_DN), "no user's bind: {}", watch.text());
+    let nobody = "cn=claviger-no-such-user,ou=people,dc=example,dc=org";
+    assert_eq!(watch.binds_as(nobody), 1, "as for an unknown user: {}", watch.text());
+    assert_eq!(watch.binds(), watch.binds_as(READER_DN) + 1, "no user's bind: {}", watch.text());
     service.identity("castor").await;
 }
 

@@ -249,7 +249,8 @@ impl<'w> Assessor<'w> {
         let connectors =
             client_users::connectors(spec, issuer, policy, signs_in, &mut self.findings);
         let allowed = (grants, connectors.as_ref());
-        let checks = password_connector(self.world, spec, issuer, allowed, &mut self.findings);
+        let asks = (spec, policy);
+        let checks = password_connector(self.world, asks, issuer, allowed, &mut self.findings);
         (connectors, checks)
     }
 

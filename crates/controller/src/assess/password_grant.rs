@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use claviger_api::condition::Reason;
-use claviger_api::{ClientType, OAuth2ClientSpec, Upstream};
+use claviger_api::{ClientType, OAuth2ClientSpec, TenantConsent, TenantPolicy, Upstream};
 use claviger_domain::client::Grant;
 use kube::ResourceExt;
 
@@ -16,7 +16,7 @@ use crate::world::World;
 /// is all that the issuer offers.
 pub fn password_connector(
     world: &World,
-    spec: &OAuth2ClientSpec,
+    (spec, policy): (&OAuth2ClientSpec, Option<&TenantPolicy>),
     issuer: &AssessedIssuer,
     (grants, allowed): (&BTreeSet<Grant>, Option<&BTreeSet<String>>),
     findings: &mut Findings,
@@ -28,6 +28,12 @@ pub fn password_connector(
         findings.reject(
             Reason::InvalidSpec,
             "grant password is for type Confidential: remove it, or set type to Confidential",
+        );
+    }
+    if policy.is_some_and(|policy| policy.consent == TenantConsent::Required) {
+        findings.reject(
+            Reason::TenantPolicyViolation,
+            "grant password asks nobody for consent, which tenants.consent of the issuer requires: remove the grant",
         );
     }
     let Some(name) = spec.password_grant.as_ref().map(|grant| &grant.connector) else {

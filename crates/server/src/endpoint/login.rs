@@ -121,7 +121,7 @@ async fn attempt(
     if username.len() > MAX_USERNAME || typed.password.expose_secret().len() > MAX_PASSWORD {
         return again(WRONG, StatusCode::UNAUTHORIZED);
     }
-    let account = throttle::account(&issuer.uid, connector, username);
+    let account = throttle::account(issuer, connector, username);
     let under_way = match app.throttle().begin(account) {
         Ok(under_way) => under_way,
         Err(wait) => return wait_first(again(TOO_OFTEN, StatusCode::TOO_MANY_REQUESTS), wait),
@@ -135,7 +135,13 @@ async fn attempt(
             under_way.failed();
             again(WRONG, StatusCode::UNAUTHORIZED)
         }
-        Err(error) => refusal(issuer, &error),
+        Err(error) => {
+            // It came to the password, perhaps: what cannot be used says something about it, and is counted.
+            if matches!(error, StepError::Unusable) {
+                under_way.failed();
+            }
+            refusal(issuer, &error)
+        }
     }
 }
 

@@ -182,6 +182,12 @@ pub fn refusal(issuer: &Issuer, error: &StepError) -> Response {
             "This sign-in has expired",
             "Go back to the application and start again.",
         ),
+        StepError::Unusable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This account cannot be used here",
+            "What the directory says about it is not enough. Tell whoever runs this site; their log says what is \
+             missing.",
+        ),
         StepError::Unavailable(_) | StepError::Busy { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             "Sign-in is not possible at the moment",

@@ -159,7 +159,7 @@ fn begin_attempt<'a>(
 ) -> Result<Option<Attempt<'a>>, Duration> {
     let TokenRequest::Password(request) = request else { return Ok(None) };
     let Some(connector) = client.password_connector.as_deref() else { return Ok(None) };
-    let account = throttle::account(&issuer.uid, connector, request.username.trim());
+    let account = throttle::account(issuer, connector, request.username.trim());
     app.throttle().begin(account).map(Some)
 }
 

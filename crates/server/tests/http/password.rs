@@ -144,6 +144,26 @@ async fn every_failure_is_one_answer_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn what_the_connector_lets_through_is_what_tokens_say() {
+    let rig = rig_with(|world| {
+        let mut connector = (*world.issuer.connectors[0]).clone();
+        connector.policy.group_prefix = "corp:".to_owned();
+        connector.policy.email_domains = BTreeSet::from(["example.org".to_owned()]);
+        let elsewhere = Identity { email: Some("dave@elsewhere.example".into()), ..alice() };
+        world.upstream.put("dave", "apple", elsewhere);
+        world.issuer.connectors[0] = Arc::new(connector);
+    });
+    let tokens = ask(&rig, &[]).await.json();
+    let groups = claims(&tokens["id_token"])["groups"].as_array().unwrap().clone();
+    assert!(!groups.is_empty());
+    assert!(groups.iter().all(|group| group.as_str().unwrap().starts_with("corp:")), "{groups:?}");
+    rig.world.audit.take();
+    let dave = ask(&rig, &[("username", "dave"), ("password", "apple")]).await;
+    assert_refused(&dave, "invalid_grant");
+    assert_eq!(reasons(&rig), ["ConnectorPolicy"]);
+}
+
+#[tokio::test]
 async fn the_clients_policy_about_connectors_and_acr_holds() {
     let rig = rig_with(|world| {
         world.change_client("kubernetes", |client| {

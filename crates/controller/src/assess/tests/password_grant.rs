@@ -50,8 +50,10 @@ fn a_connector_whose_users_may_not_sign_in_there_is_refused() {
 }
 
 #[test]
-fn a_tenant_is_told_passwords_only_where_both_grant_and_connector_are_granted() {
-    let good = json!({"allowedGrants": ["password"], "allowedConnectors": ["local"]});
+fn a_tenant_is_told_passwords_only_where_grant_and_connector_are_granted_and_nobody_must_be_asked() {
+    let good = json!({
+        "allowedGrants": ["password"], "allowedConnectors": ["local"], "consent": "ClientChoice",
+    });
     let assessment = told_passwords(TENANT, json!({}), good);
     let client = assessment.served("team-a/app").unwrap();
     assert_eq!(client.password_connector.as_deref(), Some("local"));
@@ -59,7 +61,9 @@ fn a_tenant_is_told_passwords_only_where_both_grant_and_connector_are_granted() 
         json!({"allowedConnectors": ["local"]}),
         json!({"allowedGrants": ["password"]}),
         json!({"allowedGrants": ["password"], "allowedConnectors": ["other"]}),
+        json!({"allowedGrants": ["password"], "allowedConnectors": ["local"], "consent": "Required"}),
     ] {
+        let tenants = merged(json!({"consent": "ClientChoice"}), tenants);
         let assessment = told_passwords(TENANT, json!({}), tenants.clone());
         assert!(assessment.served("team-a/app").is_none(), "{tenants}");
     }
