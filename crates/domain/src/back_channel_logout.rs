@@ -59,6 +59,9 @@ pub enum NotNow {
     /// The configuration, the clock or the key is not in order at the moment.
     #[error("{0}")]
     Unready(String),
+    /// The session's client is out of service: its own affair, and that of all its sessions.
+    #[error("its client is out of service")]
+    ClientOut,
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,7 +116,7 @@ pub async fn due(
         }
         // How it wants to be told is seen when it is back.
         Some((_, ClientEntry::OutOfService(_))) => {
-            Err(NotNow::Unready("its client is out of service".to_owned()))
+            Err(NotNow::ClientOut)
         }
         None => unless_waiting(snapshot, "its client is gone"),
     }

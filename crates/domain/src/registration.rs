@@ -181,6 +181,7 @@ pub async fn read(
 ) -> Result<Map<String, Value>, RegistrationError> {
     let managed = Managed::of(issuer, name, token)?;
     let kept = provider.registry.read(&managed.place, managed.uid).await?;
+    let kept = kept.of_token(&managed.token_digest)?;
     Ok(managed.answer(issuer, &kept.metadata, kept.registered_at))
 }
 
@@ -211,7 +212,7 @@ async fn replace(
 ) -> Result<i64, RegistrationError> {
     const TRIES: u32 = 3;
     for _ in 0..TRIES {
-        let change = Change::to(metadata);
+        let change = Change::to(metadata, &managed.token_digest);
         match provider.registry.replace(&managed.place, managed.uid, change).await {
             Ok(registered_at) => return Ok(registered_at),
             Err(RegistryError::Conflict) => {}
@@ -244,6 +245,8 @@ struct Managed<'a> {
     secrets: Secrets<'a>,
     place: Place,
     token: &'a SecretString,
+    /// Its digest, as it is kept.
+    token_digest: String,
 }
 
 /// What is known of a client's secrets.
@@ -291,7 +294,14 @@ impl<'a> Managed<'a> {
         if !bool::from(presented.as_bytes().ct_eq(known.as_bytes())) {
             return Err(RegistrationError::Unauthorized);
         }
-        Ok(Self { registration, uid: entry.uid(), secrets, place, token })
+        Ok(Self {
+            registration,
+            uid: entry.uid(),
+            secrets,
+            place,
+            token,
+            token_digest: presented,
+        })
     }
 
     /// RFC 7592 2.2: the client says who it is, and says the secret it has or none.

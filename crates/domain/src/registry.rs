@@ -42,25 +42,41 @@ pub struct KeptClient {
     pub registered_at: i64,
     /// What is kept of what it said.
     pub metadata: ClientMetadata,
+    /// SHA-256 of its registration access token, base64url; none where an administrator took it back.
+    pub token_digest: Option<String>,
+}
+
+impl KeptClient {
+    /// Whether it is still the one whose token has this digest: what the watch brings may be late.
+    ///
+    /// # Errors
+    /// [`RegistryError::Gone`].
+    pub fn of_token(self, digest: &str) -> Result<Self, RegistryError> {
+        let holds = self.token_digest.as_deref() == Some(digest);
+        if holds { Ok(self) } else { Err(RegistryError::Gone) }
+    }
 }
 
 /// What a client says now, in place of what it said before.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
     metadata: &'a ClientMetadata,
+    token_digest: &'a str,
 }
 
 impl<'a> Change<'a> {
-    /// A change to this.
-    pub fn to(metadata: &'a ClientMetadata) -> Self {
-        Self { metadata }
+    /// A change to this, by whoever has the token of this digest.
+    pub fn to(metadata: &'a ClientMetadata, token_digest: &'a str) -> Self {
+        Self { metadata, token_digest }
     }
 
     /// What is to be kept from now on: nobody learns it without showing what is kept.
     ///
     /// # Errors
-    /// [`RegistryError::Invalid`] for a change from one kind of proof to another.
-    pub fn after(self, kept: &ClientMetadata) -> Result<&'a ClientMetadata, RegistryError> {
+    /// [`RegistryError::Gone`] where the token was taken back, [`RegistryError::Invalid`] for a change from one kind
+    /// of proof to another.
+    pub fn after(self, kept: KeptClient) -> Result<&'a ClientMetadata, RegistryError> {
+        let kept = kept.of_token(self.token_digest)?.metadata;
         if kind_of(&kept.proof) == kind_of(&self.metadata.proof) {
             return Ok(self.metadata);
         }
@@ -83,7 +99,7 @@ pub enum RegistryError {
     /// The API server does not take such a client, or not in place of what is kept.
     #[error("{0}")]
     Invalid(String),
-    /// It is not there, or another one of the same name is.
+    /// It is not there, or another one of the same name is, or its token was taken back.
     #[error("the client is gone")]
     Gone,
     /// Somebody changed it since it was read.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use claviger_domain::back_channel_logout::{self, Due, Receivers, TELL_SECONDS, TellError};
+use claviger_domain::back_channel_logout::{self, Due, NotNow, Receivers, TELL_SECONDS, TellError};
 use claviger_domain::ports::AuditEvent;
 use claviger_domain::{Provider, Snapshot, session};
 use claviger_store::PendingLogouts;
@@ -176,6 +176,11 @@ impl Teller {
                         "nobody can say who is to be told of a session's end"
                     );
                     return self.give_up(&job.session, "LogoutNotDelivered").await;
+                }
+                Err(error @ NotNow::ClientOut) => {
+                    // One look at a time for all its sessions, or a broken client costs a read for each, all day.
+                    self.failed(job, &error);
+                    return Outcome::ClientFailed;
                 }
                 Err(error) => return self.failed(job, &error),
             };

@@ -25,7 +25,18 @@ struct Kept {
     uid: String,
     metadata: ClientMetadata,
     secret: Option<String>,
+    token_digest: Option<String>,
     version: u32,
+}
+
+impl Kept {
+    fn read(&self) -> KeptClient {
+        KeptClient {
+            registered_at: 0,
+            metadata: self.metadata.clone(),
+            token_digest: self.token_digest.clone(),
+        }
+    }
 }
 
 impl MemoryRegistry {
@@ -42,6 +53,13 @@ impl MemoryRegistry {
     /// Changes a client after each of the next reads, as somebody else would.
     pub fn change_after_reads(&self, reads: u32) {
         *lock(&self.changes) = reads;
+    }
+
+    /// Takes a client's registration access token back, as an administrator does.
+    pub fn take_token_back(&self, name: &str) {
+        if let Some(kept) = lock(&self.kept).get_mut(name) {
+            kept.token_digest = None;
+        }
     }
 
     /// The secret a client got.
@@ -67,6 +85,7 @@ impl Registry for MemoryRegistry {
             uid: uid.clone(),
             metadata: client.metadata.clone(),
             secret: client.secret.as_ref().map(|secret| secret.expose_secret().to_owned()),
+            token_digest: Some(client.token_digest.clone()),
             version: 1,
         };
         lock(&self.kept).insert(client.place.name.clone(), kept);
@@ -78,7 +97,7 @@ impl Registry for MemoryRegistry {
         let clients = lock(&self.kept);
         let kept = clients.get(&place.name).filter(|kept| kept.uid == uid);
         let kept = kept.ok_or(RegistryError::Gone)?;
-        Ok(KeptClient { registered_at: 0, metadata: kept.metadata.clone() })
+        Ok(kept.read())
     }
 
     async fn replace(
@@ -92,7 +111,7 @@ impl Registry for MemoryRegistry {
         let kept = clients.get_mut(&place.name).filter(|kept| kept.uid == uid);
         let kept = kept.ok_or(RegistryError::Gone)?;
         let read = kept.version;
-        let metadata = change.after(&kept.metadata)?;
+        let metadata = change.after(kept.read())?;
         let mut changes = lock(&self.changes);
         if let Some(left) = changes.checked_sub(1) {
             *changes = left;

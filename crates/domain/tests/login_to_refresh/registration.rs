@@ -299,6 +299,25 @@ async fn nobody_manages_a_client_with_another_token() {
     assert!(world.registry.take_requests().is_empty());
 }
 
+#[tokio::test]
+async fn a_token_that_was_taken_back_is_worth_nothing_though_nobody_has_told_this_replica() {
+    let mut world = world();
+    let answer = register(&world, &web()).await.unwrap().answer;
+    let (name, token) = serve(&mut world, &answer);
+    world.registry.take_token_back(&name);
+    world.registry.take_requests();
+    let (provider, issuer) = (&world.provider, &world.issuer);
+    let read = registration::read(provider, issuer, &name, Some(&token)).await;
+    assert_eq!(read.unwrap_err(), RegistrationError::Unauthorized);
+    let mut said = answer.clone();
+    said["redirect_uris"] = json!(["https://evil.example.org/callback"]);
+    let body = Value::Object(said).to_string();
+    let by = (name.as_str(), Some(&token));
+    let changed = registration::update(provider, issuer, by, body.as_bytes()).await;
+    assert_eq!(changed.unwrap_err(), RegistrationError::Unauthorized);
+    assert_eq!(world.registry.take_requests(), ["read", "read"], "nothing is written");
+}
+
 /// The client of this name, put out of service with these secrets known.
 fn suspend(world: &mut World, name: &str, secrets: Vec<SecretString>) {
     let id = format!("registered/{name}");

@@ -115,9 +115,10 @@ impl Registry for KubeRegistry {
         // With the UID and version that were read: what somebody wrote in between is a conflict.
         let mut object = self.get(place, uid).await?;
         let kept = spec::kept(&object);
-        spec::say(&mut object.spec, change.after(&kept.metadata)?)?;
+        let registered_at = kept.registered_at;
+        spec::say(&mut object.spec, change.after(kept)?)?;
         let written = within(self.clients(place).replace(&place.name, &params(), &object)).await;
-        written.map(|_| kept.registered_at).map_err(error)
+        written.map(|_| registered_at).map_err(error)
     }
 
     async fn delete(&self, place: &Place, uid: &str) -> Result<(), RegistryError> {

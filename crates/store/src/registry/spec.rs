@@ -66,6 +66,13 @@ pub fn say(spec: &mut OAuth2ClientSpec, said: &ClientMetadata) -> Result<(), Reg
         .collect::<Result<_, _>>()?;
     let grants = said.grant_types.iter().filter(|grant| *grant != IMPLICIT);
     spec.grants = grants.map(|grant| word(grant, "grant_types")).collect::<Result<_, _>>()?;
+    // What an administrator added for a grant goes with the grant.
+    if !spec.grants.contains(&Grant::Password) {
+        spec.password_grant = None;
+    }
+    if !spec.grants.contains(&Grant::JwtBearer) {
+        spec.jwt_bearer = None;
+    }
     let scopes = said.scope.iter().flat_map(ScopeSet::iter);
     spec.scopes = scopes.map(|scope| word(scope.as_str(), "scope")).collect::<Result<_, _>>()?;
     let algorithm = said.id_token_algorithm.as_deref();
@@ -140,7 +147,11 @@ fn information(said: &ClientMetadata) -> Option<ClientInformation> {
 pub fn kept(object: &OAuth2Client) -> KeptClient {
     let spec = &object.spec;
     let registered_at = object.metadata.creation_timestamp.as_ref().map(time::to_seconds);
-    KeptClient { registered_at: registered_at.unwrap_or_default(), metadata: metadata(spec) }
+    KeptClient {
+        registered_at: registered_at.unwrap_or_default(),
+        metadata: metadata(spec),
+        token_digest: spec.registration.as_ref().map(|known| known.access_token_digest.clone()),
+    }
 }
 
 fn metadata(spec: &OAuth2ClientSpec) -> ClientMetadata {
