@@ -115,9 +115,7 @@ pub async fn due(
             notice(provider, (issuer, client), session, since)
         }
         // How it wants to be told is seen when it is back.
-        Some((_, ClientEntry::OutOfService(_))) => {
-            Err(NotNow::ClientOut)
-        }
+        Some((_, ClientEntry::OutOfService(_))) => Err(NotNow::ClientOut),
         None => unless_waiting(snapshot, "its client is gone"),
     }
 }

@@ -206,7 +206,11 @@ pub(crate) async fn check_password(
         Ok(authenticated) => Ok(authenticated),
         Err(LoginError::InvalidCredentials(_)) => Err(refused("InvalidCredentials")),
         Err(LoginError::Unusable(why)) => {
-            tracing::warn!(connector = connector.name, why, "what the upstream says of a user cannot be used");
+            tracing::warn!(
+                connector = connector.name,
+                why,
+                "what the upstream says of a user cannot be used"
+            );
             refused("Unusable");
             Err(StepError::Unusable)
         }

@@ -294,14 +294,7 @@ impl<'a> Managed<'a> {
         if !bool::from(presented.as_bytes().ct_eq(known.as_bytes())) {
             return Err(RegistrationError::Unauthorized);
         }
-        Ok(Self {
-            registration,
-            uid: entry.uid(),
-            secrets,
-            place,
-            token,
-            token_digest: presented,
-        })
+        Ok(Self { registration, uid: entry.uid(), secrets, place, token, token_digest: presented })
     }
 
     /// RFC 7592 2.2: the client says who it is, and says the secret it has or none.

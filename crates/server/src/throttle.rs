@@ -184,8 +184,16 @@ mod tests {
     #[test]
     fn spellings_that_directories_take_for_one_name_are_one_account() {
         for spelling in [
-            "alice", "ALICE", "\u{ff41}lice", "\u{1d41a}lice", "a\u{301}lice", "\u{e1}lice", "al\u{200b}ice",
-            " alice ", "a\u{ad}lice", "\u{24d0}lice",
+            "alice",
+            "ALICE",
+            "\u{ff41}lice",
+            "\u{1d41a}lice",
+            "a\u{301}lice",
+            "\u{e1}lice",
+            "al\u{200b}ice",
+            " alice ",
+            "a\u{ad}lice",
+            "\u{24d0}lice",
         ] {
             assert_eq!(folded(spelling), "alice", "{spelling:?}");
         }

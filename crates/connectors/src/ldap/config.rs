@@ -312,7 +312,10 @@ fn users(spec: &spec::LdapUserSearch) -> Result<Users, BuildError> {
         |name: &String| named("userSearch.usernameAttributes", Attribute::parse_matched(name));
     let told = |claim, field, name: &Option<String>| {
         let attribute = name.as_deref().map(|name| read(field, name)).transpose()?;
-        match attribute.as_ref().and_then(|attribute| Some((attribute, nothing_to_tell(attribute)?))) {
+        match attribute
+            .as_ref()
+            .and_then(|attribute| Some((attribute, nothing_to_tell(attribute)?)))
+        {
             None => Ok(attribute),
             Some((attribute, what)) => {
                 let attribute = attribute.as_str().to_owned();

@@ -110,7 +110,9 @@ async fn sign_in(
     let Authenticated { identity, data } =
         match login::check_password(provider, &client.id, connector, attempt).await {
             Ok(authenticated) => authenticated,
-            Err(StepError::InvalidCredentials | StepError::Unusable) => return Err(TokenError::invalid_grant(INVALID)),
+            Err(StepError::InvalidCredentials | StepError::Unusable) => {
+                return Err(TokenError::invalid_grant(INVALID));
+            }
             Err(error) => return Err(TokenError::unavailable(error.to_string())),
         };
     let identity = connector.policy.admit(identity).map_err(|_| refused("ConnectorPolicy"))?;

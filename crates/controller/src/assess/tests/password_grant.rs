@@ -50,7 +50,8 @@ fn a_connector_whose_users_may_not_sign_in_there_is_refused() {
 }
 
 #[test]
-fn a_tenant_is_told_passwords_only_where_grant_and_connector_are_granted_and_nobody_must_be_asked() {
+fn a_tenant_is_told_passwords_only_where_grant_and_connector_are_granted_and_nobody_must_be_asked()
+{
     let good = json!({
         "allowedGrants": ["password"], "allowedConnectors": ["local"], "consent": "ClientChoice",
     });
