@@ -163,9 +163,17 @@ pub async fn register(
 
 /// Takes a client back that turned out not to be admitted, before anybody is told of it.
 pub async fn withdraw(provider: &Provider, registered: &Registered) {
-    if let Err(error) = provider.registry.delete(&registered.place, &registered.uid).await {
-        let client = &registered.client_id;
-        tracing::warn!(client, %error, "a registration could not be taken back");
+    const TRIES: u32 = 3;
+    let Registered { place, uid, client_id, .. } = registered;
+    for tries_left in (0..TRIES).rev() {
+        let Err(error) = provider.registry.delete(place, uid).await else { return };
+        // The control plane writes its status at the same time, and an answer may be lost.
+        if matches!(provider.registry.read(place, uid).await, Err(RegistryError::Gone)) {
+            return;
+        }
+        if tries_left == 0 {
+            tracing::warn!(client = client_id, %error, "a registration could not be taken back");
+        }
     }
 }
 

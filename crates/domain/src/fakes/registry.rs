@@ -18,6 +18,7 @@ pub struct MemoryRegistry {
     requests: Mutex<Vec<&'static str>>,
     away: Mutex<bool>,
     changes: Mutex<u32>,
+    failing: Mutex<u32>,
 }
 
 #[derive(Debug)]
@@ -60,6 +61,11 @@ impl MemoryRegistry {
         if let Some(kept) = lock(&self.kept).get_mut(name) {
             kept.token_digest = None;
         }
+    }
+
+    /// Makes so many deletions fail.
+    pub fn fail_deletions(&self, deletions: u32) {
+        *lock(&self.failing) = deletions;
     }
 
     /// The secret a client got.
@@ -128,6 +134,11 @@ impl Registry for MemoryRegistry {
 
     async fn delete(&self, place: &Place, uid: &str) -> Result<(), RegistryError> {
         self.ask("delete")?;
+        let mut failing = lock(&self.failing);
+        if let Some(left) = failing.checked_sub(1) {
+            *failing = left;
+            return Err(RegistryError::Gone); // as a conflict reads
+        }
         let mut clients = lock(&self.kept);
         if clients.get(&place.name).is_none_or(|known| known.uid != uid) {
             return Err(RegistryError::Gone);

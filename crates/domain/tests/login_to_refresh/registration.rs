@@ -300,6 +300,22 @@ async fn nobody_manages_a_client_with_another_token() {
 }
 
 #[tokio::test]
+async fn what_is_taken_back_is_gone_though_a_deletion_fails() {
+    for (failures, requests) in [
+        (0, &["delete"][..]),
+        (2, &["delete", "read", "delete", "read", "delete"]),
+        (3, &["delete", "read", "delete", "read", "delete", "read"]),
+    ] {
+        let world = world();
+        let registered = register(&world, &web()).await.unwrap();
+        world.registry.take_requests();
+        world.registry.fail_deletions(failures);
+        registration::withdraw(&world.provider, &registered).await;
+        assert_eq!(world.registry.take_requests(), requests, "{failures}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_was_taken_back_is_worth_nothing_though_nobody_has_told_this_replica() {
     let mut world = world();
     let answer = register(&world, &web()).await.unwrap().answer;
