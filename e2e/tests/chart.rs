@@ -295,6 +295,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, "default", "examples/quickstart/rbac/")?;
     apply(&plane, home, "examples/tenant/issuer.yaml")?;
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
+    apply(&plane, home, "examples/oidc/connector.yaml")?;
     apply(&plane, home, "examples/by-hand/client.yaml")?;
     apply(&plane, home, "examples/policy/client.yaml")?;
     apply(&plane, home, "examples/device/client.yaml")?;
@@ -304,7 +305,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     let kinds =
         "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions,deviceauthorizations";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 13, "{listed}");
+    assert_eq!(listed.lines().count(), 14, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())
@@ -322,9 +323,15 @@ async fn the_shipped_authentication_configuration_starts_an_api_server() -> Resu
 #[test]
 fn what_the_documentation_shows_is_what_the_examples_hold() -> Result<()> {
     let mut examples = String::new();
-    for story in
-        ["quickstart", "quickstart/patches", "tenant", "auth-proxy", "policy", "policy/patches"]
-    {
+    for story in [
+        "quickstart",
+        "quickstart/patches",
+        "tenant",
+        "auth-proxy",
+        "oidc",
+        "policy",
+        "policy/patches",
+    ] {
         for entry in std::fs::read_dir(root().join("examples").join(story))? {
             let path = entry?.path();
             if path.is_file() {

@@ -6,10 +6,13 @@
 //! generation or Secrets change: connection pools live in it.
 
 pub mod auth_proxy;
+mod http;
 pub mod ldap;
 pub mod local;
+pub mod oidc;
 pub mod password_hash;
 mod resolved;
+pub mod tls;
 
 use std::fmt;
 use std::sync::Arc;
@@ -123,10 +126,13 @@ pub enum BuildError {
     NoUsernameAttribute,
     /// CA, client certificate or key.
     #[error("tls: {0}")]
-    Tls(#[from] ldap::TlsError),
+    Tls(#[from] tls::TlsError),
     /// The trusted proxy's certificates, names, networks or headers.
     #[error("upstream.authProxy: {0}")]
     AuthProxy(#[from] auth_proxy::AuthProxyError),
+    /// The OpenID provider.
+    #[error("upstream.oidc: {0}")]
+    Oidc(String),
     /// The table of local users.
     #[error("local users: {0}")]
     LocalUsers(#[from] PasswordHashError),
@@ -145,6 +151,7 @@ impl BuildError {
             | Self::NoUsernameAttribute
             | Self::Tls(_)
             | Self::AuthProxy(_)
+            | Self::Oidc(_)
             | Self::LocalUsers(_) => Reason::InvalidSpec,
         }
     }
@@ -161,6 +168,7 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
         api::Upstream::Local(_) => Vec::new(),
         api::Upstream::Ldap(upstream) => ldap::secret_refs(upstream),
         api::Upstream::AuthProxy(upstream) => auth_proxy::secret_refs(upstream),
+        api::Upstream::Oidc(upstream) => oidc::secret_refs(upstream),
     }
 }
 
@@ -197,6 +205,18 @@ pub fn build(
                 },
                 sign_out: None,
                 probe: Some(directory),
+            })
+        }
+        api::Upstream::Oidc(upstream) => {
+            let provider = Arc::new(oidc::Provider::new(name, upstream, resolved)?);
+            Ok(Upstream {
+                login: Login::Redirect(Arc::clone(&provider) as _),
+                refresh: Refresh::Upstream {
+                    recheck: Arc::clone(&provider) as _,
+                    interval_seconds: i64::from(spec.recheck_interval_seconds),
+                },
+                sign_out: None,
+                probe: Some(provider),
             })
         }
         api::Upstream::AuthProxy(upstream) => {

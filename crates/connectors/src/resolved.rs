@@ -14,6 +14,8 @@ use crate::local::LocalUser;
 pub enum Purpose {
     /// Password of the account that searches a directory.
     BindPassword,
+    /// `client_secret` of Claviger at the upstream.
+    ClientSecret,
     /// Certificates to trust, PEM.
     CertificateAuthority,
     /// Certificates that sign a proxy's client certificate, PEM.
@@ -28,6 +30,7 @@ impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BindPassword => "the bind password",
+            Self::ClientSecret => "the client secret",
             Self::CertificateAuthority => "the CA certificates",
             Self::ClientCertificateAuthority => "the authorities of the proxy's client certificate",
             Self::ClientCertificate => "the client certificate",

@@ -52,6 +52,7 @@ impl SignedIn {
                     _ => data,
                 },
                 checked_at: now,
+                claimed_until: None,
             },
             authentication: Authentication::at(connector, now),
             browser: None,

@@ -24,7 +24,8 @@ impl Authentication {
     pub fn at(connector: &Connector, now: i64) -> Self {
         let amr = match connector.login {
             Login::Password(_) => vec![PASSWORD.to_owned()],
-            Login::Proxy(_) => Vec::new(), // how is the proxy's affair, and unknown here
+            // How is the affair of the proxy or the upstream; what is unknown here is not said.
+            Login::Proxy(_) | Login::Redirect(_) => Vec::new(),
         };
         Self { time: now, acr: connector.acr.clone(), amr }
     }

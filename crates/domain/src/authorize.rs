@@ -28,6 +28,7 @@ use crate::login::{self, Brought, Outcome, Step};
 use crate::provider::Provider;
 use crate::resources;
 use crate::scopes::{self, Judgement};
+use crate::trip::TripSecret;
 
 /// A request must fit the cookie that carries it.
 const TOO_LONG: &str =
@@ -283,6 +284,7 @@ impl Asking<'_> {
             login_hint: request.login_hint.clone(),
             device: None,
             separate: false,
+            secret: TripSecret::draw(self.provider),
             began_at: self.provider.clock.now(),
         })
     }

@@ -141,9 +141,13 @@ impl Payload {
     }
 }
 
-/// Whether the users of a connector can have browser sessions: only those it can be asked about again.
+/// Whether the users of a connector can have browser sessions: only those it can be asked about again, and with
+/// something that two sessions can have.
 pub fn has_sessions(connector: &Connector) -> bool {
-    matches!(connector.refresh, Refresh::Memory(_) | Refresh::Upstream { .. })
+    match &connector.refresh {
+        Refresh::Memory(recheck) | Refresh::Upstream { recheck, .. } => !recheck.consumes(),
+        Refresh::Unsupported | Refresh::Offline { .. } => false,
+    }
 }
 
 /// Reads the session a ticket names: one request, none for one that memory knows to be revoked.
@@ -205,7 +209,9 @@ pub async fn recheck(
     let answer = match recheck.recheck(&known, data).await {
         Ok(answer) if answer.identity.user_id == known.user_id => answer,
         Ok(_) | Err(RecheckError::Gone(_)) => return end(provider, issuer, &session.name).await,
-        Err(RecheckError::Unavailable(why)) => return Ok(Rechecked::Unavailable(why)),
+        Err(RecheckError::Unavailable(why) | RecheckError::Interrupted { why, .. }) => {
+            return Ok(Rechecked::Unavailable(why));
+        }
     };
     let Ok(identity) = session.connector.policy.admit(answer.identity) else {
         return end(provider, issuer, &session.name).await;

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::identity::Identity;
 use crate::proxy::ProxyLogin;
+use crate::trip::RedirectLogin;
 
 /// One upstream that is in service at an issuer.
 #[derive(Debug, Clone)]
@@ -50,6 +51,8 @@ pub enum Login {
     Password(Arc<dyn PasswordLogin>),
     /// A trusted proxy has authenticated the user, and says so at the listener made for it.
     Proxy(Arc<dyn ProxyLogin>),
+    /// The upstream's own pages: the browser is sent there and comes back.
+    Redirect(Arc<dyn RedirectLogin>),
 }
 
 /// Whether an upstream can vouch for a user again after login.
@@ -71,6 +74,25 @@ pub enum Refresh {
         /// Least seconds between two questions about one session; 0 asks at every refresh.
         interval_seconds: i64,
     },
+}
+
+impl Refresh {
+    /// Whether a question uses up what it is asked with.
+    pub fn consumes(&self) -> bool {
+        match self {
+            Self::Unsupported | Self::Offline { .. } => false,
+            Self::Memory(recheck) | Self::Upstream { recheck, .. } => recheck.consumes(),
+        }
+    }
+
+    /// Whether somebody vouches, or need not, for a user of whom the connector kept this.
+    pub fn is_possible(&self, data: Option<&ConnectorData>) -> bool {
+        match self {
+            Self::Unsupported => false,
+            Self::Offline { .. } => true,
+            Self::Memory(recheck) | Self::Upstream { recheck, .. } => recheck.can_ask(data),
+        }
+    }
 }
 
 /// What a connector wants back at the next re-check. Opaque; kept sealed in the session only.
@@ -119,6 +141,17 @@ pub trait Recheck: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether a question uses up what is asked with, as a refresh token that the upstream rotates: two must not ask
+    /// about one session at once, and what is asked with stands in one session alone.
+    fn consumes(&self) -> bool {
+        false
+    }
+
+    /// Whether it can be asked at all about a user of whom it kept this.
+    fn can_ask(&self, _data: Option<&ConnectorData>) -> bool {
+        true
+    }
+
     /// Looks the user up again.
     ///
     /// # Errors
@@ -144,6 +177,17 @@ pub enum LoginError {
     /// identifying attribute. The text names the fix for the administrator.
     #[error("unusable answer from the upstream: {0}")]
     Unusable(String),
+    /// The upstream, or the user there, said no. The application is told so, in these words.
+    #[error("{0}")]
+    Refused(String),
+    /// What the browser brought back is not what the upstream says to us: forged, of another sign-in, or too late.
+    #[error("{message}")]
+    Unverified {
+        /// One word for audit and metrics, such as `WrongNonce`.
+        reason: &'static str,
+        /// For logs; holds no secret.
+        message: String,
+    },
 }
 
 /// Why a re-check gave no identity.
@@ -155,6 +199,14 @@ pub enum RecheckError {
     /// No verdict: outage, wrong service password, unusable answer.
     #[error("upstream unavailable: {0}")]
     Unavailable(String),
+    /// No verdict either, though what was asked with is used up.
+    #[error("upstream unavailable: {why}")]
+    Interrupted {
+        /// For logs.
+        why: String,
+        /// What to ask with next.
+        data: ConnectorData,
+    },
 }
 
 /// What of an upstream's answer is let through.

@@ -118,7 +118,7 @@ pub enum DeviceError {
 /// A sign-in at the device page begins.
 pub fn begin(provider: &Provider, user_code: Option<&str>) -> Flow {
     let code = user_code.and_then(UserCode::parse).map(|code| code.to_string());
-    Flow::at_device_page(provider.random_id(), code.unwrap_or_default(), provider.clock.now())
+    Flow::at_device_page(provider, code.unwrap_or_default())
 }
 
 /// The sign-in begins again, of its own this time, with the code that was typed.
@@ -128,7 +128,11 @@ pub fn begin_separately(provider: &Provider, user_code: &str) -> Flow {
 
 /// The question for the code, asked of a user who has signed in.
 pub(crate) fn ask(issuer: &Issuer, flow: &Flow, signed_in: SignedIn) -> Entry {
-    let SignedIn { identity, upstream, authentication, browser, in_this_flow } = signed_in;
+    let SignedIn { identity, mut upstream, authentication, browser, in_this_flow } = signed_in;
+    let connector = issuer.connector_by_uid(&upstream.connector_uid);
+    if connector.is_none_or(|connector| connector.refresh.consumes()) {
+        upstream.data = None; // it may stand in one session alone, and several devices may be let in
+    }
     let user = identity.label().to_owned();
     let visitor = Visitor { identity, upstream, authentication, browser, in_this_flow };
     Entry {

@@ -22,6 +22,8 @@ use crate::form_token::{form_token, is_form_token};
 use crate::identity::Identity;
 use crate::issue::subject;
 use crate::issuer::Issuer;
+use crate::provider::Provider;
+use crate::trip::TripSecret;
 
 /// How long a user may take to sign in, in seconds.
 pub const FLOW_SECONDS: i64 = 600;
@@ -100,6 +102,9 @@ pub struct Flow {
     /// there wants it (`browserSessions: Separate`).
     #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
     pub separate: bool,
+    /// What only we may know, on the way to an upstream and back.
+    #[serde(rename = "o")]
+    pub secret: TripSecret,
     /// When it began.
     #[serde(rename = "b")]
     pub began_at: i64,
@@ -129,9 +134,9 @@ pub fn cookie_prefix(issuer: &Issuer) -> String {
 
 impl Flow {
     /// A sign-in at the device page: for no client, and with nowhere to send an answer.
-    pub(crate) fn at_device_page(id: String, user_code: String, now: i64) -> Self {
+    pub(crate) fn at_device_page(provider: &Provider, user_code: String) -> Self {
         Self {
-            id,
+            id: provider.random_id(),
             client_id: String::new(),
             client_uid: String::new(),
             redirect_uri: String::new(),
@@ -153,7 +158,8 @@ impl Flow {
             login_hint: None,
             device: Some(user_code),
             separate: false,
-            began_at: now,
+            secret: TripSecret::draw(provider),
+            began_at: provider.clock.now(),
         }
     }
 

@@ -76,6 +76,7 @@ pub mod sign_out;
 pub mod snapshot;
 pub mod token;
 mod token_id;
+pub mod trip;
 pub mod trusted_issuer;
 mod upstream_sign_out;
 pub mod userinfo;

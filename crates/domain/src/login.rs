@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use claviger_protocol::error::ErrorCode;
+use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use crate::admission::{self, Denied, SignedIn};
 use crate::answer;
+use crate::authentication::Authentication;
 use crate::browser_session::{self, Rechecked, Ticket};
 use crate::client::Client;
 use crate::connector::{Authenticated, Connector, Login, LoginError};
@@ -27,6 +29,7 @@ use crate::provider::Provider;
 use crate::proxy::{ProxyError, ProxyRequest};
 use crate::session::UpstreamState;
 use crate::token;
+use crate::trip::{Arrival, Trip};
 
 /// What comes of a sign-in.
 #[derive(Debug)]
@@ -98,6 +101,9 @@ pub enum StepError {
     /// The request of a trusted proxy is not as it must be.
     #[error("{0}")]
     Proxy(#[from] ProxyError),
+    /// What the browser brought back from the upstream is not believed.
+    #[error("the answer of the other sign-in could not be verified")]
+    Unverified,
     /// The session store refused: try again after this many seconds.
     #[error("temporarily unavailable: {reason}")]
     Busy {
@@ -183,7 +189,9 @@ pub async fn with_password(
 ) -> Result<Step, StepError> {
     let connector = connector_of(issuer, flow, connector)?;
     let authenticated = check_password(provider, &flow.client_id, connector, attempt).await?;
-    authenticated_at(provider, issuer, (flow, brought), connector, authenticated).await
+    let authentication = Authentication::at(connector, provider.clock.now());
+    let arrived = (authenticated, authentication);
+    authenticated_at(provider, issuer, (flow, brought), connector, arrived).await
 }
 
 /// Who this name and password are to the connector, wherever they were typed.
@@ -214,11 +222,14 @@ pub(crate) async fn check_password(
             refused("Unusable");
             Err(StepError::Unusable)
         }
-        Err(error) => {
-            tracing::warn!(connector = connector.name, %error, "sign-in could not be checked");
-            Err(StepError::Unavailable("the directory behind this sign-in cannot be used".into()))
-        }
+        Err(error) => Err(unchecked(connector, &error)),
     }
+}
+
+/// Nobody knows whether the user is who they say.
+fn unchecked(connector: &Connector, error: &LoginError) -> StepError {
+    tracing::warn!(connector = connector.name, %error, "sign-in could not be checked");
+    StepError::Unavailable("the directory behind this sign-in cannot be used".into())
 }
 
 /// A sign-in by the word of a trusted proxy at the connector of this name. Only the listener made
@@ -243,7 +254,9 @@ pub async fn with_proxy(
     match upstream.authenticate(request, provider.clock.now()) {
         Ok(authenticated) => {
             let arriving = (flow, Brought::default());
-            authenticated_at(provider, issuer, arriving, connector, authenticated).await
+            let authentication = Authentication::at(connector, provider.clock.now());
+            let arrived = (authenticated, authentication);
+            authenticated_at(provider, issuer, arriving, connector, arrived).await
         }
         Err(error) => {
             provider.audit.record(&AuditEvent::LoginRefused {
@@ -257,13 +270,85 @@ pub async fn with_proxy(
     }
 }
 
+/// Where the browser goes to sign in at the connector of this name: the upstream's own pages.
+///
+/// # Errors
+/// [`StepError`].
+pub async fn depart(
+    provider: &Provider,
+    issuer: &Issuer,
+    flow: &Flow,
+    connector: &str,
+) -> Result<Delivery, StepError> {
+    let connector = connector_of(issuer, flow, connector)?;
+    let Login::Redirect(upstream) = &connector.login else { return Err(StepError::NoConnector) };
+    let trip = Trip::of(issuer, flow, connector, provider.clock.now());
+    upstream.depart(&trip).await.map_err(|error| unchecked(connector, &error))
+}
+
+/// A sign-in at the connector of this name by what the browser brought back from its upstream.
+///
+/// # Errors
+/// [`StepError`].
+pub async fn with_answer(
+    provider: &Provider,
+    issuer: &Issuer,
+    (flow, brought): (&Flow, Brought),
+    connector: &str,
+    answer: &Params,
+) -> Result<Step, StepError> {
+    let connector = connector_of(issuer, flow, connector)?;
+    let Login::Redirect(upstream) = &connector.login else { return Err(StepError::NoConnector) };
+    let now = provider.clock.now();
+    let trip = Trip::of(issuer, flow, connector, now);
+    let deny = |code, reason, description| {
+        let denied = Denied { code, reason, description };
+        Ok(Step::from(admission::deny(provider, issuer, flow, (connector, &denied))?))
+    };
+    match upstream.arrive(&trip, answer).await {
+        Ok(arrival) if !is_recent_enough(flow, &arrival, now) => {
+            let why = "the other sign-in does not say that its user has just signed in there";
+            deny(ErrorCode::LoginRequired, "NotRecent", why.to_owned())
+        }
+        Ok(Arrival { authenticated, time, amr }) => {
+            let authentication = Authentication {
+                time: time.unwrap_or(now).min(now),
+                acr: connector.acr.clone(),
+                amr,
+            };
+            let arrived = (authenticated, authentication);
+            authenticated_at(provider, issuer, (flow, brought), connector, arrived).await
+        }
+        Err(LoginError::Refused(why)) => deny(ErrorCode::AccessDenied, "UpstreamRefused", why),
+        Err(LoginError::Unverified { reason, message }) => {
+            let (client, connector) = (flow.client_id.as_str(), connector.name.as_str());
+            provider.audit.record(&AuditEvent::LoginRefused { client, connector, reason });
+            tracing::warn!(connector, reason, message, "an upstream's answer is not believed");
+            Err(StepError::Unverified)
+        }
+        Err(error) => Err(unchecked(connector, &error)),
+    }
+}
+
+/// Whether the user proved themselves at the upstream as lately as the flow's client wants: it was asked for that, and
+/// one that does not say when gives no proof of it.
+fn is_recent_enough(flow: &Flow, arrival: &Arrival, now: i64) -> bool {
+    let oldest = match (flow.must_authenticate, flow.max_age) {
+        (false, None) => return true,
+        (true, None) => flow.began_at,
+        (false, Some(seconds)) => now.saturating_sub(seconds),
+        (true, Some(seconds)) => flow.began_at.max(now.saturating_sub(seconds)),
+    };
+    arrival.time.is_some_and(|time| time.saturating_add(crate::SKEW_SECONDS) >= oldest)
+}
+
 /// The upstream has vouched for the user: policy, then the browser's session, then the client.
 async fn authenticated_at(
     provider: &Provider,
     issuer: &Issuer,
     (flow, brought): (&Flow, Brought),
     connector: &Connector,
-    authenticated: Authenticated,
+    (authenticated, authentication): (Authenticated, Authentication),
 ) -> Result<Step, StepError> {
     let identity = match connector.policy.admit(authenticated.identity) {
         Ok(identity) => identity,
@@ -277,7 +362,8 @@ async fn authenticated_at(
         }
     };
     let now = provider.clock.now();
-    let mut signed_in = SignedIn::now(connector, identity, authenticated.data, now);
+    let signed_in = SignedIn::now(connector, identity, authenticated.data, now);
+    let mut signed_in = SignedIn { authentication, ..signed_in };
     let arriving = (&signed_in.identity, signed_in.authentication.acr.as_deref());
     if let Err(denied) = admission::judge(issuer, flow, connector, arriving)? {
         return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());

@@ -125,6 +125,14 @@ impl Sessions for Attentive {
         self.noting(self.inner.replace_payload(name, payload)).await
     }
 
+    async fn claim(&self, read: &StoredSession, payload: &str) -> Result<(), StoreError> {
+        self.noting(self.inner.claim(read, payload)).await
+    }
+
+    async fn keep(&self, claimed: &StoredSession, payload: &str) -> Result<(), StoreError> {
+        self.noting(self.inner.keep(claimed, payload)).await
+    }
+
     async fn revoke(
         &self,
         name: &str,

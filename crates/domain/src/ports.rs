@@ -235,6 +235,20 @@ pub trait Sessions: Send + Sync + fmt::Debug {
     /// [`StoreError::Unavailable`].
     async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError>;
 
+    /// Gives a client's Active session another sealed payload, if it still has the one that was read: of several that
+    /// try, one has it to themselves.
+    ///
+    /// # Errors
+    /// [`StoreError::PreconditionFailed`] when it is not there, not Active or has another payload by now;
+    /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
+    async fn claim(&self, read: &StoredSession, payload: &str) -> Result<(), StoreError>;
+
+    /// The same for one that was claimed: never turned away by a bound of ours, for what it keeps may be had nowhere else.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    async fn keep(&self, claimed: &StoredSession, payload: &str) -> Result<(), StoreError>;
+
     /// Makes a session a tombstone that stays until nothing the session gave out, at the latest now, can
     /// be valid. Revoking a revoked or missing session is no error.
     ///

@@ -68,6 +68,9 @@ pub struct UpstreamState {
     /// When the upstream last vouched for the user.
     #[serde(rename = "t")]
     pub checked_at: i64,
+    /// Until when one refresh has the upstream to itself, where a question uses up what it is asked with.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub claimed_until: Option<i64>,
 }
 
 impl Payload {
@@ -265,6 +268,7 @@ mod tests {
                 connector_uid: "6c9f8f0e-0000-4000-8000-000000000003".into(),
                 data: Some(ConnectorData(vec![0, 127, 128, 255])),
                 checked_at: 1,
+                claimed_until: None,
             },
             scopes: "openid offline_access".into(),
             nonce: Some("n".into()),

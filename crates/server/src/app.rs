@@ -187,7 +187,7 @@ fn issuer_routes(app: App) -> Router {
         .route("/choose", get(endpoint::choose::show))
         .route("/auth/{connector}", get(endpoint::login::redirect))
         .route("/auth/{connector}/login", get(endpoint::login::show).post(endpoint::login::submit))
-        .route("/callback/{connector}", get(endpoint::callback::not_here))
+        .route("/callback/{connector}", get(endpoint::callback::from_upstream))
         .route("/approval", post(endpoint::approval::submit))
         .route("/device", get(endpoint::device::show).post(endpoint::device::submit))
         .route("/device/code", post(endpoint::device_code::authorize))

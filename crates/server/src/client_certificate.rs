@@ -54,7 +54,7 @@ impl ClientCertVerifier for ProxyVerifier {
             .flat_map(|issuer| &issuer.connectors)
             .filter_map(|connector| match &connector.login {
                 Login::Proxy(proxy) => Some(proxy),
-                Login::Password(_) => None,
+                Login::Password(_) | Login::Redirect(_) => None,
             })
             .any(|proxy| proxy.verify_certificate(&chain, now).is_ok());
         if trusted {

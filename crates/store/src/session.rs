@@ -1,4 +1,4 @@
-//! [`Sessions`] over `Session` objects: create, get, and three patches.
+//! [`Sessions`] over `Session` objects: create, get, and some patches.
 //!
 //! A patch that assumes something is a JSON patch that begins with `test` operations, so that what it
 //! assumes and what it changes are one atomic request (RFC 6902 4.6); the API server answers 422 when a
@@ -53,6 +53,21 @@ impl KubeSessions {
         let kind = ApiResource::erase::<Session>(&());
         let untyped = Api::namespaced_with(client.clone(), namespace, &kind);
         Self { api: Api::namespaced(client, namespace), untyped, revoked, gate }
+    }
+
+    /// Gives a client's Active session another payload, if it still has this one.
+    async fn replace_if_unchanged(
+        &self,
+        read: &StoredSession,
+        payload: &str,
+    ) -> Result<(), StoreError> {
+        let operations = json!([
+            {"op": "test", "path": "/spec/state", "value": "Active"},
+            {"op": "test", "path": "/spec/clientUID", "value": read.client_uid},
+            {"op": "test", "path": "/spec/payload", "value": read.payload},
+            {"op": "replace", "path": "/spec/payload", "value": payload},
+        ]);
+        self.patch(&read.name, operations).await.map(drop)
     }
 
     /// Merges a patch that assumes nothing; a session that is gone is no error.
@@ -170,6 +185,15 @@ impl Sessions for KubeSessions {
             {"op": "replace", "path": "/spec/payload", "value": payload},
         ]);
         self.patch(name, operations).await.map(drop)
+    }
+
+    async fn claim(&self, read: &StoredSession, payload: &str) -> Result<(), StoreError> {
+        let _permit = self.gate.pass(Whose::Session(&read.name))?;
+        self.replace_if_unchanged(read, payload).await
+    }
+
+    async fn keep(&self, claimed: &StoredSession, payload: &str) -> Result<(), StoreError> {
+        self.replace_if_unchanged(claimed, payload).await
     }
 
     async fn revoke(

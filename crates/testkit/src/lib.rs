@@ -36,6 +36,7 @@ pub mod key_server;
 pub mod load;
 pub mod logout_receiver;
 pub mod minio;
+pub mod openid_provider;
 pub mod operator;
 pub mod outside;
 mod peer;
@@ -50,6 +51,7 @@ pub mod reverse_proxy;
 pub mod scene;
 pub mod slapd;
 pub mod trusted_proxy;
+pub mod upstream_provider;
 
 pub use apache::Apache;
 pub use audit::{AuditLog, AuditMark, AuditedRequest};

@@ -4,9 +4,11 @@
 //! lists the variants (a test compares them).
 
 pub mod auth_proxy;
+pub mod http;
 pub mod ldap;
 pub mod ldap_claims;
 pub mod local;
+pub mod oidc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube_derive::{CustomResource, KubeSchema};
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use auth_proxy::{AuthProxySignOut, AuthProxyUpstream};
 pub use ldap::LdapUpstream;
 pub use local::LocalUpstream;
+pub use oidc::OidcUpstream;
 
 use crate::schema;
 
@@ -52,12 +55,12 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.authProxy)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap, authProxy"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.authProxy), has(self.upstream.oidc)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, authProxy, oidc"),
     validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
         .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || has(self.upstream.authProxy)")
-        .message("offlineSessionSeconds is for upstreams that cannot be asked again (authProxy): remove it, local and ldap are asked at refresh"),
+        .message("offlineSessionSeconds is for upstreams that cannot be asked again (authProxy): remove it, the others are asked at refresh"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || self.offlineSessionSeconds >= 600")
         .message("offlineSessionSeconds must be 0 (no refresh token) or at least 600"),
 )]
@@ -67,7 +70,7 @@ pub struct ConnectorSpec {
     #[schemars(length(min = 1, max = 64))]
     pub display_name: String,
 
-    /// The upstream: exactly one of local (LocalUser objects), ldap and authProxy.
+    /// The upstream: exactly one of local (LocalUser objects), ldap, authProxy and oidc.
     pub upstream: Upstream,
 
     /// The authentication context class (`acr`, OIDC Core 2) of a sign-in here, such as
@@ -137,6 +140,8 @@ pub enum Upstream {
     Ldap(Box<LdapUpstream>),
     /// A trusted proxy that names the user in headers.
     AuthProxy(Box<AuthProxyUpstream>),
+    /// An OpenID provider.
+    Oidc(Box<OidcUpstream>),
 }
 
 impl Upstream {
@@ -146,6 +151,7 @@ impl Upstream {
             Self::Local(_) => "local",
             Self::Ldap(_) => "ldap",
             Self::AuthProxy(_) => "authProxy",
+            Self::Oidc(_) => "oidc",
         }
     }
 }

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use super::{Table, bad, changed, good};
 
-const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, authProxy";
+const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, authProxy, oidc";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
 const SIGN_OUT: &str = "signOut.url must be https://, without fragment, user or spaces";
 const NEEDS_GROUPS: &str = "upstream.authProxy needs allowedGroups: its word is not checked, so \
                             list the groups it may speak for";
 const OFFLINE: &str = "offlineSessionSeconds is for upstreams that cannot be asked again \
-                       (authProxy): remove it, local and ldap are asked at refresh";
+                       (authProxy): remove it, the others are asked at refresh";
 const LDAPS: &str =
     "tls.mode LDAPS needs ldaps:// urls: change the urls, or set tls.mode to StartTLS";
 const NOT_LDAPS: &str = "tls.mode StartTLS and Plaintext need ldap:// urls: change the urls, or \
@@ -35,6 +35,12 @@ pub fn table() -> Table {
         }),
         good: vec![
             good("local", json!({"upstream": {"ldap": null, "local": {}}})),
+            good("an OpenID provider", provider(&json!({}))),
+            good(
+                "an OpenID provider at an address",
+                provider(&json!({"issuer": "https://[2001:db8::1]:8443/idp"})),
+            ),
+            good("an OpenID provider with everything", provider(&every_oidc_field())),
             good("a trusted proxy", proxy(&json!({}))),
             good(
                 "a trusted proxy with everything",
@@ -118,7 +124,10 @@ pub fn table() -> Table {
                 }),
             ),
         ],
-        bad: [upstreams(), directories(), proxies(), policies()].into_iter().flatten().collect(),
+        bad: [upstreams(), directories(), providers(), proxies(), policies()]
+            .into_iter()
+            .flatten()
+            .collect(),
         bad_updates: vec![],
     }
 }
@@ -165,6 +174,111 @@ fn proxy(change: &Value) -> Value {
         "allowedGroups": ["staff"],
         "upstream": {"ldap": null, "authProxy": changed(&upstream, change)},
     })
+}
+
+/// The base with an OpenID provider instead.
+fn provider(change: &Value) -> Value {
+    let upstream = json!({"issuer": "https://idp.example.com/realms/corp", "clientID": "claviger"});
+    json!({"upstream": {"ldap": null, "oidc": changed(&upstream, change)}})
+}
+
+fn every_oidc_field() -> Value {
+    json!({
+        "clientSecretRef": {"name": "corp", "key": "clientSecret"},
+        "clientAuthentication": "ClientSecretPost",
+        "scopes": ["email", "urn:example:groups"],
+        "offlineAccess": "AccessType",
+        "offlinePrompt": "None",
+        "userinfo": "Always",
+        "claims": {
+            "userID": "oid", "username": "upn", "name": "displayName", "email": "mail",
+            "groups": "realm_access.roles",
+        },
+        "emailVerification": "Always",
+        "acrValues": ["urn:example:mfa"],
+        "endpoints": {
+            "authorizationURL": "https://idp.example.com/auth",
+            "tokenURL": "https://idp.internal:8443/token",
+            "userinfoURL": "https://idp.internal:8443/userinfo",
+        },
+        "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
+    })
+}
+
+const HTTPS: &str = "must be an https URL without user, query and fragment, such as \
+                     https://idp.example.com/realms/corp";
+
+fn providers() -> Vec<super::Bad> {
+    let issuer = |url: &str| provider(&json!({"issuer": url}));
+    vec![
+        bad("a provider without TLS", issuer("http://idp.example.com"), HTTPS),
+        bad("a provider with a query", issuer("https://idp.example.com/?a=b"), HTTPS),
+        bad("a provider with a user", issuer("https://me@idp.example.com"), HTTPS),
+        bad(
+            "an authorization endpoint without TLS",
+            provider(&json!({"endpoints": {"authorizationURL": "http://idp.example.com/auth"}})),
+            HTTPS,
+        ),
+        bad(
+            "a token endpoint without TLS",
+            provider(&json!({"endpoints": {"tokenURL": "http://idp.example.com/token"}})),
+            HTTPS,
+        ),
+        bad(
+            "a userinfo endpoint that is no URL",
+            provider(&json!({"endpoints": {"userinfoURL": "/userinfo-there"}})),
+            HTTPS,
+        ),
+        bad(
+            "a secret in the form and none to put there",
+            provider(&json!({"clientAuthentication": "ClientSecretPost"})),
+            "clientAuthentication needs clientSecretRef: name the Secret, or set clientAuthentication \
+             to None",
+        ),
+        bad(
+            "a secret that nobody is shown",
+            provider(&json!({
+                "clientAuthentication": "None",
+                "clientSecretRef": {"name": "corp", "key": "clientSecret"},
+            })),
+            "clientAuthentication None uses no secret: remove clientSecretRef, or set ClientSecretBasic \
+             or ClientSecretPost",
+        ),
+        bad(
+            "a client ID of other characters",
+            provider(&json!({"clientID": "clavigér"})),
+            "clientID must be printable ASCII, as the provider shows it",
+        ),
+        bad(
+            "two scopes in one",
+            provider(&json!({"scopes": ["email profile"]})),
+            "scopes must be words of printable ASCII without spaces and quotation marks",
+        ),
+        bad(
+            "a scope that is asked for anyway",
+            provider(&json!({"scopes": ["openid"]})),
+            "scopes must not list openid, which is always asked for, nor offline_access: say \
+             offlineAccess instead",
+        ),
+        bad(
+            "a class of the provider's with a space",
+            provider(&json!({"acrValues": ["very safe"]})),
+            "acrValues must be printable ASCII without spaces",
+        ),
+        bad(
+            "two sources of a provider's certificates",
+            provider(&json!({"tls": {
+                "caSecretRef": {"name": "ca", "key": "ca.crt"},
+                "caBundle": "-----BEGIN CERTIFICATE-----",
+            }})),
+            "tls takes caSecretRef or caBundle, not both: remove one",
+        ),
+        bad(
+            "a file name for a provider's certificate",
+            provider(&json!({"tls": {"caBundle": "/etc/ssl/ca.pem"}})),
+            "caBundle must hold certificates in PEM form (-----BEGIN CERTIFICATE-----)",
+        ),
+    ]
 }
 
 fn proxies() -> Vec<super::Bad> {

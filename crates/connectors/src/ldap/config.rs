@@ -12,8 +12,8 @@ use url::Url;
 use super::claims::{Claims, nothing_to_tell};
 use super::dn::Dn;
 use super::filter::{Attribute, Filter, FilterError};
-use super::tls::{self, Material, TlsError};
 use crate::resolved::{Purpose, Resolved};
+use crate::tls::{self, Material, TlsError};
 use crate::{BuildError, SecretRef};
 
 /// Keys of a Secret of type `kubernetes.io/tls`.

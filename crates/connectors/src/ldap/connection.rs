@@ -19,7 +19,7 @@ use super::config::Endpoint;
 use super::entry::Entry;
 use super::error::{Error, Step, code, search_fix, service_bind_fix};
 use super::filter::Filter;
-use super::tls;
+use crate::tls;
 
 /// How long the driver may take to say why it ended, once it has closed its channels.
 const LAST_WORDS: Duration = Duration::from_millis(250);

@@ -20,7 +20,6 @@ mod error;
 mod filter;
 mod groups;
 mod pool;
-mod tls;
 mod user;
 
 use std::fmt;
@@ -49,7 +48,6 @@ use crate::{BuildError, MAX_PASSWORD_BYTES, Probe, ProbeError, Resolved};
 
 pub use self::config::secret_refs;
 pub use self::filter::FilterError;
-pub use self::tls::TlsError;
 
 /// Longest name anybody may sign in with, in bytes.
 const MAX_USERNAME_BYTES: usize = 512;

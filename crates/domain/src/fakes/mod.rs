@@ -3,6 +3,7 @@
 mod devices;
 mod publishers;
 mod registry;
+mod rotating;
 mod sessions;
 mod upstream;
 
@@ -38,6 +39,7 @@ use crate::workload::AllowedWorkloads;
 pub use devices::MemoryDevices;
 pub use publishers::{CLUSTER_ISSUER, TablePublishers};
 pub use registry::MemoryRegistry;
+pub use rotating::{Answer, RotatingUpstream};
 pub use sessions::{Fault, MemorySessions};
 pub use upstream::TableUpstream;
 

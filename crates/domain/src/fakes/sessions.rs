@@ -85,6 +85,22 @@ impl MemorySessions {
         lock(&self.stored).remove(name);
     }
 
+    fn replace_if_unchanged(
+        &self,
+        verb: &'static str,
+        read: &StoredSession,
+        payload: &str,
+    ) -> Result<(), StoreError> {
+        self.write(verb, |stored| {
+            let session = stored.get_mut(&read.name).ok_or(StoreError::PreconditionFailed)?;
+            if session.state != SessionState::Active || session.payload != read.payload {
+                return Err(StoreError::PreconditionFailed);
+            }
+            payload.clone_into(&mut session.payload);
+            Ok(())
+        })
+    }
+
     fn write<T>(
         &self,
         verb: &'static str,
@@ -208,6 +224,14 @@ impl Sessions for MemorySessions {
             payload.clone_into(&mut session.payload);
             Ok(())
         })
+    }
+
+    async fn claim(&self, read: &StoredSession, payload: &str) -> Result<(), StoreError> {
+        self.replace_if_unchanged("claim", read, payload)
+    }
+
+    async fn keep(&self, claimed: &StoredSession, payload: &str) -> Result<(), StoreError> {
+        self.replace_if_unchanged("keep", claimed, payload)
     }
 
     async fn revoke(

@@ -17,6 +17,7 @@ use crate::identity::Identity;
 pub struct TableUpstream {
     users: Mutex<HashMap<String, (String, Identity)>>,
     away: Mutex<bool>,
+    unusable: Mutex<bool>,
 }
 
 impl TableUpstream {
@@ -28,6 +29,11 @@ impl TableUpstream {
     /// Removes a user.
     pub fn remove(&self, username: &str) {
         lock(&self.users).remove(username);
+    }
+
+    /// Makes what it says of its users useless, or no more.
+    pub fn set_unusable(&self, unusable: bool) {
+        *lock(&self.unusable) = unusable;
     }
 
     /// Takes the upstream away, or brings it back.
@@ -49,6 +55,9 @@ impl PasswordLogin for TableUpstream {
     ) -> Result<Authenticated, LoginError> {
         if *lock(&self.away) {
             return Err(LoginError::Unavailable("away".into()));
+        }
+        if *lock(&self.unusable) {
+            return Err(LoginError::Unusable("more than one entry matches".into()));
         }
         match lock(&self.users).get(username) {
             Some((known, identity)) if known == password.expose_secret() => {

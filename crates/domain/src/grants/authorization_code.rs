@@ -115,7 +115,8 @@ pub(crate) fn payload_of(
     let (code_digest, now) = redeemed;
     let lifetimes = &client.lifetimes;
     let scopes = ScopeSet::parse(&grant.scopes).unwrap_or_default();
-    let absolute_expiry = if may_refresh(issuer, client, connector, &scopes) {
+    let data = grant.upstream.data.as_ref();
+    let absolute_expiry = if may_refresh(issuer, client, (connector, data), &scopes) {
         let end = now.saturating_add(lifetimes.refresh_absolute);
         offline::end(connector, grant.authentication.time, end)
     } else {
@@ -372,7 +373,8 @@ impl Redemption<'_> {
     }
 
     fn expires_at(&self, connector: &Connector, payload: &Payload, scopes: &ScopeSet) -> i64 {
-        if may_refresh(self.issuer, self.client, connector, scopes) {
+        let upstream = (connector, payload.upstream.data.as_ref());
+        if may_refresh(self.issuer, self.client, upstream, scopes) {
             refresh_expiry(self.client, self.now, payload.absolute_expiry)
         } else {
             payload.absolute_expiry
@@ -386,7 +388,8 @@ impl Redemption<'_> {
         nonce: Option<&str>,
         expires_at: i64,
     ) -> Result<TokenResponse, TokenError> {
-        let refresh = may_refresh(self.issuer, self.client, connector, scopes)
+        let upstream = (connector, payload.upstream.data.as_ref());
+        let refresh = may_refresh(self.issuer, self.client, upstream, scopes)
             .then(|| (0, expires_at.min(payload.absolute_expiry)));
         let resources = self.resources(&payload.resources)?;
         let proven = Proven {

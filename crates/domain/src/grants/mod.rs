@@ -5,7 +5,7 @@ use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::token::TokenResponse;
 
 use crate::client::{Client, Grant};
-use crate::connector::{Connector, Refresh};
+use crate::connector::{Connector, ConnectorData};
 use crate::issue::{self, Circumstances, IssueError, Subject};
 use crate::issuer::Issuer;
 use crate::provider::Provider;
@@ -40,11 +40,16 @@ struct Proven<'a> {
 }
 
 /// Whether a session of these scopes gets a refresh token (OIDC Core 11, `offline_access`).
-fn may_refresh(issuer: &Issuer, client: &Client, connector: &Connector, scopes: &ScopeSet) -> bool {
+fn may_refresh(
+    issuer: &Issuer,
+    client: &Client,
+    (connector, data): (&Connector, Option<&ConnectorData>),
+    scopes: &ScopeSet,
+) -> bool {
     scopes.contains("offline_access")
         && issuer.grants.contains(&Grant::RefreshToken)
         && client.grants.contains(&Grant::RefreshToken)
-        && !matches!(connector.refresh, Refresh::Unsupported)
+        && connector.refresh.is_possible(data)
 }
 
 /// When a refresh token handed out now dies: unused, or with its session.

@@ -90,7 +90,9 @@ fn connector<'i>(issuer: &'i Issuer, client: &Client) -> Result<&'i Connector, T
     }
     match connector.login {
         Login::Password(_) => Ok(connector),
-        Login::Proxy(_) => Err(unauthorized("passwordGrant.connector takes no passwords")),
+        Login::Proxy(_) | Login::Redirect(_) => {
+            Err(unauthorized("passwordGrant.connector takes no passwords"))
+        }
     }
 }
 

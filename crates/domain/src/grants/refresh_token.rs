@@ -11,6 +11,8 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::scope::ScopeSet;
 use claviger_protocol::token::{RefreshTokenRequest, TokenResponse};
@@ -107,6 +109,14 @@ fn connector_of(issuer: &Issuer, token: &RefreshToken) -> Result<Arc<Connector>,
     Err(invalid())
 }
 
+/// Longest one question may take where it uses up what it is asked with.
+const ASK: Duration = Duration::from_secs(40);
+/// Seconds for which one refresh has an upstream to itself: the question, the store's deadlines around it, and what two
+/// clocks may differ by.
+const CLAIM_SECONDS: i64 = 60 + crate::SKEW_SECONDS;
+const TOO_SLOW: &str = "the upstream did not answer in time";
+const CLAIMED: &str = "another refresh of this session is asking the upstream";
+
 /// Whose word about the user counts at a refresh.
 #[derive(Clone, Copy)]
 enum Authority<'u> {
@@ -158,6 +168,11 @@ impl Refreshing<'_> {
         }
         let mut payload = self.open(&session)?;
         if self.now.saturating_sub(payload.upstream.checked_at) >= interval {
+            if let Authority::Upstream(recheck) = who
+                && recheck.consumes()
+            {
+                return self.claim_then_ask(recheck, &session, payload).await;
+            }
             let authenticated = self.ask(who, &payload).await?;
             let (identity, data) = self.admit(authenticated).await?;
             payload.identity = identity;
@@ -168,12 +183,97 @@ impl Refreshing<'_> {
             payload.upstream.checked_at = self.now;
         }
         self.check_user(&payload).await?;
-        let scopes = self.scopes(&payload)?;
+        self.rotate(&payload).await
+    }
+
+    /// Where a question uses up what it is asked with: nobody else asks about this session meanwhile, on any replica,
+    /// and what the upstream gives to ask with next is kept whatever happens afterwards.
+    async fn claim_then_ask(
+        &self,
+        recheck: &dyn Recheck,
+        session: &StoredSession,
+        mut payload: Payload,
+    ) -> Result<TokenResponse, TokenError> {
+        self.scopes(&payload)?; // a request that exceeds the grant must not cost anything
+        let now = self.provider.clock.now();
+        if payload.upstream.claimed_until.is_some_and(|until| now < until) {
+            return Err(TokenError::unavailable(CLAIMED));
+        }
+        let mut claimed = payload.clone();
+        claimed.upstream.claimed_until = Some(now.saturating_add(CLAIM_SECONDS));
+        let held = StoredSession { payload: self.seal(&claimed), ..session.clone() };
+        match self.provider.sessions.claim(session, &held.payload).await {
+            Ok(()) => {}
+            Err(StoreError::PreconditionFailed) => return Err(TokenError::unavailable(CLAIMED)),
+            Err(error) => return Err(error.into()),
+        }
+        let asking = self.question(recheck, &payload);
+        let answer = tokio::time::timeout(ASK, asking).await;
+        match answer.unwrap_or_else(|_| Err(RecheckError::Unavailable(TOO_SLOW.to_owned()))) {
+            Ok(authenticated) => payload = self.renewed(&held, payload, authenticated).await?,
+            Err(RecheckError::Gone(_)) => return Err(self.user_no_longer_valid().await),
+            Err(RecheckError::Unavailable(why)) => {
+                self.keep(&held, &payload).await; // given back: the next may ask
+                return Err(TokenError::unavailable(why));
+            }
+            Err(RecheckError::Interrupted { why, data }) => {
+                payload.upstream.data = Some(data);
+                self.keep(&held, &payload).await;
+                return Err(TokenError::unavailable(why));
+            }
+        }
+        match self.rotate(&payload).await {
+            Ok(response) => Ok(response),
+            Err(error) => {
+                self.keep(&held, &payload).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The payload with what the upstream says by now, if policy still admits the user. What to ask with next is kept
+    /// also where nobody can say.
+    async fn renewed(
+        &self,
+        held: &StoredSession,
+        payload: Payload,
+        authenticated: Authenticated,
+    ) -> Result<Payload, TokenError> {
+        let mut renewed = payload;
+        renewed.upstream.data.clone_from(&authenticated.data);
+        renewed.upstream.claimed_until = None;
+        let unchanged = renewed.clone();
+        (renewed.identity, _) = self.admit(authenticated).await?;
+        renewed.upstream.checked_at = self.now;
+        match self.check_user(&renewed).await.and_then(|()| self.scopes(&renewed).map(drop)) {
+            Ok(()) => Ok(renewed),
+            Err(error) => {
+                self.keep(held, &unchanged).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives a claimed session this payload, unless somebody else wrote meanwhile.
+    async fn keep(&self, held: &StoredSession, payload: &Payload) {
+        let kept = self.provider.sessions.keep(held, &self.seal(payload)).await;
+        if let Err(error) = kept
+            && error != StoreError::PreconditionFailed
+        {
+            tracing::warn!(session = held.name, %error, "a session's claim is left to lapse");
+        }
+    }
+
+    fn seal(&self, payload: &Payload) -> String {
+        payload.seal(self.issuer, &self.client.uid, &self.token.session)
+    }
+
+    async fn rotate(&self, payload: &Payload) -> Result<TokenResponse, TokenError> {
+        let scopes = self.scopes(payload)?;
         let expires_at = refresh_expiry(self.client, self.now, payload.absolute_expiry);
-        let sealed = payload.seal(self.issuer, &self.client.uid, &self.token.session);
-        let rotation = self.rotation(expires_at, Some(sealed));
+        let rotation = self.rotation(expires_at, Some(self.seal(payload)));
         match self.provider.sessions.rotate(&rotation).await {
-            Ok(session) => self.respond(&session, &payload, &scopes),
+            Ok(session) => self.respond(&session, payload, &scopes),
             Err(error) => {
                 let session = self.settle(error, rotation).await?;
                 self.respond_as_stored(&session).await
@@ -288,15 +388,25 @@ impl Refreshing<'_> {
         payload: &Payload,
     ) -> Result<Authenticated, TokenError> {
         let Authority::Upstream(recheck) = who else { return Ok(offline::as_reported(payload)) };
+        match self.question(recheck, payload).await {
+            Ok(authenticated) => Ok(authenticated),
+            Err(RecheckError::Gone(_)) => Err(self.user_no_longer_valid().await),
+            Err(error) => Err(TokenError::unavailable(error.to_string())),
+        }
+    }
+
+    /// The upstream's answer about the session's user, and nobody else.
+    async fn question(
+        &self,
+        recheck: &dyn Recheck,
+        payload: &Payload,
+    ) -> Result<Authenticated, RecheckError> {
         let known = Identity { groups: Vec::new(), ..payload.identity.clone() };
-        match recheck.recheck(&known, payload.upstream.data.as_ref()).await {
-            Ok(authenticated) if authenticated.identity.user_id == known.user_id => {
-                Ok(authenticated)
-            }
-            Ok(_) | Err(RecheckError::Gone(_)) => Err(self.user_no_longer_valid().await),
-            Err(error @ RecheckError::Unavailable(_)) => {
-                Err(TokenError::unavailable(error.to_string()))
-            }
+        let answer = recheck.recheck(&known, payload.upstream.data.as_ref()).await?;
+        if answer.identity.user_id == known.user_id {
+            Ok(answer)
+        } else {
+            Err(RecheckError::Gone("the upstream answers about another user".to_owned()))
         }
     }
 

@@ -14,6 +14,7 @@ mod dpop;
 mod login;
 mod logout;
 mod offline;
+mod redirect;
 mod refresh_token;
 mod registration;
 mod request_source;

@@ -1,4 +1,5 @@
-//! `/callback/{connector}` (dex's path): where a trusted proxy brings the users it has authenticated.
+//! `/callback/{connector}` (dex's path): where a trusted proxy brings the users it has authenticated, and where an
+//! upstream's own pages send the browser back to.
 //!
 //! What always holds: headers about a user are read here alone, and here only what came by the
 //! listener for proxies arrives; the ordinary listener refuses the path without looking at them.
@@ -6,16 +7,18 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use claviger_domain::connector::Login;
-use claviger_domain::login;
+use claviger_domain::issuer::Issuer;
+use claviger_domain::login::{self, StepError};
 use claviger_domain::proxy::ProxyRequest;
+use claviger_protocol::form::Params;
 
 use super::AtIssuer;
 use super::home::not_found;
-use super::step::{FlowQuery, flow_of, lead_on, refusal};
+use super::step::{FlowQuery, brought, flow_of, lead_on, refusal};
 use crate::accept::Peer;
 use crate::app::App;
 use crate::page::{ErrorPage, issuer_error};
@@ -43,12 +46,35 @@ pub async fn by_proxy(
     }
 }
 
-/// The same path on the ordinary listener: nobody's word is taken here.
-pub async fn not_here(Extension(issuer): AtIssuer, Path(connector): Path<String>) -> Response {
-    let is_proxy = |login: &Login| matches!(login, Login::Proxy(_));
-    if !issuer.connectors.iter().any(|c| c.name == connector && is_proxy(&c.login)) {
-        return not_found(Extension(issuer)).await;
+/// The same path on the ordinary listener: where an upstream's pages send the browser back to. No proxy's word is
+/// taken here.
+pub async fn from_upstream(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    (Path(connector), Query(query), RawQuery(raw)): (Path<String>, Query<FlowQuery>, RawQuery),
+    headers: HeaderMap,
+) -> Response {
+    match issuer.connectors.iter().find(|c| c.name == connector).map(|c| &c.login) {
+        Some(Login::Redirect(_)) => {}
+        Some(Login::Proxy(_)) => return past_the_proxy(&issuer, &connector),
+        Some(Login::Password(_)) | None => return not_found(Extension(issuer)).await,
     }
+    let flow = match flow_of(&app, &issuer, &query, &headers) {
+        Ok(flow) => flow,
+        Err(page) => return *page,
+    };
+    let Ok(answer) = Params::parse(raw.unwrap_or_default().as_bytes()) else {
+        return refusal(&issuer, &StepError::Unverified);
+    };
+    let brought = brought(&app, &issuer, &headers);
+    let arriving = (&flow, brought);
+    match login::with_answer(app.provider(), &issuer, arriving, &connector, &answer).await {
+        Ok(step) => lead_on(&issuer, &flow, &step),
+        Err(error) => refusal(&issuer, &error),
+    }
+}
+
+fn past_the_proxy(issuer: &Issuer, connector: &str) -> Response {
     tracing::debug!(
         connector,
         "a sign-in came past the proxy: route {}/callback/{connector} to the proxy, and from there to the \
@@ -61,7 +87,7 @@ pub async fn not_here(Extension(issuer): AtIssuer, Path(connector): Path<String>
         message: "This address must be reached through the proxy that knows its users, and was not. \
                   Tell whoever runs this site.",
     };
-    issuer_error(&issuer, &error)
+    issuer_error(issuer, &error)
 }
 
 /// Every other path on the listener for proxies.

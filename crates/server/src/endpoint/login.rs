@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::AtIssuer;
 use super::authorize::at_connector;
-use super::step::{FlowQuery, brought, flow_of, flow_of_form, lead_on, refusal};
+use super::step::{FlowQuery, brought, deliver, flow_of, flow_of_form, lead_on, refusal};
 use crate::app::App;
 use crate::page::{Frame, LoginPage, render};
 use crate::throttle;
@@ -60,19 +60,21 @@ pub async fn redirect(
         Ok(flow) => flow,
         Err(page) => return *page,
     };
-    match login::connector_of(&issuer, &flow, &connector) {
-        Ok(connector) => match connector.login {
-            Login::Password(_) => {
-                let path = format!("{}/auth/{}/login", issuer.url.path(), connector.name);
-                Redirect::to(&format!("{path}?{}", FlowQuery::of(&flow))).into_response()
-            }
-            Login::Proxy(_) => {
-                let path = format!("{}/callback/{}", issuer.url.path(), connector.name);
-                Redirect::to(&format!("{path}?{}", FlowQuery::of(&flow))).into_response()
-            }
-        },
-        Err(error) => refusal(&issuer, &error),
-    }
+    let connector = match login::connector_of(&issuer, &flow, &connector) {
+        Ok(connector) => connector,
+        Err(error) => return refusal(&issuer, &error),
+    };
+    let path = match connector.login {
+        Login::Password(_) => format!("/auth/{}/login", connector.name),
+        Login::Proxy(_) => format!("/callback/{}", connector.name),
+        Login::Redirect(_) => {
+            return match login::depart(app.provider(), &issuer, &flow, &connector.name).await {
+                Ok(delivery) => deliver(&issuer, &delivery),
+                Err(error) => refusal(&issuer, &error),
+            };
+        }
+    };
+    Redirect::to(&format!("{}{path}?{}", issuer.url.path(), FlowQuery::of(&flow))).into_response()
 }
 
 /// Shows the form.

@@ -163,6 +163,12 @@ pub fn refusal(issuer: &Issuer, error: &StepError) -> Response {
         StepError::InvalidCredentials => {
             (StatusCode::UNAUTHORIZED, "Not signed in", "Name or password is wrong.")
         }
+        StepError::Unverified => (
+            StatusCode::BAD_REQUEST,
+            "The other sign-in could not be verified",
+            "What came back from it is not an answer to this sign-in, or came too late. Go back to the application \
+             and start again; if this happens every time, tell whoever runs this site.",
+        ),
         StepError::NoConnector => (
             StatusCode::NOT_FOUND,
             "This way to sign in is not available",

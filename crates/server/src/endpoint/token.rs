@@ -36,15 +36,23 @@ pub async fn exchange(
         Err(error) => return refused(&error),
     };
     let proof = match proof(&headers) {
-        Ok(proof) => proof,
+        Ok(proof) => proof.map(str::to_owned),
         Err(error) => return refused(&error),
     };
-    let provider = app.provider();
-    let response = match token::authenticate(provider, &issuer, &credentials, "/token").await {
-        Ok(client) => answer(&app, &issuer, client, (request, proof)).await,
-        Err(error) => denied(credentials.client_id(), error),
+    let is_refresh = matches!(request, TokenRequest::RefreshToken(_));
+    let answering = async move {
+        let (provider, proof) = (app.provider(), proof.as_deref());
+        let response = match token::authenticate(provider, &issuer, &credentials, "/token").await {
+            Ok(client) => answer(&app, &issuer, client, (request, proof)).await,
+            Err(error) => denied(credentials.client_id(), error),
+        };
+        if proof.is_some() { with_nonce(&app, &issuer, response) } else { response }
     };
-    if proof.is_some() { with_nonce(&app, &issuer, response) } else { response }
+    if !is_refresh {
+        return answering.await;
+    }
+    // What has begun is finished, though the client hangs up: an upstream's refresh token may be used up by now.
+    tokio::spawn(answering).await.unwrap_or_else(|_| unavailable(1))
 }
 
 /// The answer to a client that has proven who it is. A password that it was told counts as one that was typed at the

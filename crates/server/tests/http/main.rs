@@ -42,4 +42,6 @@ mod token_exchange;
 #[cfg(test)]
 mod trusted_issuers;
 #[cfg(test)]
+mod upstream;
+#[cfg(test)]
 mod userinfo;

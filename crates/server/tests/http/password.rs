@@ -164,6 +164,18 @@ async fn what_the_connector_lets_through_is_what_tokens_say() {
 }
 
 #[tokio::test]
+async fn an_entry_that_cannot_be_used_is_answered_like_a_wrong_password_and_counted() {
+    let wrong = ask(&rig_with(|_| {}), &[("password", "x")]).await;
+    let rig = rig_with(|world| world.upstream.set_unusable(true));
+    for _ in 0..11 {
+        let answer = ask(&rig, &[]).await;
+        assert_eq!((answer.status, &answer.body), (wrong.status, &wrong.body));
+        assert_eq!(reasons(&rig), ["Unusable"], "the log knows");
+    }
+    assert_eq!(ask(&rig, &[]).await.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
 async fn the_clients_policy_about_connectors_and_acr_holds() {
     let rig = rig_with(|world| {
         world.change_client("kubernetes", |client| {

@@ -32,7 +32,7 @@ pub struct Rig {
     pub router: Router,
     registry: Registry,
     host: String,
-    path: String,
+    pub path: String,
 }
 
 impl Rig {

@@ -1,0 +1,283 @@
+//! Any OpenID provider as upstream (OIDC Core 3.1, authorization code flow).
+//!
+//! ```text
+//! mod (depart, arrive, re-check, probe) → metadata (configuration and keys) → http
+//!   ├ tokens: the token endpoint, and whether an ID token is believed
+//!   └ claims: who it is about
+//! ```
+//! What always holds: the code is bound to our PKCE verifier and the ID token to our nonce, both of this flow and
+//! connector; a token is believed for its signature by an asymmetric key of the provider, its issuer, audience and time;
+//! an answer about the user is a verdict, and everything else, our own secret refused above all, is `Unavailable`.
+
+mod claims;
+mod metadata;
+mod tokens;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use claviger_api::connector::oidc::{
+    OidcClientAuthentication, OidcOfflineAccess, OidcOfflinePrompt, OidcUpstream,
+};
+use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
+use claviger_domain::identity::Identity;
+use claviger_domain::trip::{Arrival, RedirectLogin, Trip};
+use claviger_protocol::form::Params;
+use claviger_protocol::response_type::Delivery;
+use openidconnect::IssuerUrl;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use self::metadata::Metadata;
+use self::tokens::{Received, TokenFailure};
+use crate::http::Http;
+use crate::tls::{self, Material};
+use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
+
+/// One provider.
+pub struct Provider {
+    name: String,
+    spec: OidcUpstream,
+    secret: Option<SecretString>,
+    metadata: Metadata,
+    http: Http,
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Provider({:?})", self.name)
+    }
+}
+
+/// What is kept to ask again about a user.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// The provider's refresh token.
+    #[serde(rename = "r")]
+    refresh_token: String,
+    /// `sub` there, whatever names the user here.
+    #[serde(rename = "s")]
+    subject: String,
+}
+
+impl Kept {
+    fn data(&self) -> Result<ConnectorData, String> {
+        serde_json::to_vec(self).map(ConnectorData).map_err(|error| error.to_string())
+    }
+}
+
+/// Which keys of which Secrets the connector needs.
+pub fn secret_refs(spec: &OidcUpstream) -> Vec<SecretRef> {
+    let secret = spec.client_secret_ref.iter().map(|at| SecretRef::new(at, Purpose::ClientSecret));
+    let authorities = spec.tls.ca_secret_ref.iter();
+    let authorities = authorities.map(|at| SecretRef::new(at, Purpose::CertificateAuthority));
+    secret.chain(authorities).collect()
+}
+
+impl Provider {
+    /// Contacts nobody. `name` is for logs.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the field and the fix.
+    pub fn new(name: &str, spec: &OidcUpstream, resolved: &Resolved) -> Result<Self, BuildError> {
+        let issuer = IssuerUrl::new(spec.issuer.clone())
+            .map_err(|error| BuildError::Oidc(format!("issuer: {error}")))?;
+        let secret = spec.client_secret_ref.as_ref();
+        let secret = secret
+            .map(|at| resolved.password(&at.name, &at.key, Purpose::ClientSecret))
+            .transpose()?;
+        let wants_secret =
+            !matches!(spec.client_authentication, None | Some(OidcClientAuthentication::None));
+        if wants_secret && secret.is_none() {
+            return Err(BuildError::Oidc("clientAuthentication needs clientSecretRef".into()));
+        }
+        let ca = match (&spec.tls.ca_secret_ref, &spec.tls.ca_bundle) {
+            (Some(at), _) => {
+                Some(resolved.bytes(&at.name, &at.key, Purpose::CertificateAuthority)?)
+            }
+            (None, bundle) => bundle.as_ref().map(String::as_bytes),
+        };
+        let tls = tls::client_config(&Material { ca, ..Material::default() })?;
+        Ok(Self {
+            name: name.to_owned(),
+            secret,
+            metadata: Metadata::of(issuer, spec.endpoints.clone()),
+            http: Http::new(&tls)?,
+            spec: spec.clone(),
+        })
+    }
+
+    /// The parameters of an authentication request (OIDC Core 3.1.2.1, RFC 7636 4.3).
+    fn parameters(&self, trip: &Trip<'_>) -> Vec<(&'static str, String)> {
+        let spec = &self.spec;
+        let mut scopes = vec!["openid".to_owned()];
+        scopes.extend(spec.scopes.iter().cloned());
+        let mut parameters = Vec::new();
+        let mut prompts = Vec::new();
+        if trip.must_authenticate {
+            prompts.push("login");
+        }
+        if trip.offline {
+            match spec.offline_access {
+                OidcOfflineAccess::Scope => scopes.push("offline_access".to_owned()),
+                OidcOfflineAccess::AccessType => {
+                    parameters.push(("access_type", "offline".to_owned()));
+                }
+                OidcOfflineAccess::None => {}
+            }
+            let asks = spec.offline_access != OidcOfflineAccess::None;
+            if asks && spec.offline_prompt == OidcOfflinePrompt::Consent {
+                prompts.push("consent");
+            }
+        }
+        parameters.extend([
+            ("response_type", "code".to_owned()),
+            ("client_id", spec.client_id.clone()),
+            ("redirect_uri", trip.callback.clone()),
+            ("scope", scopes.join(" ")),
+            ("state", trip.state.to_owned()),
+            ("nonce", trip.nonce()),
+            ("code_challenge", tokens::challenge(&trip.code_verifier())),
+            ("code_challenge_method", "S256".to_owned()),
+        ]);
+        let optional = [
+            ("prompt", Some(prompts.join(" "))),
+            ("acr_values", Some(spec.acr_values.join(" "))),
+            // Without it a provider need not say when its user signed in.
+            (
+                "max_age",
+                trip.max_age.or(trip.must_authenticate.then_some(0)).map(|s| s.to_string()),
+            ),
+            ("login_hint", trip.login_hint.map(str::to_owned)),
+        ];
+        for (name, value) in optional {
+            parameters.extend(value.filter(|value| !value.is_empty()).map(|value| (name, value)));
+        }
+        parameters
+    }
+
+    /// Who the tokens are about, and what to keep of them.
+    fn authenticated(&self, received: Received) -> Result<Authenticated, String> {
+        let spec = &self.spec;
+        let identity = claims::identity(&received.claims, &spec.claims, spec.email_verification)?;
+        let kept = received
+            .refresh_token
+            .map(|refresh_token| Kept { refresh_token, subject: received.subject });
+        let data = kept.as_ref().map(Kept::data).transpose()?;
+        Ok(Authenticated { identity, data })
+    }
+}
+
+#[async_trait]
+impl RedirectLogin for Provider {
+    async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError> {
+        let metadata = self.metadata.get(&self.http).await;
+        let metadata = metadata.map_err(|error| LoginError::Unavailable(error.to_string()))?;
+        let mut url = metadata.authorization_endpoint().url().clone();
+        url.query_pairs_mut().extend_pairs(self.parameters(trip));
+        Ok(Delivery::Redirect(url.into()))
+    }
+
+    async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
+        if let Some(issuer) = answer.get("iss")
+            && issuer != self.spec.issuer
+        {
+            // RFC 9207 2.4: another provider's answer.
+            return Err(unverified("WrongIssuer", "iss of the answer is another provider's"));
+        }
+        if let Some(error) = answer.get("error") {
+            return Err(refusal(error));
+        }
+        let code = answer.get("code").filter(|code| !code.is_empty());
+        let code =
+            code.ok_or_else(|| unverified("NoCode", "the answer has neither code nor error"))?;
+        let received = self.redeem(trip, code).await.map_err(|failure| match failure {
+            TokenFailure::Refused(why) => unverified("CodeRefused", &why),
+            TokenFailure::Unverified { reason, message } => {
+                LoginError::Unverified { reason, message }
+            }
+            TokenFailure::Unavailable(why) => LoginError::Unavailable(why),
+        })?;
+        let (time, amr) = (received.auth_time, received.amr.clone());
+        let authenticated = self.authenticated(received).map_err(LoginError::Unusable)?;
+        Ok(Arrival { authenticated, time, amr })
+    }
+}
+
+#[async_trait]
+impl Recheck for Provider {
+    fn consumes(&self) -> bool {
+        true
+    }
+
+    fn can_ask(&self, data: Option<&ConnectorData>) -> bool {
+        data.is_some()
+    }
+
+    async fn recheck(
+        &self,
+        _known: &Identity,
+        data: Option<&ConnectorData>,
+    ) -> Result<Authenticated, RecheckError> {
+        let kept = data.and_then(|data| serde_json::from_slice::<Kept>(&data.0).ok());
+        let Some(kept) = kept else {
+            return Err(RecheckError::Gone("nothing is kept to ask the provider with".into()));
+        };
+        let interrupted = |why: String, next: String| {
+            let kept = Kept { refresh_token: next, subject: kept.subject.clone() };
+            match kept.data() {
+                Ok(data) => RecheckError::Interrupted { why, data },
+                Err(why) => RecheckError::Unavailable(why),
+            }
+        };
+        match self.renew(&kept.refresh_token, &kept.subject).await {
+            Ok(received) => {
+                let next = received.refresh_token.clone().unwrap_or_default();
+                self.authenticated(received).map_err(|why| interrupted(why, next))
+            }
+            Err((TokenFailure::Refused(why), None)) => Err(RecheckError::Gone(why)),
+            Err((failure, None)) => Err(RecheckError::Unavailable(failure.why())),
+            Err((failure, Some(next))) => Err(interrupted(failure.why(), next)),
+        }
+    }
+}
+
+#[async_trait]
+impl Probe for Provider {
+    async fn probe(&self) -> Result<(), ProbeError> {
+        match self.metadata.refresh(&self.http).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(ProbeError { reason: error.reason().as_str(), message: error.to_string() })
+            }
+        }
+    }
+}
+
+fn unverified(reason: &'static str, message: &str) -> LoginError {
+    LoginError::Unverified { reason, message: message.to_owned() }
+}
+
+/// What an error of the provider's means (RFC 6749 4.1.2.1, OIDC Core 3.1.2.6). It came by the browser: only a word that
+/// is known is said again.
+fn refusal(error: &str) -> LoginError {
+    match error {
+        "access_denied" => LoginError::Refused("the user, or the other sign-in, refused".into()),
+        "login_required"
+        | "interaction_required"
+        | "account_selection_required"
+        | "consent_required" => {
+            LoginError::Refused("the other sign-in needs the user, who was not there".into())
+        }
+        "server_error" | "temporarily_unavailable" => {
+            LoginError::Unavailable(format!("the provider answered {error}"))
+        }
+        "invalid_request"
+        | "unauthorized_client"
+        | "unsupported_response_type"
+        | "invalid_scope" => LoginError::Unusable(format!(
+            "the provider answered {error}: compare clientID, scopes and the redirect URI with what is registered there"
+        )),
+        _ => LoginError::Refused("the other sign-in failed".into()),
+    }
+}

@@ -1,0 +1,8 @@
+//! The OIDC connector against a provider on loopback that lies where a test wants it to.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod fixture;
+mod lies;
+mod login;
+mod outage;
+mod recheck;

@@ -1,0 +1,157 @@
+//! An upstream with pages of its own, that gives another refresh token for each it takes.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use claviger_protocol::form::Params;
+use claviger_protocol::response_type::Delivery;
+use tokio::sync::Semaphore;
+
+use super::lock;
+use crate::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
+use crate::identity::Identity;
+use crate::trip::{Arrival, RedirectLogin, Trip};
+
+/// What comes of a browser that comes back.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// This user, who proved themselves then.
+    User(Option<i64>),
+    /// No.
+    Refused,
+    /// Something that is not believed.
+    Forged,
+}
+
+/// An upstream of one user.
+#[derive(Debug)]
+pub struct RotatingUpstream {
+    identity: Mutex<Option<Identity>>,
+    answer: Mutex<Answer>,
+    /// How often it rotated; its refresh token that is good now.
+    generation: Mutex<u32>,
+    gives: Mutex<bool>,
+    away: Mutex<bool>,
+    /// Whether it rotates, and then says nothing of the user.
+    breaks_off: Mutex<bool>,
+    /// Questions that may be answered: a test holds them up.
+    gate: Semaphore,
+}
+
+impl RotatingUpstream {
+    /// An upstream that knows this user.
+    pub fn of(identity: Identity) -> Self {
+        Self {
+            identity: Mutex::new(Some(identity)),
+            answer: Mutex::new(Answer::User(None)),
+            generation: Mutex::new(0),
+            gives: Mutex::new(true),
+            away: Mutex::new(false),
+            breaks_off: Mutex::new(false),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+        }
+    }
+
+    /// What a browser brings back from now on.
+    pub fn set_answer(&self, answer: Answer) {
+        *lock(&self.answer) = answer;
+    }
+
+    /// Whether it gives refresh tokens.
+    pub fn set_gives(&self, gives: bool) {
+        *lock(&self.gives) = gives;
+    }
+
+    /// Takes it away, or brings it back.
+    pub fn set_away(&self, away: bool) {
+        *lock(&self.away) = away;
+    }
+
+    /// Takes what it is asked with and says nothing of the user, or does again.
+    pub fn set_breaks_off(&self, breaks_off: bool) {
+        *lock(&self.breaks_off) = breaks_off;
+    }
+
+    /// Its user is another by now, or gone.
+    pub fn set_user(&self, identity: Option<Identity>) {
+        *lock(&self.identity) = identity;
+    }
+
+    /// Lets no question be answered until [`open_gate`](Self::open_gate).
+    pub fn close_gate(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Lets one question be answered.
+    pub fn open_gate(&self) {
+        self.gate.add_permits(1);
+    }
+
+    fn data(&self) -> Option<ConnectorData> {
+        lock(&self.gives).then(|| ConnectorData(lock(&self.generation).to_be_bytes().to_vec()))
+    }
+}
+
+#[async_trait]
+impl RedirectLogin for RotatingUpstream {
+    async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError> {
+        if *lock(&self.away) {
+            return Err(LoginError::Unavailable("away".into()));
+        }
+        let (state, nonce) = (trip.state, trip.nonce());
+        let place = format!("https://idp.example.com/authorize?state={state}&nonce={nonce}");
+        Ok(Delivery::Redirect(place))
+    }
+
+    async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
+        let forged =
+            || LoginError::Unverified { reason: "WrongNonce", message: "another's".into() };
+        if answer.get("nonce") != Some(&trip.nonce()) {
+            return Err(forged());
+        }
+        let time = match lock(&self.answer).clone() {
+            Answer::User(time) => time,
+            Answer::Refused => return Err(LoginError::Refused("the other sign-in refused".into())),
+            Answer::Forged => return Err(forged()),
+        };
+        let identity = lock(&self.identity).clone();
+        let identity = identity.ok_or_else(|| LoginError::Unusable("nobody".into()))?;
+        let authenticated = Authenticated { identity, data: self.data() };
+        Ok(Arrival { authenticated, time, amr: vec!["otp".into()] })
+    }
+}
+
+#[async_trait]
+impl Recheck for RotatingUpstream {
+    fn consumes(&self) -> bool {
+        true
+    }
+
+    fn can_ask(&self, data: Option<&ConnectorData>) -> bool {
+        data.is_some()
+    }
+
+    async fn recheck(
+        &self,
+        _known: &Identity,
+        data: Option<&ConnectorData>,
+    ) -> Result<Authenticated, RecheckError> {
+        let permit = self.gate.acquire().await;
+        permit.map_err(|_| RecheckError::Unavailable("closed".into()))?.forget();
+        if *lock(&self.away) {
+            return Err(RecheckError::Unavailable("away".into()));
+        }
+        if data != self.data().as_ref() {
+            return Err(RecheckError::Gone("that refresh token was used before".into()));
+        }
+        let identity = lock(&self.identity).clone();
+        let identity = identity.ok_or_else(|| RecheckError::Gone("removed".into()))?;
+        *lock(&self.generation) += 1;
+        if *lock(&self.breaks_off)
+            && let Some(data) = self.data()
+        {
+            return Err(RecheckError::Interrupted { why: "broke off".into(), data });
+        }
+        Ok(Authenticated { identity, data: self.data() })
+    }
+}

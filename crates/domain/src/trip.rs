@@ -1,0 +1,163 @@
+//! A browser's way to an upstream that signs users in itself, and back.
+//!
+//! ```text
+//! /auth/{connector} ─→ depart ─→ the upstream's own pages ─→ /callback/{connector} ─→ arrive ─→ policy
+//! ```
+//! What always holds: nothing is stored on the way. What the upstream must say again (its `nonce`) and what only we may know (the PKCE verifier) are derived from the secret in the flow's sealed cookie and
+//! from the connector, so an answer is good in the browser that asked, for the connector it was asked of, alone.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use aws_lc_rs::hmac;
+use claviger_protocol::form::Params;
+use claviger_protocol::response_type::Delivery;
+use data_encoding::BASE64URL_NOPAD;
+use serde::{Deserialize, Serialize};
+
+use crate::connector::{Authenticated, Connector, LoginError};
+use crate::flow::Flow;
+use crate::issuer::Issuer;
+use crate::provider::Provider;
+
+/// Signs users in by sending their browser to the upstream.
+#[async_trait]
+pub trait RedirectLogin: Send + Sync + fmt::Debug {
+    /// Where the browser goes, and what it brings there.
+    ///
+    /// # Errors
+    /// [`LoginError::Unavailable`] or [`LoginError::Unusable`]: the upstream's description of itself could not be had.
+    async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError>;
+
+    /// Judges what the browser brought back, by query or form, and learns who the user is.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError>;
+}
+
+/// Who came back, and how they had proven themselves there.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The user.
+    pub authenticated: Authenticated,
+    /// When they proved themselves to the upstream (`auth_time`), if it says so.
+    pub time: Option<i64>,
+    /// By which methods (`amr`, RFC 8176), if it says so.
+    pub amr: Vec<String>,
+}
+
+/// What only a flow's sealed cookie knows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TripSecret(String);
+
+impl TripSecret {
+    /// A new one: 128 bits.
+    pub fn draw(provider: &Provider) -> Self {
+        Self(provider.random_id())
+    }
+}
+
+impl fmt::Debug for TripSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TripSecret")
+    }
+}
+
+/// One way to a connector's upstream and back.
+pub struct Trip<'f> {
+    /// Where the upstream sends the browser back to.
+    pub callback: String,
+    /// What the upstream returns unchanged: the flow's ID.
+    pub state: &'f str,
+    /// Whom the application expects (`login_hint`).
+    pub login_hint: Option<&'f str>,
+    /// Whether the user must prove themselves anew (`prompt=login`).
+    pub must_authenticate: bool,
+    /// Most seconds since the user proved themselves (`max_age`).
+    pub max_age: Option<i64>,
+    /// Whether the upstream will be asked about the user again, while they are away.
+    pub offline: bool,
+    /// Seconds since the Unix epoch.
+    pub now: i64,
+    key: hmac::Key,
+    connector_uid: &'f str,
+}
+
+/// What is derived from its secret is not for logs.
+impl fmt::Debug for Trip<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trip(to {:?})", self.callback)
+    }
+}
+
+impl<'f> Trip<'f> {
+    /// The way of this flow to this connector.
+    pub fn of(issuer: &Issuer, flow: &'f Flow, connector: &'f Connector, now: i64) -> Self {
+        let stays = flow.scopes.split(' ').any(|scope| scope == "offline_access");
+        Self {
+            callback: issuer.url.join(&format!("/callback/{}", connector.name)),
+            state: &flow.id,
+            login_hint: flow.login_hint.as_deref(),
+            must_authenticate: flow.must_authenticate,
+            max_age: flow.max_age,
+            offline: stays,
+            now,
+            key: hmac::Key::new(hmac::HMAC_SHA256, flow.secret.0.as_bytes()),
+            connector_uid: &connector.uid,
+        }
+    }
+
+    /// `nonce` of an authentication request (OIDC Core 3.1.2.1): 43 base64url characters.
+    pub fn nonce(&self) -> String {
+        BASE64URL_NOPAD.encode(self.derive("nonce").as_ref())
+    }
+
+    /// PKCE code verifier (RFC 7636 4.1): 43 base64url characters.
+    pub fn code_verifier(&self) -> String {
+        BASE64URL_NOPAD.encode(self.derive("code_verifier").as_ref())
+    }
+
+    fn derive(&self, what: &str) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(what.as_bytes());
+        context.update(b"\0");
+        context.update(self.connector_uid.as_bytes());
+        context.sign()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::device_page;
+    use crate::fakes::World;
+
+    fn said_on_the_way(world: &World) -> Vec<String> {
+        let flow = device_page::begin(&world.provider, None);
+        let mut connector = world.issuer.connectors[0].as_ref().clone();
+        let mut said = Vec::new();
+        for uid in ["one", "two"] {
+            uid.clone_into(&mut connector.uid);
+            let trip = Trip::of(&world.issuer, &flow, &connector, 0);
+            let again = Trip::of(&world.issuer, &flow, &connector, 9);
+            assert_eq!(trip.nonce(), again.nonce(), "derived, not drawn");
+            said.extend([trip.nonce(), trip.code_verifier()]);
+            let shown = format!("{trip:?} {flow:?}");
+            assert!(!shown.contains(&flow.secret.0), "{shown}");
+        }
+        said
+    }
+
+    #[test]
+    fn what_an_upstream_must_say_again_differs_by_flow_and_connector_and_purpose() {
+        let world = World::new();
+        let said: BTreeSet<String> =
+            [said_on_the_way(&world), said_on_the_way(&world)].into_iter().flatten().collect();
+        assert_eq!(said.len(), 8);
+        assert!(said.iter().all(|said| said.len() >= 43), "{said:?}");
+    }
+}

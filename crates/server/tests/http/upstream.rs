@@ -1,0 +1,101 @@
+//! Connectors whose upstream has pages of its own: where the browser is sent, and what it may bring back.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use claviger_domain::connector::{Login, Refresh};
+use claviger_domain::fakes::{Answer as Said, RotatingUpstream, alice};
+
+use crate::rig::{Answer, Browser, Rig, set_login};
+
+fn rig() -> (Rig, Arc<RotatingUpstream>) {
+    let upstream = Arc::new(RotatingUpstream::of(alice()));
+    let rig = Rig::with(|world| {
+        set_login(world, Login::Redirect(Arc::clone(&upstream) as _));
+        for connector in &mut world.issuer.connectors {
+            let mut there = connector.as_ref().clone();
+            there.refresh =
+                Refresh::Upstream { recheck: Arc::clone(&upstream) as _, interval_seconds: 0 };
+            *connector = Arc::new(there);
+        }
+    });
+    (rig, upstream)
+}
+
+/// Follows redirects of ours until the browser is sent away; returns there.
+async fn sent(browser: &mut Browser<'_>) -> Answer {
+    let mut answer = browser.authorize(&[("connector_id", "local")]).await;
+    while answer.status == StatusCode::SEE_OTHER && !answer.location().starts_with("https://idp") {
+        let next = answer.location();
+        answer = browser.get(&next).await;
+    }
+    answer
+}
+
+#[tokio::test]
+async fn the_browser_goes_to_the_upstream_and_comes_back_as_a_user() {
+    let (rig, _) = rig();
+    let mut browser = rig.browser();
+    let away = sent(&mut browser).await;
+    let (state, nonce) =
+        (away.redirect_param("state").unwrap(), away.redirect_param("nonce").unwrap());
+    let back =
+        browser.get(&format!("{}/callback/local?state={state}&nonce={nonce}", rig.path)).await;
+    let code = back.redirect_param("code").expect("a code");
+    assert_eq!(rig.store_requests(), Vec::<&str>::new(), "nothing is stored on the way");
+    let tokens = rig.redeem(&code).await.json();
+    assert_eq!(rig.store_requests(), ["create"]);
+    let refreshed = rig.refresh(tokens["refresh_token"].as_str().unwrap()).await;
+    assert_eq!(refreshed.status, StatusCode::OK, "{refreshed:?}");
+    assert_eq!(rig.store_requests(), ["get", "claim", "rotate"]);
+}
+
+#[tokio::test]
+async fn what_another_browser_or_flow_was_given_is_refused() {
+    let (rig, _) = rig();
+    let mut browser = rig.browser();
+    let away = sent(&mut browser).await;
+    let (state, nonce) =
+        (away.redirect_param("state").unwrap(), away.redirect_param("nonce").unwrap());
+    let callback = format!("{}/callback/local?state={state}&nonce={nonce}", rig.path);
+    let elsewhere = rig.browser().get(&callback).await;
+    assert_eq!(elsewhere.status, StatusCode::BAD_REQUEST, "another browser has no such cookie");
+    let forged =
+        browser.get(&format!("{}/callback/local?state={state}&nonce=guessed", rig.path)).await;
+    assert_eq!(forged.status, StatusCode::BAD_REQUEST);
+    assert!(forged.body.contains("could not be verified"), "{}", forged.body);
+    let twice = browser.get(&format!("{callback}&nonce=again")).await;
+    assert_eq!(twice.status, StatusCode::BAD_REQUEST, "a parameter twice");
+    let unknown =
+        browser.get(&format!("{}/callback/nowhere?state={state}&nonce={nonce}", rig.path)).await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    assert_eq!(rig.store_requests(), Vec::<&str>::new());
+    assert!(
+        browser.get(&callback).await.redirect_param("code").is_some(),
+        "the honest answer still counts"
+    );
+}
+
+#[tokio::test]
+async fn a_connector_of_passwords_has_no_callback() {
+    let rig = Rig::with_one_connector();
+    let answer = rig.get("/callback/local?state=x&code=y").await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_to_the_application_and_an_outage_to_the_user() {
+    let (rig, upstream) = rig();
+    upstream.set_answer(Said::Refused);
+    let mut browser = rig.browser();
+    let away = sent(&mut browser).await;
+    let (state, nonce) =
+        (away.redirect_param("state").unwrap(), away.redirect_param("nonce").unwrap());
+    let back =
+        browser.get(&format!("{}/callback/local?state={state}&nonce={nonce}", rig.path)).await;
+    assert_eq!(back.redirect_param("error").as_deref(), Some("access_denied"));
+    upstream.set_away(true);
+    let answer = sent(&mut rig.browser()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!answer.header("retry-after").is_empty());
+}
