@@ -20,7 +20,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_api::connector as api;
 use claviger_api::{ConnectorSpec, Reason, SecretKeyRef};
-use claviger_domain::connector::{Login, Refresh, SignOut};
+use claviger_domain::connector::{Login, Recheck, Refresh, SignOut};
 use thiserror::Error;
 
 pub use local::LocalUser;
@@ -199,10 +199,7 @@ pub fn build(
             let directory = Arc::new(ldap::Directory::new(name, upstream, resolved)?);
             Ok(Upstream {
                 login: Login::Password(Arc::clone(&directory) as _),
-                refresh: Refresh::Upstream {
-                    recheck: Arc::clone(&directory) as _,
-                    interval_seconds: i64::from(spec.recheck_interval_seconds),
-                },
+                refresh: asked_again(&directory, spec),
                 sign_out: None,
                 probe: Some(directory),
             })
@@ -211,10 +208,7 @@ pub fn build(
             let provider = Arc::new(oidc::Provider::new(name, upstream, resolved)?);
             Ok(Upstream {
                 login: Login::Redirect(Arc::clone(&provider) as _),
-                refresh: Refresh::Upstream {
-                    recheck: Arc::clone(&provider) as _,
-                    interval_seconds: i64::from(spec.recheck_interval_seconds),
-                },
+                refresh: asked_again(&provider, spec),
                 sign_out: None,
                 probe: Some(provider),
             })
@@ -234,6 +228,12 @@ pub fn build(
             })
         }
     }
+}
+
+/// How sessions go on whose upstream is asked again.
+fn asked_again<R: Recheck + 'static>(recheck: &Arc<R>, spec: &ConnectorSpec) -> Refresh {
+    let interval_seconds = i64::from(spec.recheck_interval_seconds);
+    Refresh::Upstream { recheck: Arc::clone(recheck) as _, interval_seconds }
 }
 
 /// How sessions go on whose upstream cannot be asked again.

@@ -393,8 +393,10 @@ fn refusal(
         }
         RequestTokenError::Request(error) => TokenFailure::Unavailable(error.to_string()),
         RequestTokenError::Parse(error, _) => {
+            // Where, and not what: the words of the error may hold what was answered.
+            let place = error.path();
             let why =
-                format!("the provider's token endpoint answered what cannot be read: {error}");
+                format!("the provider's token endpoint answered what cannot be read, at {place}");
             TokenFailure::Unavailable(why)
         }
         RequestTokenError::Other(why) => TokenFailure::Unavailable(why.clone()),

@@ -115,8 +115,12 @@ pub(crate) fn payload_of(
     let (code_digest, now) = redeemed;
     let lifetimes = &client.lifetimes;
     let scopes = ScopeSet::parse(&grant.scopes).unwrap_or_default();
-    let data = grant.upstream.data.as_ref();
-    let absolute_expiry = if may_refresh(issuer, client, (connector, data), &scopes) {
+    let mut upstream = grant.upstream.clone();
+    let goes_on = may_refresh(issuer, client, (connector, upstream.data.as_ref()), &scopes);
+    if !goes_on && connector.refresh.consumes() {
+        upstream.data = None; // a secret of the user's that nobody will ask with
+    }
+    let absolute_expiry = if goes_on {
         let end = now.saturating_add(lifetimes.refresh_absolute);
         offline::end(connector, grant.authentication.time, end)
     } else {
@@ -125,7 +129,7 @@ pub(crate) fn payload_of(
     };
     Payload {
         identity: grant.identity.clone(),
-        upstream: grant.upstream.clone(),
+        upstream,
         scopes: grant.scopes.clone(),
         nonce: None,
         authentication: grant.authentication.clone(),

@@ -10,6 +10,7 @@ use claviger_domain::identity::Identity;
 use claviger_domain::login::{self, Brought, Outcome, Step, StepError};
 use claviger_domain::policy::Condition;
 use claviger_domain::ports::SessionState;
+use claviger_domain::session::Payload;
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
 use data_encoding::BASE64URL_NOPAD;
@@ -264,6 +265,19 @@ async fn an_upstream_that_gave_no_refresh_token_is_none_to_go_on_with() {
     let code = query(&ends(&world, &[]).await, "code").unwrap();
     let tokens = redeem(&world, &code).await.unwrap();
     assert!(tokens.refresh_token.is_none());
+}
+
+#[tokio::test]
+async fn what_nobody_will_ask_with_is_not_kept() {
+    for (scope, is_kept) in [("openid offline_access", true), ("openid", false)] {
+        let (world, _) = world();
+        let code = query(&ends(&world, &[("scope", scope)]).await, "code").unwrap();
+        redeem(&world, &code).await.unwrap();
+        let stored = world.sessions.all().remove(0);
+        let (uid, now) = (stored.client_uid.clone(), world.provider.clock.now());
+        let payload = Payload::open(&world.issuer, &uid, &stored, now).unwrap();
+        assert_eq!(payload.upstream.data.is_some(), is_kept, "{scope}");
+    }
 }
 
 #[tokio::test]
