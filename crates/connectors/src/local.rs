@@ -17,7 +17,7 @@ use claviger_domain::connector::{
 };
 use claviger_domain::identity::Identity;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use crate::password_hash::{MAX_PASSWORD_BYTES, PasswordHash, PasswordHashError};
@@ -239,7 +239,7 @@ impl User {
     }
 
     fn authenticated(&self) -> Authenticated {
-        Authenticated { identity: self.identity.clone(), data: None }
+        Authenticated { identity: self.identity.clone(), raw: Map::new(), data: None }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::identity::Identity;
@@ -108,8 +109,10 @@ impl fmt::Debug for ConnectorData {
 /// An upstream's answer about one user.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
-    /// The user.
+    /// The user, as the connector reads the answer.
     pub identity: Identity,
+    /// The answer itself, for a claim mapping: claims, a user object, attributes with lists of texts.
+    pub raw: Map<String, Value>,
     /// What to hand back at the next re-check.
     pub data: Option<ConnectorData>,
 }

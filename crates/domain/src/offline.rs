@@ -4,6 +4,8 @@
 //! The session keeps the identity after policy. What policy added, the group prefix, is kept beside
 //! it, so that it can be taken off again: applied twice, it would make other groups.
 
+use serde_json::Map;
+
 use crate::connector::{Authenticated, Connector, ConnectorData, IdentityPolicy, Refresh};
 use crate::session::Payload;
 
@@ -24,7 +26,7 @@ pub(crate) fn as_reported(payload: &Payload) -> Authenticated {
             }
         }
     }
-    Authenticated { identity, data: payload.upstream.data.clone() }
+    Authenticated { identity, raw: Map::new(), data: payload.upstream.data.clone() }
 }
 
 /// When a session ends that would end at `end`: never later than its connector lets it go on

@@ -30,6 +30,7 @@ use self::headers::Headers;
 pub use self::sign_out::ProxySignOut;
 use crate::BuildError;
 use crate::resolved::{Purpose, Resolved, SecretRef};
+use serde_json::Map;
 
 /// What in the spec cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -146,7 +147,7 @@ impl ProxyLogin for AuthProxy {
                 identity.groups.push(group.clone());
             }
         }
-        Ok(Authenticated { identity, data: None })
+        Ok(Authenticated { identity, raw: Map::new(), data: None })
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use ldap3::ResultEntry;
 use ldap3::asn1::StructureTag;
+use serde_json::{Map, Value};
 
 use super::filter::Attribute;
 
@@ -58,6 +59,19 @@ impl Entry {
     pub fn texts(&self, attribute: &Attribute) -> Vec<String> {
         let texts = self.values(attribute).into_iter().filter_map(|v| std::str::from_utf8(v).ok());
         texts.map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// These attributes as JSON, named as they are asked for: a list of texts each. What is not text is left out.
+    pub fn raw(&self, wanted: &[String]) -> Map<String, Value> {
+        let mut raw = Map::from_iter([("dn".to_owned(), Value::from(self.dn.as_str()))]);
+        for name in wanted {
+            let texts = self.named(name).into_iter().filter_map(|v| std::str::from_utf8(v).ok());
+            let texts: Vec<Value> = texts.map(Value::from).collect();
+            if !texts.is_empty() {
+                raw.insert(name.clone(), Value::Array(texts));
+            }
+        }
+        raw
     }
 
     /// Why the directory calls this account disabled, if it does. Attributes that a directory does

@@ -222,7 +222,7 @@ impl Directory {
         let known = Known { dn: user.dn.clone() };
         let data = serde_json::to_vec(&known)
             .map_err(|error| Failure::Unusable(format!("failed to note the DN: {error}")))?;
-        Ok(Authenticated { identity, data: Some(ConnectorData(data)) })
+        Ok(Authenticated { identity, raw: user.raw(&self.wanted), data: Some(ConnectorData(data)) })
     }
 
     async fn read_base(&self, base: &str, lease: &mut Lease<'_>) -> Result<(), Failure> {

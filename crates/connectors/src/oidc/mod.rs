@@ -164,7 +164,7 @@ impl Provider {
             .refresh_token
             .map(|refresh_token| Kept { refresh_token, subject: received.subject });
         let data = kept.as_ref().map(Kept::data).transpose()?;
-        Ok(Authenticated { identity, data })
+        Ok(Authenticated { identity, raw: received.claims, data })
     }
 }
 

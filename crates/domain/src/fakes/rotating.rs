@@ -11,6 +11,7 @@ use super::lock;
 use crate::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
 use crate::identity::Identity;
 use crate::trip::{Arrival, RedirectLogin, Trip};
+use serde_json::Map;
 
 /// What comes of a browser that comes back.
 #[derive(Debug, Clone)]
@@ -116,7 +117,7 @@ impl RedirectLogin for RotatingUpstream {
         };
         let identity = lock(&self.identity).clone();
         let identity = identity.ok_or_else(|| LoginError::Unusable("nobody".into()))?;
-        let authenticated = Authenticated { identity, data: self.data() };
+        let authenticated = Authenticated { identity, raw: Map::new(), data: self.data() };
         Ok(Arrival { authenticated, time, amr: vec!["otp".into()] })
     }
 }
@@ -152,6 +153,6 @@ impl Recheck for RotatingUpstream {
         {
             return Err(RecheckError::Interrupted { why: "broke off".into(), data });
         }
-        Ok(Authenticated { identity, data: self.data() })
+        Ok(Authenticated { identity, raw: Map::new(), data: self.data() })
     }
 }

@@ -11,6 +11,7 @@ use crate::connector::{
     Authenticated, ConnectorData, LoginError, PasswordLogin, Recheck, RecheckError,
 };
 use crate::identity::Identity;
+use serde_json::Map;
 
 /// An upstream with a fixed table of users, whose availability a test controls.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ impl PasswordLogin for TableUpstream {
         }
         match lock(&self.users).get(username) {
             Some((known, identity)) if known == password.expose_secret() => {
-                Ok(Authenticated { identity: identity.clone(), data: None })
+                Ok(Authenticated { identity: identity.clone(), raw: Map::new(), data: None })
             }
             _ => Err(LoginError::InvalidCredentials("no such user or password".into())),
         }
@@ -85,7 +86,11 @@ impl Recheck for TableUpstream {
         lock(&self.users)
             .values()
             .find(|(_, identity)| identity.user_id == known.user_id)
-            .map(|(_, identity)| Authenticated { identity: identity.clone(), data: data.cloned() })
+            .map(|(_, identity)| Authenticated {
+                identity: identity.clone(),
+                raw: Map::new(),
+                data: data.cloned(),
+            })
             .ok_or_else(|| RecheckError::Gone("removed".into()))
     }
 }

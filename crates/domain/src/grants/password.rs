@@ -109,7 +109,7 @@ async fn sign_in(
         TokenError::invalid_grant(INVALID)
     };
     let attempt = (request.username.trim(), &request.password);
-    let Authenticated { identity, data } =
+    let Authenticated { identity, data, .. } =
         match login::check_password(provider, &client.id, connector, attempt).await {
             Ok(authenticated) => authenticated,
             Err(StepError::InvalidCredentials | StepError::Unusable) => {

@@ -60,7 +60,7 @@ impl ProxyLogin for HeaderLogin {
             groups: vec!["staff".into(), "root".into()],
             extra: std::collections::BTreeMap::new(),
         };
-        Ok(Authenticated { identity, data: None })
+        Ok(Authenticated { identity, raw: serde_json::Map::new(), data: None })
     }
 }
 

@@ -194,7 +194,11 @@ impl PasswordLogin for Gate {
         Box::pin(async move {
             self.entered.notify_one();
             self.released.notified().await;
-            Ok(Authenticated { identity: claviger_domain::fakes::alice(), data: None })
+            Ok(Authenticated {
+                identity: claviger_domain::fakes::alice(),
+                raw: serde_json::Map::new(),
+                data: None,
+            })
         })
     }
 }
