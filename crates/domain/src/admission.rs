@@ -31,6 +31,8 @@ pub(crate) struct SignedIn {
     pub authentication: Authentication,
     /// Name of the browser session, where there is one.
     pub browser: Option<String>,
+    /// Name of the session that this sign-in may become, where the upstream's answer is good once.
+    pub session: Option<String>,
     /// Whether they proved themselves in this very flow, and not before in this browser.
     pub in_this_flow: bool,
 }
@@ -56,6 +58,7 @@ impl SignedIn {
             },
             authentication: Authentication::at(connector, now),
             browser: None,
+            session: None,
             in_this_flow: true,
         }
     }
@@ -166,6 +169,7 @@ pub(crate) async fn admit(
         asked: flow.asked.clone(),
         resources: flow.resources.clone(),
         browser: signed_in.browser,
+        session: signed_in.session,
     };
     let must_ask = client.consent_required && !remembered.covers(issuer, client, &grant);
     if must_ask || flow.force_consent {

@@ -44,7 +44,7 @@ pub(crate) async fn grant(
         connector,
         grant: &grant,
         scopes: ScopeSet::parse(&grant.scopes).map_err(|_| StepError::Expired)?,
-        session: session::name_for_flow(&issuer.uid, &flow.id),
+        session: grant.session_name(issuer, &flow.id),
         now: provider.clock.now(),
     };
     answering.answer().await
@@ -115,6 +115,7 @@ impl Answering<'_> {
         }
         let mut code = Code {
             flow_id: self.flow.id.clone(),
+            session: self.grant.session.clone(),
             client_uid: self.client.uid.clone(),
             redirect_uri: self.flow.redirect_uri.clone(),
             challenge: self.flow.challenge.clone(),
@@ -203,7 +204,7 @@ impl Answering<'_> {
         let told = if self.flow.response_type.has_id_token() { self.remembered() } else { 0 };
         NewSession {
             state: SessionState::Pending,
-            expires_at: self.now + life.max(CODE_SECONDS).max(told),
+            expires_at: self.grant.outlives(self.now + life.max(CODE_SECONDS).max(told)),
             ..self.new_session(&payload)
         }
     }
@@ -219,10 +220,9 @@ impl Answering<'_> {
     }
 
     fn new_session(&self, payload: &Payload) -> NewSession {
-        NewSession {
-            rotated_at: self.now,
-            ..new_session(self.issuer, self.client, self.connector, payload, &self.session)
-        }
+        let session = new_session(self.issuer, self.client, self.connector, payload, &self.session);
+        let expires_at = session.expires_at.max(self.grant.outlives(self.now));
+        NewSession { rotated_at: self.now, expires_at, ..session }
     }
 
     /// A session that is in use from the start; one that waits for its code is told of when that comes.

@@ -16,7 +16,8 @@ use crate::claim::RequestedClaims;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
 use crate::provider::Provider;
-use crate::session::UpstreamState;
+use crate::session::{self, UpstreamState};
+use crate::trip::ANSWER_SECONDS;
 
 /// Lifetime of a code in seconds (RFC 6749 4.1.2 recommends at most 600).
 pub const CODE_SECONDS: i64 = 60;
@@ -32,6 +33,9 @@ pub struct Code {
     /// UID of the client it was given to.
     #[serde(rename = "c")]
     pub client_uid: String,
+    /// Name of the session, where it is not the flow that names it.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// `redirect_uri` of the authorization request.
     #[serde(rename = "r")]
     pub redirect_uri: String,
@@ -73,9 +77,23 @@ pub struct LoginGrant {
     /// Name of the browser session it came of: over, and so is the grant.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub browser: Option<String>,
+    /// Name of the session that it may become, where an upstream's answer names it that is good once.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
 }
 
 impl LoginGrant {
+    /// Name of the session that it becomes: creating that is its single use.
+    pub fn session_name(&self, issuer: &Issuer, flow_id: &str) -> String {
+        session_name(issuer, flow_id, self.session.as_deref())
+    }
+
+    /// The session is kept at least until then, whatever it gives out: while the upstream's answer could come back, the
+    /// object is what says that it was used.
+    pub fn outlives(&self, now: i64) -> i64 {
+        outlives(self.session.as_deref(), now)
+    }
+
     /// What tokens and sessions say of the browser session.
     pub fn sid(&self) -> Option<String> {
         self.browser.as_deref().map(browser_session::hash_of)
@@ -88,6 +106,16 @@ impl LoginGrant {
 }
 
 impl Code {
+    /// Name of the session that it becomes: creating that is its single use.
+    pub fn session_name(&self, issuer: &Issuer) -> String {
+        session_name(issuer, &self.flow_id, self.session.as_deref())
+    }
+
+    /// As [`LoginGrant::outlives`].
+    pub fn outlives(&self, now: i64) -> i64 {
+        outlives(self.session.as_deref(), now)
+    }
+
     /// The code's text, good for [`CODE_SECONDS`]; base64url characters only, 43 or more.
     pub fn seal(&self, issuer: &Issuer, now: i64) -> String {
         let plain = serde_json::to_vec(self).unwrap_or_default();
@@ -111,6 +139,15 @@ const DIGEST_BYTES: usize = 16;
 pub fn digest_of(code: &str) -> String {
     let hash = digest::digest(&digest::SHA256, code.as_bytes());
     BASE64URL_NOPAD.encode(&hash.as_ref()[..DIGEST_BYTES])
+}
+
+fn session_name(issuer: &Issuer, flow_id: &str, of_answer: Option<&str>) -> String {
+    of_answer.map_or_else(|| session::name_for_flow(&issuer.uid, flow_id), str::to_owned)
+}
+
+/// An answer that is shown to us now may be shown again this long.
+fn outlives(of_answer: Option<&str>, now: i64) -> i64 {
+    of_answer.map_or(now, |_| now + ANSWER_SECONDS + 2 * crate::SKEW_SECONDS)
 }
 
 fn context(issuer: &Issuer) -> Context<'_> {

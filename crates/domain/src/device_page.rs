@@ -128,7 +128,7 @@ pub fn begin_separately(provider: &Provider, user_code: &str) -> Flow {
 
 /// The question for the code, asked of a user who has signed in.
 pub(crate) fn ask(issuer: &Issuer, flow: &Flow, signed_in: SignedIn) -> Entry {
-    let SignedIn { identity, mut upstream, authentication, browser, in_this_flow } = signed_in;
+    let SignedIn { identity, mut upstream, authentication, browser, in_this_flow, .. } = signed_in;
     let connector = issuer.connector_by_uid(&upstream.connector_uid);
     if connector.is_none_or(|connector| connector.refresh.consumes()) {
         upstream.data = None; // it may stand in one session alone, and several devices may be let in
@@ -266,6 +266,7 @@ fn visit<'a>(
         asked: RequestedClaims::default(),
         resources: request.resources,
         browser: None, // the device is not in this browser: it stays when its user signs out here
+        session: None, // nor is it the upstream's answer that it came of: the device is let in once
     };
     let in_this_flow = visitor.in_this_flow;
     Ok((Visit { provider, issuer, client, connector, device, grant, in_this_flow }, code))

@@ -27,7 +27,7 @@ use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::{AuditEvent, StoreError};
 use crate::provider::Provider;
 use crate::proxy::{ProxyError, ProxyRequest};
-use crate::session::UpstreamState;
+use crate::session::{self, UpstreamState};
 use crate::token;
 use crate::trip::{Arrival, Trip};
 
@@ -190,7 +190,7 @@ pub async fn with_password(
     let connector = connector_of(issuer, flow, connector)?;
     let authenticated = check_password(provider, &flow.client_id, connector, attempt).await?;
     let authentication = Authentication::at(connector, provider.clock.now());
-    let arrived = (authenticated, authentication);
+    let arrived = Arrived { authenticated, authentication, session: None };
     authenticated_at(provider, issuer, (flow, brought), connector, arrived).await
 }
 
@@ -255,7 +255,7 @@ pub async fn with_proxy(
         Ok(authenticated) => {
             let arriving = (flow, Brought::default());
             let authentication = Authentication::at(connector, provider.clock.now());
-            let arrived = (authenticated, authentication);
+            let arrived = Arrived { authenticated, authentication, session: None };
             authenticated_at(provider, issuer, arriving, connector, arrived).await
         }
         Err(error) => {
@@ -310,13 +310,15 @@ pub async fn with_answer(
             let why = "the other sign-in does not say that its user has just signed in there";
             deny(ErrorCode::LoginRequired, "NotRecent", why.to_owned())
         }
-        Ok(Arrival { authenticated, time, amr }) => {
+        Ok(Arrival { authenticated, time, amr, once }) => {
             let authentication = Authentication {
                 time: time.unwrap_or(now).min(now),
                 acr: connector.acr.clone(),
                 amr,
             };
-            let arrived = (authenticated, authentication);
+            let session =
+                once.map(|once| session::name_for_answer(&issuer.uid, &connector.uid, &once));
+            let arrived = Arrived { authenticated, authentication, session };
             authenticated_at(provider, issuer, (flow, brought), connector, arrived).await
         }
         Err(LoginError::Refused(why)) => deny(ErrorCode::AccessDenied, "UpstreamRefused", why),
@@ -342,14 +344,23 @@ fn is_recent_enough(flow: &Flow, arrival: &Arrival, now: i64) -> bool {
     arrival.time.is_some_and(|time| time.saturating_add(crate::SKEW_SECONDS) >= oldest)
 }
 
+/// Who an upstream vouched for, and how.
+struct Arrived {
+    authenticated: Authenticated,
+    authentication: Authentication,
+    /// Name of the session that it may become, where the upstream's answer is good once.
+    session: Option<String>,
+}
+
 /// The upstream has vouched for the user: policy, then the browser's session, then the client.
 async fn authenticated_at(
     provider: &Provider,
     issuer: &Issuer,
     (flow, brought): (&Flow, Brought),
     connector: &Connector,
-    (authenticated, authentication): (Authenticated, Authentication),
+    arrived: Arrived,
 ) -> Result<Step, StepError> {
+    let Arrived { authenticated, authentication, session } = arrived;
     let identity = match connector.policy.admit(authenticated.identity) {
         Ok(identity) => identity,
         Err(error) => {
@@ -363,7 +374,7 @@ async fn authenticated_at(
     };
     let now = provider.clock.now();
     let signed_in = SignedIn::now(connector, identity, authenticated.data, now);
-    let mut signed_in = SignedIn { authentication, ..signed_in };
+    let mut signed_in = SignedIn { authentication, session, ..signed_in };
     let arriving = (&signed_in.identity, signed_in.authentication.acr.as_deref());
     if let Err(denied) = admission::judge(issuer, flow, connector, arriving)? {
         return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
@@ -450,6 +461,7 @@ pub async fn with_session(
         },
         authentication: session.payload.authentication.clone(),
         browser: Some(session.name.clone()),
+        session: None,
         in_this_flow: false,
     };
     let remembered = &brought.remembered;

@@ -129,6 +129,12 @@ pub fn name_for_flow(issuer_uid: &str, flow_id: &str) -> String {
     hash_name(&["session", issuer_uid, flow_id], NAME_BYTES)
 }
 
+/// Name of the session that an upstream's answer may become, where that is good once: by what it is known by at its
+/// connector, whichever flow and client it is shown to.
+pub fn name_for_answer(issuer_uid: &str, connector_uid: &str, once: &str) -> String {
+    hash_name(&["answer", issuer_uid, connector_uid, once], NAME_BYTES)
+}
+
 /// Name of the browser session that a user's sign-in in this flow begins: another user's in the same flow is
 /// another.
 pub fn name_for_browser(

@@ -16,7 +16,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
 use crate::connector::{Authenticated, Connector, LoginError};
-use crate::flow::Flow;
+use crate::flow::{FLOW_SECONDS, Flow};
 use crate::issuer::Issuer;
 use crate::provider::Provider;
 
@@ -28,6 +28,18 @@ pub trait RedirectLogin: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`LoginError::Unavailable`] or [`LoginError::Unusable`]: the upstream's description of itself could not be had.
     async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError>;
+
+    /// Where the upstream's pages make the browser post their answer to us: the field of the form that brings back the
+    /// flow's ID. `None`: they answer by a link.
+    fn form_field(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What the upstream's administrator is to know of us, as a document for machines, where the upstream's kind has
+    /// such a thing; `callback` is where its pages answer.
+    fn description(&self, _callback: &str) -> Option<Description> {
+        None
+    }
 
     /// Judges what the browser brought back, by query or form, and learns who the user is.
     ///
@@ -45,6 +57,26 @@ pub struct Arrival {
     pub time: Option<i64>,
     /// By which methods (`amr`, RFC 8176), if it says so.
     pub amr: Vec<String>,
+    /// What the upstream's answer is known by, where it could be shown to us again and is good once: unique at this
+    /// connector. Such an answer is believed for [`ANSWER_SECONDS`] at most.
+    pub once: Option<String>,
+}
+
+/// How long after it was made an answer that is good once may be believed, at most: as long as a flow lasts.
+pub const ANSWER_SECONDS: i64 = FLOW_SECONDS;
+
+/// A document about us for an upstream's administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Its media type.
+    pub media_type: &'static str,
+    /// The document.
+    pub body: String,
+}
+
+/// Where the upstream of the connector of this name answers.
+pub fn callback_of(issuer: &Issuer, connector: &str) -> String {
+    issuer.url.join(&format!("/callback/{connector}"))
 }
 
 /// What only a flow's sealed cookie knows.
@@ -97,7 +129,7 @@ impl<'f> Trip<'f> {
     pub fn of(issuer: &Issuer, flow: &'f Flow, connector: &'f Connector, now: i64) -> Self {
         let stays = flow.scopes.split(' ').any(|scope| scope == "offline_access");
         Self {
-            callback: issuer.url.join(&format!("/callback/{}", connector.name)),
+            callback: callback_of(issuer, &connector.name),
             state: &flow.id,
             login_hint: flow.login_hint.as_deref(),
             must_authenticate: flow.must_authenticate,
@@ -117,6 +149,11 @@ impl<'f> Trip<'f> {
     /// PKCE code verifier (RFC 7636 4.1): 43 base64url characters.
     pub fn code_verifier(&self) -> String {
         BASE64URL_NOPAD.encode(self.derive("code_verifier").as_ref())
+    }
+
+    /// ID of a SAML request (SAML Core 1.3.4: no digit at its beginning), which its answer says again: 256 bits.
+    pub fn request_id(&self) -> String {
+        format!("_{}", BASE64URL_NOPAD.encode(self.derive("request_id").as_ref()))
     }
 
     fn derive(&self, what: &str) -> hmac::Tag {
@@ -145,7 +182,7 @@ mod tests {
             let trip = Trip::of(&world.issuer, &flow, &connector, 0);
             let again = Trip::of(&world.issuer, &flow, &connector, 9);
             assert_eq!(trip.nonce(), again.nonce(), "derived, not drawn");
-            said.extend([trip.nonce(), trip.code_verifier()]);
+            said.extend([trip.nonce(), trip.code_verifier(), trip.request_id()]);
             let shown = format!("{trip:?} {flow:?}");
             assert!(!shown.contains(&flow.secret.0), "{shown}");
         }
@@ -157,7 +194,7 @@ mod tests {
         let world = World::new();
         let said: BTreeSet<String> =
             [said_on_the_way(&world), said_on_the_way(&world)].into_iter().flatten().collect();
-        assert_eq!(said.len(), 8);
+        assert_eq!(said.len(), 12);
         assert!(said.iter().all(|said| said.len() >= 43), "{said:?}");
     }
 }

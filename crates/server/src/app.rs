@@ -26,6 +26,9 @@ use crate::{cors, endpoint};
 
 /// Largest request body taken, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
+/// Largest answer that an upstream's page makes a browser post, in bytes: 256 `KiB` of XML, in base64, with what of that a
+/// form escapes.
+pub const MAX_FORM_ANSWER: usize = 448 * 1024;
 /// What the control plane takes to see and judge a new client and its secret, at most.
 const UNTIL_SERVED: Duration = Duration::from_secs(5);
 /// Registrations that wait for their turn at once.
@@ -162,7 +165,7 @@ impl App {
             })
             .with_state(self)
             .layer(DefaultBodyLimit::max(MAX_BODY)) // as it is read
-            .layer(RequestBodyLimitLayer::new(MAX_BODY)) // as it is announced
+            .layer(RequestBodyLimitLayer::new(MAX_FORM_ANSWER)) // as it is announced, wherever
             .layer(CatchPanicLayer::custom(|_| {
                 tracing::error!("a request handler panicked");
                 page::error(&ErrorPage {
@@ -187,7 +190,6 @@ fn issuer_routes(app: App) -> Router {
         .route("/choose", get(endpoint::choose::show))
         .route("/auth/{connector}", get(endpoint::login::redirect))
         .route("/auth/{connector}/login", get(endpoint::login::show).post(endpoint::login::submit))
-        .route("/callback/{connector}", get(endpoint::callback::from_upstream))
         .route("/approval", post(endpoint::approval::submit))
         .route("/device", get(endpoint::device::show).post(endpoint::device::submit))
         .route("/device/code", post(endpoint::device_code::authorize))
@@ -205,6 +207,12 @@ fn issuer_routes(app: App) -> Router {
         .route("/userinfo", get(endpoint::userinfo::by_header).post(endpoint::userinfo::by_body))
         .route("/static/{name}", get(endpoint::asset::show))
         .route("/robots.txt", get(|| async { "User-agent: *\nDisallow: /\n" }))
+        .route("/callback/{connector}/metadata", get(endpoint::callback::describe))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY)) // as it is announced, but for the one below
+        .route(
+            "/callback/{connector}",
+            get(endpoint::callback::from_upstream).post(endpoint::callback::by_form),
+        )
         .fallback(endpoint::home::not_found)
         .layer(from_fn_with_state(app.clone(), observe))
         .with_state(app)

@@ -1,4 +1,5 @@
-//! Cookies in and out. Every cookie of ours is `HttpOnly`, `SameSite=Lax`, `Path=/`, and `Secure` on https.
+//! Cookies in and out. Every cookie of ours is `HttpOnly`, `SameSite=Lax`, `Path=/`, and `Secure` on https. The one of a
+//! flow on its way to an upstream that makes the browser post the answer is `SameSite=None`: it would not come along.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
@@ -26,11 +27,22 @@ pub fn pairs(cookies: &[(String, String)]) -> impl Iterator<Item = (&str, &str)>
 
 /// The header that sets a cookie, or clears it.
 pub fn set(issuer: &Issuer, set: &Cookie) -> Option<HeaderValue> {
+    header_of(issuer, set, SameSite::Lax)
+}
+
+/// The header that sets a cookie which comes along with a form that a page of another site posts. Browsers take such
+/// cookies by TLS alone; where there is none, only pages of the same site can post.
+pub fn set_for_posts(issuer: &Issuer, set: &Cookie) -> Option<HeaderValue> {
+    let same_site = if issuer.url.is_https() { SameSite::None } else { SameSite::Lax };
+    header_of(issuer, set, same_site)
+}
+
+fn header_of(issuer: &Issuer, set: &Cookie, same_site: SameSite) -> Option<HeaderValue> {
     let mut cookie = cookie::Cookie::build((set.name.as_str(), set.value.as_str()))
         .path("/")
         .http_only(true)
         .secure(issuer.url.is_https())
-        .same_site(SameSite::Lax);
+        .same_site(same_site);
     if let Some(seconds) = set.seconds {
         cookie = cookie.max_age(Duration::seconds(seconds));
     }

@@ -200,7 +200,7 @@ impl RedirectLogin for Provider {
         })?;
         let (time, amr) = (received.auth_time, received.amr.clone());
         let authenticated = self.authenticated(received).map_err(LoginError::Unusable)?;
-        Ok(Arrival { authenticated, time, amr })
+        Ok(Arrival { authenticated, time, amr, once: None })
     }
 }
 

@@ -1,6 +1,7 @@
 //! In-memory ports and builders, for tests alone (feature `fakes`).
 
 mod devices;
+mod posting;
 mod publishers;
 mod registry;
 mod rotating;
@@ -37,6 +38,7 @@ use crate::provider::Provider;
 use crate::workload::AllowedWorkloads;
 
 pub use devices::MemoryDevices;
+pub use posting::PostingUpstream;
 pub use publishers::{CLUSTER_ISSUER, TablePublishers};
 pub use registry::MemoryRegistry;
 pub use rotating::{Answer, RotatingUpstream};

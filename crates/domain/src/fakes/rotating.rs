@@ -118,7 +118,7 @@ impl RedirectLogin for RotatingUpstream {
         let identity = lock(&self.identity).clone();
         let identity = identity.ok_or_else(|| LoginError::Unusable("nobody".into()))?;
         let authenticated = Authenticated { identity, raw: Map::new(), data: self.data() };
-        Ok(Arrival { authenticated, time, amr: vec!["otp".into()] })
+        Ok(Arrival { authenticated, time, amr: vec!["otp".into()], once: None })
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! open · expiry · issuer · (client authentication came before) · client · redirect URI · key · PKCE · not revoked, nor is
 //! the browser session it came of · connector · user · claims · resources · **create**. The create is the single use: the
-//! session is named by the flow,
-//! so a second redemption meets the first one's object.
+//! session is named by the flow, or by the
+//! upstream's answer where that is good once, so a second redemption meets the first one's object.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub async fn redeem(
         ));
     }
     prove_possession(code.challenge.as_ref(), request.code_verifier.as_ref())?;
-    let name = session::name_for_flow(&issuer.uid, &code.flow_id);
+    let name = code.session_name(issuer);
     // Replayed before: known from memory, so that whoever goes on replaying costs no request.
     if provider.revocations.is_revoked(&name) {
         return Err(invalid());
@@ -77,7 +77,8 @@ pub async fn redeem(
     let redemption = Redemption {
         resources: &request.resources,
         key,
-        // A code is over long before garbage collection would look at its session.
+        // A code is over long before garbage collection would look at its session; an upstream's answer is not.
+        outlives: code.outlives(now),
         ..Redemption::of((provider, issuer, client), (name, text, INVALID), now)
     };
     match &code.grant {
@@ -268,7 +269,10 @@ impl Redemption<'_> {
             client_uid: self.client.uid.clone(),
             redemption_id: self.id.clone(),
             activated_at: self.now,
-            expires_at: self.now.saturating_add(self.client.lifetimes.refresh_idle),
+            expires_at: self
+                .now
+                .saturating_add(self.client.lifetimes.refresh_idle)
+                .max(self.outlives),
         };
         match self.provider.sessions.activate(&activation).await {
             Ok(session) => return Ok(session),

@@ -56,6 +56,7 @@ pub async fn grant(
         asked: RequestedClaims::default(),
         resources: request.resources.clone(),
         browser: None,
+        session: None,
     };
     let id = provider.random_id();
     let now = provider.clock.now();

@@ -7,20 +7,23 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, Query, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::body::to_bytes;
+use axum::extract::{Path, Query, RawQuery, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use claviger_domain::connector::Login;
+use claviger_domain::flow::Flow;
 use claviger_domain::issuer::Issuer;
 use claviger_domain::login::{self, StepError};
 use claviger_domain::proxy::ProxyRequest;
+use claviger_domain::trip::callback_of;
 use claviger_protocol::form::Params;
 
 use super::AtIssuer;
 use super::home::not_found;
 use super::step::{FlowQuery, brought, flow_of, lead_on, refusal};
 use crate::accept::Peer;
-use crate::app::App;
+use crate::app::{App, MAX_FORM_ANSWER};
 use crate::page::{ErrorPage, issuer_error};
 
 /// Takes the proxy's word.
@@ -46,8 +49,8 @@ pub async fn by_proxy(
     }
 }
 
-/// The same path on the ordinary listener: where an upstream's pages send the browser back to. No proxy's word is
-/// taken here.
+/// The same path on the ordinary listener: where an upstream's pages send the browser back to, by a link. No proxy's word
+/// is taken here.
 pub async fn from_upstream(
     State(app): State<App>,
     Extension(issuer): AtIssuer,
@@ -55,7 +58,8 @@ pub async fn from_upstream(
     headers: HeaderMap,
 ) -> Response {
     match issuer.connectors.iter().find(|c| c.name == connector).map(|c| &c.login) {
-        Some(Login::Redirect(_)) => {}
+        Some(Login::Redirect(upstream)) if upstream.form_field().is_none() => {}
+        Some(Login::Redirect(_)) => return refusal(&issuer, &StepError::Unverified),
         Some(Login::Proxy(_)) => return past_the_proxy(&issuer, &connector),
         Some(Login::Password(_)) | None => return not_found(Extension(issuer)).await,
     }
@@ -66,11 +70,72 @@ pub async fn from_upstream(
     let Ok(answer) = Params::parse(raw.unwrap_or_default().as_bytes()) else {
         return refusal(&issuer, &StepError::Unverified);
     };
-    let brought = brought(&app, &issuer, &headers);
-    let arriving = (&flow, brought);
-    match login::with_answer(app.provider(), &issuer, arriving, &connector, &answer).await {
-        Ok(step) => lead_on(&issuer, &flow, &step),
-        Err(error) => refusal(&issuer, &error),
+    arrive(&app, (&issuer, &flow), &headers, (&connector, &answer)).await
+}
+
+/// The same path by a form that an upstream's page makes the browser post: from another site, so that the flow's cookie
+/// is one that comes along, and nothing but the flow's secret, which the answer must say again, tells it from a forged one.
+pub async fn by_form(
+    State(app): State<App>,
+    Extension(issuer): AtIssuer,
+    Path(connector): Path<String>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let field = match issuer.connectors.iter().find(|c| c.name == connector).map(|c| &c.login) {
+        Some(Login::Redirect(upstream)) => upstream.form_field(),
+        Some(Login::Proxy(_) | Login::Password(_)) => None,
+        None => return not_found(Extension(issuer)).await,
+    };
+    let Some(field) = field else { return StatusCode::METHOD_NOT_ALLOWED.into_response() };
+    let Ok(body) = to_bytes(request.into_body(), MAX_FORM_ANSWER).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let Ok(answer) = Params::parse(&body) else {
+        return refusal(&issuer, &StepError::Unverified);
+    };
+    let Some(state) = answer.get(field) else { return unasked(&issuer) };
+    let flow = match flow_of(&app, &issuer, &FlowQuery::naming(state), &headers) {
+        Ok(flow) => flow,
+        Err(page) => return *page,
+    };
+    arrive(&app, (&issuer, &flow), &headers, (&connector, &answer)).await
+}
+
+async fn arrive(
+    app: &App,
+    (issuer, flow): (&Arc<Issuer>, &Flow),
+    headers: &HeaderMap,
+    (connector, answer): (&str, &Params),
+) -> Response {
+    let arriving = (flow, brought(app, issuer, headers));
+    match login::with_answer(app.provider(), issuer, arriving, connector, answer).await {
+        Ok(step) => lead_on(issuer, flow, &step),
+        Err(error) => refusal(issuer, &error),
+    }
+}
+
+/// An upstream's pages sent a browser that nobody had sent there.
+fn unasked(issuer: &Issuer) -> Response {
+    let error = ErrorPage {
+        status: StatusCode::BAD_REQUEST,
+        heading: "This sign-in was not started here",
+        message: "A sign-in must begin at the application, not at the other sign-in's own page: go to the application and \
+                  start there.",
+    };
+    issuer_error(issuer, &error)
+}
+
+/// What an upstream's administrator is to know of us, as a document.
+pub async fn describe(Extension(issuer): AtIssuer, Path(connector): Path<String>) -> Response {
+    let known = issuer.connectors.iter().find(|c| c.name == connector);
+    let description = known.and_then(|known| match &known.login {
+        Login::Redirect(upstream) => upstream.description(&callback_of(&issuer, &known.name)),
+        Login::Proxy(_) | Login::Password(_) => None,
+    });
+    match description {
+        Some(found) => ([(header::CONTENT_TYPE, found.media_type)], found.body).into_response(),
+        None => not_found(Extension(issuer)).await,
     }
 }
 

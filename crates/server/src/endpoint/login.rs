@@ -19,6 +19,7 @@ use super::AtIssuer;
 use super::authorize::at_connector;
 use super::step::{FlowQuery, brought, deliver, flow_of, flow_of_form, lead_on, refusal};
 use crate::app::App;
+use crate::cookies;
 use crate::page::{Frame, LoginPage, render};
 use crate::throttle;
 
@@ -64,14 +65,21 @@ pub async fn redirect(
         Ok(connector) => connector,
         Err(error) => return refusal(&issuer, &error),
     };
-    let path = match connector.login {
+    let path = match &connector.login {
         Login::Password(_) => format!("/auth/{}/login", connector.name),
         Login::Proxy(_) => format!("/callback/{}", connector.name),
-        Login::Redirect(_) => {
-            return match login::depart(app.provider(), &issuer, &flow, &connector.name).await {
-                Ok(delivery) => deliver(&issuer, &delivery),
-                Err(error) => refusal(&issuer, &error),
-            };
+        Login::Redirect(upstream) => {
+            let mut response =
+                match login::depart(app.provider(), &issuer, &flow, &connector.name).await {
+                    Ok(delivery) => deliver(&issuer, &delivery),
+                    Err(error) => return refusal(&issuer, &error),
+                };
+            if upstream.form_field().is_some()
+                && let Some(cookie) = cookies::set_for_posts(&issuer, &flow.seal(&issuer))
+            {
+                response.headers_mut().append(header::SET_COOKIE, cookie);
+            }
+            return response;
         }
     };
     Redirect::to(&format!("{}{path}?{}", issuer.url.path(), FlowQuery::of(&flow))).into_response()

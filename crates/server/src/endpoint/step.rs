@@ -27,6 +27,11 @@ pub struct FlowQuery {
 }
 
 impl FlowQuery {
+    /// That of the flow of this ID, wherever it was said.
+    pub fn naming(state: &str) -> Self {
+        Self { state: state.to_owned() }
+    }
+
     /// The flow's link parameter.
     pub fn of(flow: &Flow) -> String {
         format!("state={}", flow.id)

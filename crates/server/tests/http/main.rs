@@ -12,6 +12,7 @@ mod conformance;
 mod device;
 #[cfg(test)]
 mod documents;
+mod form_answer;
 #[cfg(test)]
 mod introspection;
 #[cfg(test)]
