@@ -50,6 +50,7 @@ mod single_sign_on;
 mod tenants;
 mod token_exchange;
 mod token_revocation;
+mod upstream_github;
 mod upstream_oidc;
 mod workloads;
 

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_api::Reason;
+use claviger_api::connector::http::HttpTls;
 use http::StatusCode;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use reqwest::redirect::Policy;
 use thiserror::Error;
 use url::Url;
 
-use crate::tls;
+use crate::tls::{self, Material};
+use crate::{BuildError, Purpose, Resolved};
 
 /// Longest answer, in bytes: ten thousand groups fit.
 pub const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -119,6 +121,21 @@ impl Http {
             .build()
             .map_err(|error| tls::TlsError::Setup(words(&error)))?;
         Ok(Self { client })
+    }
+
+    /// The same, as a Connector says in words.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the field and the fix.
+    pub fn trusting(tls: &HttpTls, resolved: &Resolved) -> Result<Self, BuildError> {
+        let ca = match (&tls.ca_secret_ref, &tls.ca_bundle) {
+            (Some(at), _) => {
+                Some(resolved.bytes(&at.name, &at.key, Purpose::CertificateAuthority)?)
+            }
+            (None, bundle) => bundle.as_ref().map(String::as_bytes),
+        };
+        let tls = tls::client_config(&Material { ca, ..Material::default() })?;
+        Ok(Self::new(&tls)?)
     }
 
     /// Asks, and reads the whole answer, whatever its status but a redirect.

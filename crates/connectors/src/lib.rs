@@ -6,9 +6,11 @@
 //! generation or Secrets change: connection pools live in it.
 
 pub mod auth_proxy;
+pub mod github;
 mod http;
 pub mod ldap;
 pub mod local;
+pub mod oauth2;
 pub mod oidc;
 pub mod password_hash;
 mod resolved;
@@ -133,6 +135,9 @@ pub enum BuildError {
     /// The OpenID provider.
     #[error("upstream.oidc: {0}")]
     Oidc(String),
+    /// A vendor that speaks OAuth 2.0.
+    #[error("upstream.{0}")]
+    OAuth2(String),
     /// The table of local users.
     #[error("local users: {0}")]
     LocalUsers(#[from] PasswordHashError),
@@ -152,6 +157,7 @@ impl BuildError {
             | Self::Tls(_)
             | Self::AuthProxy(_)
             | Self::Oidc(_)
+            | Self::OAuth2(_)
             | Self::LocalUsers(_) => Reason::InvalidSpec,
         }
     }
@@ -169,6 +175,7 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
         api::Upstream::Ldap(upstream) => ldap::secret_refs(upstream),
         api::Upstream::AuthProxy(upstream) => auth_proxy::secret_refs(upstream),
         api::Upstream::Oidc(upstream) => oidc::secret_refs(upstream),
+        api::Upstream::Github(upstream) => github::secret_refs(upstream),
     }
 }
 
@@ -213,6 +220,9 @@ pub fn build(
                 probe: Some(provider),
             })
         }
+        api::Upstream::Github(upstream) => {
+            Ok(vendor(github::service(name, upstream, resolved)?, spec))
+        }
         api::Upstream::AuthProxy(upstream) => {
             // The schema says so too; an older one would not.
             if spec.allowed_groups.is_empty() {
@@ -227,6 +237,17 @@ pub fn build(
                 probe: None,
             })
         }
+    }
+}
+
+/// A vendor whose own pages sign users in, and whose API is asked about them.
+fn vendor<V: oauth2::Vendor>(service: oauth2::Service<V>, spec: &ConnectorSpec) -> Upstream {
+    let service = Arc::new(service);
+    Upstream {
+        login: Login::Redirect(Arc::clone(&service) as _),
+        refresh: asked_again(&service, spec),
+        sign_out: None,
+        probe: Some(service),
     }
 }
 

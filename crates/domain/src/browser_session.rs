@@ -17,7 +17,7 @@ use claviger_seal::{Context, OpenError, Purpose};
 use serde::{Deserialize, Serialize};
 
 use crate::authentication::Authentication;
-use crate::connector::{Connector, RecheckError, Refresh};
+use crate::connector::{Connector, ConnectorData, RecheckError, Refresh};
 use crate::cookie::{self, Cookie};
 use crate::flow::Flow;
 use crate::identity::Identity;
@@ -141,11 +141,13 @@ impl Payload {
     }
 }
 
-/// Whether the users of a connector can have browser sessions: only those it can be asked about again, and with
-/// something that two sessions can have.
-pub fn has_sessions(connector: &Connector) -> bool {
+/// Whether a user of a connector, of whom it kept this, can have browser sessions: only those it can be asked about
+/// again, and with something that two sessions can have.
+pub fn has_sessions(connector: &Connector, data: Option<&ConnectorData>) -> bool {
     match &connector.refresh {
-        Refresh::Memory(recheck) | Refresh::Upstream { recheck, .. } => !recheck.consumes(),
+        Refresh::Memory(recheck) | Refresh::Upstream { recheck, .. } => {
+            recheck.can_ask(data) && !recheck.consumes(data)
+        }
         Refresh::Unsupported | Refresh::Offline { .. } => false,
     }
 }
@@ -166,7 +168,8 @@ pub async fn read(
     let now = provider.clock.now();
     let Ok(payload) = Payload::open(issuer, &stored, now) else { return Ok(None) };
     let connector = issuer.connector_by_uid(&payload.upstream.connector_uid).cloned();
-    let Some(connector) = connector.filter(|c| has_sessions(c)) else { return Ok(None) };
+    let data = payload.upstream.data.as_ref();
+    let Some(connector) = connector.filter(|c| has_sessions(c, data)) else { return Ok(None) };
     let stands = stored.state == SessionState::Active && now < payload.absolute_expiry;
     Ok(stands.then(|| BrowserSession { name: stored.name, payload, connector }))
 }

@@ -78,11 +78,11 @@ pub enum Refresh {
 }
 
 impl Refresh {
-    /// Whether a question uses up what it is asked with.
-    pub fn consumes(&self) -> bool {
+    /// Whether a question about a user of whom the connector kept this uses it up.
+    pub fn consumes(&self, data: Option<&ConnectorData>) -> bool {
         match self {
             Self::Unsupported | Self::Offline { .. } => false,
-            Self::Memory(recheck) | Self::Upstream { recheck, .. } => recheck.consumes(),
+            Self::Memory(recheck) | Self::Upstream { recheck, .. } => recheck.consumes(data),
         }
     }
 
@@ -145,8 +145,9 @@ pub trait Recheck: Send + Sync + fmt::Debug {
     }
 
     /// Whether a question uses up what is asked with, as a refresh token that the upstream rotates: two must not ask
-    /// about one session at once, and what is asked with stands in one session alone.
-    fn consumes(&self) -> bool {
+    /// about one session at once, and what is asked with stands in one session alone. It depends on what was kept: some
+    /// upstreams give either kind.
+    fn consumes(&self, _data: Option<&ConnectorData>) -> bool {
         false
     }
 

@@ -130,7 +130,8 @@ pub fn begin_separately(provider: &Provider, user_code: &str) -> Flow {
 pub(crate) fn ask(issuer: &Issuer, flow: &Flow, signed_in: SignedIn) -> Entry {
     let SignedIn { identity, mut upstream, authentication, browser, in_this_flow, .. } = signed_in;
     let connector = issuer.connector_by_uid(&upstream.connector_uid);
-    if connector.is_none_or(|connector| connector.refresh.consumes()) {
+    let data = upstream.data.as_ref();
+    if connector.is_none_or(|connector| connector.refresh.consumes(data)) {
         upstream.data = None; // it may stand in one session alone, and several devices may be let in
     }
     let user = identity.label().to_owned();

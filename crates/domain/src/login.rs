@@ -396,7 +396,7 @@ async fn begin_session(
 ) -> Result<Option<Cookie>, StepError> {
     let shares = Door::of(issuer, flow)?.shares();
     let Some(policy) = issuer.browser_sessions.filter(|_| shares) else { return Ok(None) };
-    if !browser_session::has_sessions(connector) {
+    if !browser_session::has_sessions(connector, signed_in.upstream.data.as_ref()) {
         return Ok(None);
     }
     if let Some(doubt) = provider.clock.doubt() {

@@ -48,5 +48,5 @@ pub(crate) fn hinted_connector<'i>(
         SubjectFormat::Plain => sub.split_once(':')?.0.to_owned(),
     };
     let mut connectors = issuer.connectors.iter();
-    connectors.find(|c| c.name == name && c.sign_out.is_some() && !has_sessions(c))
+    connectors.find(|c| c.name == name && c.sign_out.is_some() && !has_sessions(c, None))
 }

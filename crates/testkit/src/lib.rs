@@ -52,6 +52,7 @@ pub mod scene;
 pub mod slapd;
 pub mod trusted_proxy;
 pub mod upstream_provider;
+pub mod vendor;
 
 pub use apache::Apache;
 pub use audit::{AuditLog, AuditMark, AuditedRequest};

@@ -1,6 +1,7 @@
 //! What every upstream that is spoken to over HTTP has in common.
 
 use kube_derive::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::secret_ref::SecretKeyRef;
@@ -27,4 +28,14 @@ pub struct HttpTls {
             .message("caBundle must hold certificates in PEM form (-----BEGIN CERTIFICATE-----)"),
     )]
     pub ca_bundle: Option<String>,
+}
+
+/// Which mail addresses count as verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum EmailVerification {
+    /// Those of which the upstream says so.
+    #[default]
+    Reported,
+    /// All.
+    Always,
 }

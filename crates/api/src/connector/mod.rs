@@ -4,6 +4,7 @@
 //! lists the variants (a test compares them).
 
 pub mod auth_proxy;
+pub mod github;
 pub mod http;
 pub mod ldap;
 pub mod ldap_claims;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use auth_proxy::{AuthProxySignOut, AuthProxyUpstream};
+pub use github::GithubUpstream;
 pub use ldap::LdapUpstream;
 pub use local::LocalUpstream;
 pub use oidc::OidcUpstream;
@@ -55,10 +57,12 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.authProxy), has(self.upstream.oidc)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap, authProxy, oidc"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.github)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, authProxy, oidc, github"),
     validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
         .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
+    validation = Rule::new("!has(self.upstream.github) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || self.upstream.github.groups == 'All' || has(self.upstream.github.organizations)")
+        .message("allowedGroups needs groups to be read: list upstream.github.organizations, or set upstream.github.groups to All"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || has(self.upstream.authProxy)")
         .message("offlineSessionSeconds is for upstreams that cannot be asked again (authProxy): remove it, the others are asked at refresh"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || self.offlineSessionSeconds >= 600")
@@ -70,7 +74,7 @@ pub struct ConnectorSpec {
     #[schemars(length(min = 1, max = 64))]
     pub display_name: String,
 
-    /// The upstream: exactly one of local (LocalUser objects), ldap, authProxy and oidc.
+    /// The upstream: exactly one of local (LocalUser objects), ldap, authProxy, oidc and github.
     pub upstream: Upstream,
 
     /// The authentication context class (`acr`, OIDC Core 2) of a sign-in here, such as
@@ -142,6 +146,8 @@ pub enum Upstream {
     AuthProxy(Box<AuthProxyUpstream>),
     /// An OpenID provider.
     Oidc(Box<OidcUpstream>),
+    /// github.com or a GitHub Enterprise.
+    Github(Box<GithubUpstream>),
 }
 
 impl Upstream {
@@ -152,6 +158,7 @@ impl Upstream {
             Self::Ldap(_) => "ldap",
             Self::AuthProxy(_) => "authProxy",
             Self::Oidc(_) => "oidc",
+            Self::Github(_) => "github",
         }
     }
 }

@@ -8,7 +8,7 @@ use super::http::HttpTls;
 use crate::secret_ref::SecretKeyRef;
 
 /// What a URL must be, in words.
-const URL_RULE: &str = "must be an https URL without user, query and fragment, such as https://idp.example.com/realms/corp";
+pub(super) const URL_RULE: &str = "must be an https URL without user, query and fragment, such as https://idp.example.com/realms/corp";
 
 /// An OpenID provider. Register Claviger there as a web application (authorization code, PKCE) with the redirect URI
 /// `<issuer>/callback/<name of this Connector>`.
@@ -107,7 +107,7 @@ pub struct OidcUpstream {
 }
 
 /// An https URL, in the language of the rules.
-const HTTPS: &str = "self.matches('^https://[A-Za-z0-9._~-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?$') \
+pub(super) const HTTPS: &str = "self.matches('^https://[A-Za-z0-9._~-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?$') \
                      || self.matches('^https://\\\\[[0-9A-Fa-f:.]+\\\\](:[0-9]{1,5})?(/[A-Za-z0-9._~!$&()*+,;=:@%/-]*)?$')";
 
 impl OidcUpstream {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{Table, bad, changed, good};
 
-const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, authProxy, oidc";
+const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, authProxy, oidc, \
+                            github";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
 const SIGN_OUT: &str = "signOut.url must be https://, without fragment, user or spaces";
@@ -41,6 +42,8 @@ pub fn table() -> Table {
                 provider(&json!({"issuer": "https://[2001:db8::1]:8443/idp"})),
             ),
             good("an OpenID provider with everything", provider(&every_oidc_field())),
+            good("GitHub", github(&json!({}))),
+            good("GitHub with everything", github(&every_github_field())),
             good("a trusted proxy", proxy(&json!({}))),
             good(
                 "a trusted proxy with everything",
@@ -124,7 +127,7 @@ pub fn table() -> Table {
                 }),
             ),
         ],
-        bad: [upstreams(), directories(), providers(), proxies(), policies()]
+        bad: [upstreams(), directories(), providers(), githubs(), proxies(), policies()]
             .into_iter()
             .flatten()
             .collect(),
@@ -277,6 +280,76 @@ fn providers() -> Vec<super::Bad> {
             "a file name for a provider's certificate",
             provider(&json!({"tls": {"caBundle": "/etc/ssl/ca.pem"}})),
             "caBundle must hold certificates in PEM form (-----BEGIN CERTIFICATE-----)",
+        ),
+    ]
+}
+
+/// The base with GitHub instead.
+fn github(change: &Value) -> Value {
+    let upstream = json!({"clientID": "Iv1.abc", "clientSecretRef": {"name": "github", "key": "clientSecret"}});
+    json!({"upstream": {"ldap": null, "github": changed(&upstream, change)}})
+}
+
+fn every_github_field() -> Value {
+    json!({
+        "url": "https://github.example.com",
+        "apiURL": "https://github.example.com/api/v3",
+        "organizations": [
+            {"name": "acme", "id": 100, "teams": ["site-admins", "dev.ops_1"]},
+            {"name": "Acme-Labs"},
+        ],
+        "groups": "All",
+        "teamNames": "Both",
+        "preferredEmailDomains": ["example.com"],
+        "emailVerification": "Always",
+        "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
+    })
+}
+
+fn githubs() -> Vec<super::Bad> {
+    let organization = |one: &Value| github(&json!({"organizations": [one]}));
+    vec![
+        bad("GitHub without TLS", github(&json!({"url": "http://github.example.com"})), HTTPS),
+        bad("its API without TLS", github(&json!({"apiURL": "http://api.example.com"})), HTTPS),
+        bad(
+            "an application's ID of other characters",
+            github(&json!({"clientID": "clavigér"})),
+            "clientID must be printable ASCII, as the provider shows it",
+        ),
+        bad(
+            "an organization twice",
+            github(&json!({"organizations": [{"name": "acme"}, {"name": "Acme"}]})),
+            "organizations must list each organization once; GitHub does not tell upper from lower \
+             case",
+        ),
+        bad(
+            "an organization by its address",
+            organization(&json!({"name": "https://github.com/acme"})),
+            "organizations.name must be the organization's name in addresses, such as acme",
+        ),
+        bad(
+            "a team by what people see",
+            organization(&json!({"name": "acme", "teams": ["Site Admins"]})),
+            "teams must be slugs, as in the team's address: lower case, no spaces",
+        ),
+        bad(
+            "a preferred domain with @",
+            github(&json!({"preferredEmailDomains": ["@example.com"]})),
+            "preferredEmailDomains must be lower-case domains without '@', such as example.com",
+        ),
+        bad(
+            "groups that nobody reads",
+            changed(&github(&json!({})), &json!({"allowedGroups": ["acme"]})),
+            "allowedGroups needs groups to be read: list upstream.github.organizations, or set \
+             upstream.github.groups to All",
+        ),
+        bad(
+            "two sources of certificates for GitHub",
+            github(&json!({"tls": {
+                "caSecretRef": {"name": "ca", "key": "ca.crt"},
+                "caBundle": "-----BEGIN CERTIFICATE-----",
+            }})),
+            "tls takes caSecretRef or caBundle, not both: remove one",
         ),
     ]
 }

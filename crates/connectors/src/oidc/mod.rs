@@ -31,7 +31,6 @@ use serde::{Deserialize, Serialize};
 use self::metadata::Metadata;
 use self::tokens::{Received, TokenFailure};
 use crate::http::Http;
-use crate::tls::{self, Material};
 use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
 
 /// One provider.
@@ -91,18 +90,11 @@ impl Provider {
         if wants_secret && secret.is_none() {
             return Err(BuildError::Oidc("clientAuthentication needs clientSecretRef".into()));
         }
-        let ca = match (&spec.tls.ca_secret_ref, &spec.tls.ca_bundle) {
-            (Some(at), _) => {
-                Some(resolved.bytes(&at.name, &at.key, Purpose::CertificateAuthority)?)
-            }
-            (None, bundle) => bundle.as_ref().map(String::as_bytes),
-        };
-        let tls = tls::client_config(&Material { ca, ..Material::default() })?;
         Ok(Self {
             name: name.to_owned(),
             secret,
             metadata: Metadata::of(issuer, spec.endpoints.clone()),
-            http: Http::new(&tls)?,
+            http: Http::trusting(&spec.tls, resolved)?,
             spec: spec.clone(),
         })
     }
@@ -206,7 +198,7 @@ impl RedirectLogin for Provider {
 
 #[async_trait]
 impl Recheck for Provider {
-    fn consumes(&self) -> bool {
+    fn consumes(&self, _data: Option<&ConnectorData>) -> bool {
         true
     }
 
@@ -254,13 +246,13 @@ impl Probe for Provider {
     }
 }
 
-fn unverified(reason: &'static str, message: &str) -> LoginError {
+pub(crate) fn unverified(reason: &'static str, message: &str) -> LoginError {
     LoginError::Unverified { reason, message: message.to_owned() }
 }
 
 /// What an error of the provider's means (RFC 6749 4.1.2.1, OIDC Core 3.1.2.6). It came by the browser: only a word that
 /// is known is said again.
-fn refusal(error: &str) -> LoginError {
+pub(crate) fn refusal(error: &str) -> LoginError {
     match error {
         "access_denied" => LoginError::Refused("the user, or the other sign-in, refused".into()),
         "login_required"

@@ -119,7 +119,7 @@ async fn a_refreshed_token_about_somebody_else_is_not_believed() {
 async fn what_was_never_given_cannot_be_asked_with() {
     let service = Service::start(json!({})).await;
     assert!(!service.recheck().can_ask(None));
-    assert!(service.recheck().consumes());
+    assert!(service.recheck().consumes(None));
     let known = Authenticated { data: None, ..signed_in(&service).await };
     assert!(matches!(again(&service, &known).await.unwrap_err(), RecheckError::Gone(_)));
 }

@@ -124,7 +124,7 @@ impl RedirectLogin for RotatingUpstream {
 
 #[async_trait]
 impl Recheck for RotatingUpstream {
-    fn consumes(&self) -> bool {
+    fn consumes(&self, _data: Option<&ConnectorData>) -> bool {
         true
     }
 

@@ -118,8 +118,8 @@ pub(crate) fn payload_of(
     let scopes = ScopeSet::parse(&grant.scopes).unwrap_or_default();
     let mut upstream = grant.upstream.clone();
     let goes_on = may_refresh(issuer, client, (connector, upstream.data.as_ref()), &scopes);
-    if !goes_on && connector.refresh.consumes() {
-        upstream.data = None; // a secret of the user's that nobody will ask with
+    if !goes_on && connector.sign_out.is_none() {
+        upstream.data = None; // perhaps a secret of the user's, that nobody will ask with
     }
     let absolute_expiry = if goes_on {
         let end = now.saturating_add(lifetimes.refresh_absolute);

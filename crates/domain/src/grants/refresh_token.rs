@@ -169,7 +169,7 @@ impl Refreshing<'_> {
         let mut payload = self.open(&session)?;
         if self.now.saturating_sub(payload.upstream.checked_at) >= interval {
             if let Authority::Upstream(recheck) = who
-                && recheck.consumes()
+                && recheck.consumes(payload.upstream.data.as_ref())
             {
                 return self.claim_then_ask(recheck, &session, payload).await;
             }

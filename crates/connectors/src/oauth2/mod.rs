@@ -1,0 +1,388 @@
+//! The authorization code flow of OAuth 2.0 (RFC 6749 4.1), and behind it a vendor's API that says who a token is about.
+//!
+//! ```text
+//! mod (depart, arrive, re-check, probe) → token (the token endpoint) → http
+//!   └ Vendor (one file each) → api (questions, page by page) → http
+//! ```
+//! What always holds: the code is bound to our PKCE verifier, of this flow and connector; a user's token goes to the
+//! vendor's API and nowhere else, whatever an answer points at; what is asked has a largest number of pages, of things and
+//! of seconds; a token of the vendor's is kept only sealed in a session; only the vendor's word about this user or this
+//! grant is a verdict, and everything else, our own secret refused above all, is `Unavailable`.
+
+mod api;
+mod token;
+
+use std::fmt;
+use std::time::Duration;
+
+use ::oauth2::{PkceCodeChallenge, PkceCodeVerifier};
+use async_trait::async_trait;
+use claviger_api::connector::http::HttpTls;
+use claviger_api::{Reason, SecretKeyRef};
+use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
+use claviger_domain::identity::Identity;
+use claviger_domain::trip::{Arrival, RedirectLogin, Trip};
+use claviger_protocol::form::Params;
+use claviger_protocol::response_type::Delivery;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+use url::Url;
+
+pub use self::api::{Answer, Api, ApiError, Listed, Paging};
+pub use self::token::{Authentication, Blame};
+use self::token::{Endpoint, Received, TokenFailure};
+use crate::http::Http;
+use crate::oidc::{refusal, unverified};
+use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
+
+/// Longest a vendor may take to say all about one user. With the token endpoint's own deadline it stays below what a
+/// refresh waits for, so that a refresh token given meanwhile is not lost.
+const ASK: Duration = Duration::from_secs(25);
+/// A code that no user ever got: how the token endpoint takes it says whether it knows us.
+const NOBODYS_CODE: &str = "is-this-client-known";
+
+/// Who a token is about, in the language of one vendor.
+#[async_trait]
+pub trait Vendor: Send + Sync + fmt::Debug + 'static {
+    /// What messages call it.
+    const NAME: &'static str;
+
+    /// Scopes to ask the user for: as few as will do.
+    fn scopes(&self) -> Vec<String>;
+
+    /// Further parameters of the authorization request.
+    fn parameters(&self, _trip: &Trip<'_>) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Base of the API. Users' tokens go below it alone.
+    fn api(&self) -> &Url;
+
+    /// Headers of each question.
+    fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[("accept", "application/json")]
+    }
+
+    /// Whether an access token that came without a refresh token is good until somebody takes it back.
+    fn has_lasting_tokens(&self) -> bool {
+        false
+    }
+
+    /// Whose fault an error of the token endpoint is.
+    fn blame(&self, code: &str, _description: &str) -> Blame {
+        Blame::by_rfc(code)
+    }
+
+    /// What an answer that is no success says against the user, where it does.
+    fn verdict(&self, _answer: &Answer) -> Option<String> {
+        None
+    }
+
+    /// Asks about the user whose token the API has.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    async fn user(&self, api: &Api<'_>) -> Result<User, ApiError>;
+
+    /// Whether a lasting token was really taken back, where the API refused it and there is another way to know.
+    ///
+    /// # Errors
+    /// [`ApiError`]: nobody knows.
+    async fn is_revoked(&self, _api: &Api<'_>, _client: (&str, &str)) -> Result<bool, ApiError> {
+        Ok(true)
+    }
+}
+
+/// A user as a vendor says.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Who they are here.
+    pub identity: Identity,
+    /// What the vendor said.
+    pub raw: Map<String, Value>,
+}
+
+/// What every vendor's resource says.
+#[derive(Debug, Clone)]
+pub struct Settings<'s> {
+    /// The variant's name in YAML.
+    pub field: &'static str,
+    /// Our ID there.
+    pub client_id: &'s str,
+    /// Our secret.
+    pub client_secret: Option<&'s SecretKeyRef>,
+    /// How it is shown.
+    pub authentication: Authentication,
+    /// Authorization endpoint.
+    pub authorization: String,
+    /// Token endpoint.
+    pub token: String,
+    /// Whom to trust.
+    pub tls: &'s HttpTls,
+}
+
+/// One vendor, as a connector.
+#[derive(Debug)]
+pub struct Service<V> {
+    name: String,
+    client_id: String,
+    authorization: Url,
+    token: Endpoint,
+    http: Http,
+    vendor: V,
+}
+
+/// What is kept to ask again about a user.
+#[derive(Serialize, Deserialize)]
+enum Kept {
+    /// An access token that lasts.
+    #[serde(rename = "a")]
+    Lasting(String),
+    /// A refresh token, good once.
+    #[serde(rename = "r")]
+    Renewing(String),
+}
+
+impl Kept {
+    fn of(data: Option<&ConnectorData>) -> Option<Self> {
+        serde_json::from_slice(&data?.0).ok()
+    }
+
+    fn data(&self) -> Result<ConnectorData, String> {
+        serde_json::to_vec(self).map(ConnectorData).map_err(|error| error.to_string())
+    }
+}
+
+/// Which keys of which Secrets such a connector needs.
+pub fn secret_refs(secret: Option<&SecretKeyRef>, tls: &HttpTls) -> Vec<SecretRef> {
+    let secret = secret.map(|at| SecretRef::new(at, Purpose::ClientSecret));
+    let authorities = tls.ca_secret_ref.as_ref();
+    let authorities = authorities.map(|at| SecretRef::new(at, Purpose::CertificateAuthority));
+    secret.into_iter().chain(authorities).collect()
+}
+
+/// A URL that an administrator wrote, without a slash at its end.
+///
+/// # Errors
+/// [`BuildError`] names the field.
+pub fn url(field: &'static str, name: &str, value: &str) -> Result<Url, BuildError> {
+    let parsed = Url::parse(value.trim_end_matches('/'));
+    parsed.map_err(|error| BuildError::OAuth2(format!("{field}: {name}: {error}")))
+}
+
+impl<V: Vendor> Service<V> {
+    /// Contacts nobody. `name` is for logs.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the field and the fix.
+    pub fn new(
+        name: &str,
+        settings: &Settings<'_>,
+        vendor: V,
+        resolved: &Resolved,
+    ) -> Result<Self, BuildError> {
+        let secret = settings.client_secret;
+        let secret = secret.map(|at| resolved.password(&at.name, &at.key, Purpose::ClientSecret));
+        let field = settings.field;
+        Ok(Self {
+            name: name.to_owned(),
+            client_id: settings.client_id.to_owned(),
+            authorization: url(field, "authorization URL", &settings.authorization)?,
+            token: Endpoint {
+                vendor: V::NAME,
+                url: url(field, "token URL", &settings.token)?,
+                client_id: settings.client_id.to_owned(),
+                secret: secret.transpose()?,
+                authentication: settings.authentication,
+            },
+            http: Http::trusting(settings.tls, resolved)?,
+            vendor,
+        })
+    }
+
+    fn api<'a>(&'a self, token: &'a str) -> Api<'a> {
+        Api {
+            http: &self.http,
+            base: self.vendor.api(),
+            token,
+            vendor: V::NAME,
+            headers: self.vendor.headers(),
+            verdict: Box::new(|answer| self.vendor.verdict(answer)),
+        }
+    }
+
+    /// Who the token is about.
+    async fn user(&self, token: &str) -> Result<User, ApiError> {
+        let api = self.api(token);
+        let user = timeout(ASK, self.vendor.user(&api)).await.unwrap_or_else(|_| {
+            let (name, seconds) = (V::NAME, ASK.as_secs());
+            Err(ApiError::Unavailable(format!("{name} did not say all within {seconds} s")))
+        })?;
+        if user.identity.user_id.is_empty() {
+            let why = format!("{} reported a user without an identifier", V::NAME);
+            return Err(ApiError::Unusable(why));
+        }
+        Ok(user)
+    }
+
+    /// What is kept of the tokens of a sign-in, if they are any good later.
+    fn kept(&self, received: &Received) -> Option<Kept> {
+        match &received.refresh_token {
+            Some(refresh_token) => Some(Kept::Renewing(refresh_token.clone())),
+            None if self.vendor.has_lasting_tokens() && received.lasts => {
+                Some(Kept::Lasting(received.access_token.clone()))
+            }
+            None => None,
+        }
+    }
+
+    async fn ask_by_lasting(&self, token: &str) -> Result<Authenticated, RecheckError> {
+        match self.user(token).await {
+            Ok(user) => {
+                let data = Kept::Lasting(token.to_owned()).data();
+                let data = data.map_err(RecheckError::Unavailable)?;
+                Ok(authenticated(user, Some(data)))
+            }
+            Err(ApiError::Refused(why)) => Err(RecheckError::Gone(why)),
+            Err(ApiError::TokenRefused(why)) => {
+                let secret = self.token.secret();
+                let client = (self.client_id.as_str(), secret);
+                match self.vendor.is_revoked(&self.api(token), client).await {
+                    Ok(true) => Err(RecheckError::Gone(why)),
+                    Ok(false) => Err(RecheckError::Unavailable(why)),
+                    Err(error) => Err(RecheckError::Unavailable(error.to_string())),
+                }
+            }
+            Err(error) => Err(RecheckError::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn ask_by_renewing(&self, refresh_token: &str) -> Result<Authenticated, RecheckError> {
+        let blame = |code: &str, description: &str| self.vendor.blame(code, description);
+        let received = self.token.renew(&self.http, refresh_token, &blame).await;
+        let received = received.map_err(|failure| match failure {
+            TokenFailure::Refused(why) => RecheckError::Gone(why),
+            TokenFailure::Client(why) | TokenFailure::Unavailable(why) => {
+                RecheckError::Unavailable(why)
+            }
+        })?;
+        // Kept where the vendor gives no other (RFC 6749 6).
+        let next = received.refresh_token.unwrap_or_else(|| refresh_token.to_owned());
+        let data = Kept::Renewing(next).data().map_err(RecheckError::Unavailable)?;
+        match self.user(&received.access_token).await {
+            Ok(user) => Ok(authenticated(user, Some(data))),
+            Err(ApiError::Refused(why)) => Err(RecheckError::Gone(why)),
+            // A token that was given this moment: no verdict, whatever is said of it.
+            Err(error) => Err(RecheckError::Interrupted { why: error.to_string(), data }),
+        }
+    }
+}
+
+fn authenticated(user: User, data: Option<ConnectorData>) -> Authenticated {
+    Authenticated { identity: user.identity, raw: user.raw, data }
+}
+
+#[async_trait]
+impl<V: Vendor> RedirectLogin for Service<V> {
+    async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError> {
+        let verifier = PkceCodeVerifier::new(trip.code_verifier());
+        let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier);
+        let mut url = self.authorization.clone();
+        let scopes = self.vendor.scopes();
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &self.client_id)
+            .append_pair("redirect_uri", &trip.callback)
+            .append_pair("state", trip.state)
+            .append_pair("code_challenge", challenge.as_str())
+            .append_pair("code_challenge_method", "S256");
+        if !scopes.is_empty() {
+            query.append_pair("scope", &scopes.join(" "));
+        }
+        query.extend_pairs(self.vendor.parameters(trip));
+        drop(query);
+        Ok(Delivery::Redirect(url.into()))
+    }
+
+    async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
+        if let Some(error) = answer.get("error") {
+            return Err(refusal(error));
+        }
+        let code = answer.get("code").filter(|code| !code.is_empty());
+        let code =
+            code.ok_or_else(|| unverified("NoCode", "the answer has neither code nor error"))?;
+        let blame = |code: &str, description: &str| self.vendor.blame(code, description);
+        let redeemed = (code, trip.callback.as_str(), trip.code_verifier());
+        let received = self.token.redeem(&self.http, redeemed, &blame).await;
+        let received = received.map_err(|failure| match failure {
+            TokenFailure::Refused(why) => unverified("CodeRefused", &why),
+            TokenFailure::Client(why) | TokenFailure::Unavailable(why) => {
+                LoginError::Unavailable(why)
+            }
+        })?;
+        if let Some(lacking) = received.lacking(&self.vendor.scopes()) {
+            // A user may take it out of the request; what we would read without it is not all there is.
+            let why = format!("the other sign-in did not grant {lacking}");
+            return Err(LoginError::Refused(why));
+        }
+        let user = self.user(&received.access_token).await.map_err(|error| match error {
+            ApiError::Refused(why) => LoginError::Refused(why),
+            ApiError::Unusable(why) => LoginError::Unusable(why),
+            ApiError::TokenRefused(why) | ApiError::Unavailable(why) => {
+                LoginError::Unavailable(why)
+            }
+        })?;
+        let kept = self.kept(&received).as_ref().map(Kept::data);
+        let data = kept.transpose().map_err(LoginError::Unusable)?;
+        Ok(Arrival {
+            authenticated: authenticated(user, data),
+            time: None,
+            amr: Vec::new(),
+            once: None,
+        })
+    }
+}
+
+#[async_trait]
+impl<V: Vendor> Recheck for Service<V> {
+    fn consumes(&self, data: Option<&ConnectorData>) -> bool {
+        !matches!(Kept::of(data), Some(Kept::Lasting(_)))
+    }
+
+    fn can_ask(&self, data: Option<&ConnectorData>) -> bool {
+        data.is_some()
+    }
+
+    async fn recheck(
+        &self,
+        _known: &Identity,
+        data: Option<&ConnectorData>,
+    ) -> Result<Authenticated, RecheckError> {
+        match Kept::of(data) {
+            Some(Kept::Lasting(token)) => self.ask_by_lasting(&token).await,
+            Some(Kept::Renewing(token)) => self.ask_by_renewing(&token).await,
+            None => Err(RecheckError::Gone(format!("nothing is kept to ask {} with", V::NAME))),
+        }
+    }
+}
+
+#[async_trait]
+impl<V: Vendor> Probe for Service<V> {
+    async fn probe(&self) -> Result<(), ProbeError> {
+        let blame = |code: &str, description: &str| self.vendor.blame(code, description);
+        let redeemed = (NOBODYS_CODE, "https://localhost/callback", NOBODYS_CODE.to_owned());
+        match self.token.ask(&self.http, redeemed, &blame).await {
+            Ok(_) | Err((_, TokenFailure::Refused(_))) => Ok(()),
+            Err((_, TokenFailure::Client(message))) => {
+                tracing::debug!(connector = self.name, "the vendor does not know us");
+                let reason = Reason::UpstreamRefusedCredentials.as_str();
+                Err(ProbeError { reason, message })
+            }
+            Err((reason, TokenFailure::Unavailable(message))) => {
+                Err(ProbeError { reason: reason.as_str(), message })
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The APIs behind the tokens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::token::is_basic;
+use super::{CLIENT_ID, Conduct, Site, Style, add};
+
+/// What an honest vendor says about its one user.
+pub(super) fn documents(style: Style) -> BTreeMap<String, Value> {
+    let said = match style {
+        Style::Github => json!({
+            "/api/v3/user": {
+                "login": "ada", "id": 1815, "node_id": "MDQ6VXNlcjE4MTU=", "type": "User",
+                "name": "Ada Lovelace", "email": null, "suspended_at": null,
+                "avatar_url": "https://avatars.example.com/u/1815", "html_url": "https://github.example.com/ada",
+            },
+            "/api/v3/user/emails": [
+                {"email": "ada@home.example", "primary": false, "verified": true, "visibility": null},
+                {"email": "ada@example.com", "primary": true, "verified": true, "visibility": "private"},
+            ],
+            "/api/v3/user/orgs": [
+                {"login": "acme", "id": 100, "description": "A company"},
+                {"login": "hobby", "id": 101, "description": null},
+            ],
+            "/api/v3/user/teams": [
+                {"id": 1, "name": "Site Admins", "slug": "site-admins", "parent": null,
+                 "organization": {"login": "acme", "id": 100}},
+                {"id": 2, "name": "chess", "slug": "chess", "parent": null,
+                 "organization": {"login": "hobby", "id": 101}},
+            ],
+            "/api/v3/organizations/200": {"login": "secretive", "id": 200},
+        }),
+    };
+    said.as_object()
+        .into_iter()
+        .flatten()
+        .map(|(path, said)| (path.clone(), said.clone()))
+        .collect()
+}
+
+pub(super) async fn answer(
+    State(site): State<Arc<Site>>,
+    method: Method,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let mut conduct = site.conduct();
+    let path = uri.path();
+    conduct.log.push(uri.path_and_query().map_or(path, |all| all.as_str()).to_owned());
+    if let Some(response) = conduct.scripted(path) {
+        return response;
+    }
+    if site.style == Style::Github && method == Method::POST {
+        return is_token_good(&conduct, &headers, (path, &body));
+    }
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = shown.and_then(|shown| shown.strip_prefix("Bearer "));
+    if !token.is_some_and(|token| conduct.access_tokens.contains(token)) {
+        return message(StatusCode::UNAUTHORIZED, "Bad credentials");
+    }
+    let mut response = match conduct.documents.get(path) {
+        Some(Value::Array(items)) => page(&site, &conduct, (&uri, items)),
+        Some(object) => Json(object.clone()).into_response(),
+        None => message(StatusCode::NOT_FOUND, "Not Found"),
+    };
+    add(&mut response, conduct.headers.get(path).map(Vec::as_slice).unwrap_or_default());
+    response
+}
+
+/// `POST /applications/{client_id}/token` of GitHub.
+fn is_token_good(conduct: &Conduct, headers: &HeaderMap, (path, body): (&str, &[u8])) -> Response {
+    if path != format!("/api/v3/applications/{CLIENT_ID}/token") {
+        return message(StatusCode::NOT_FOUND, "Not Found");
+    }
+    if !is_basic(headers, &conduct.secret) {
+        return message(StatusCode::UNAUTHORIZED, "Bad credentials");
+    }
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let token = body["access_token"].as_str().unwrap_or_default();
+    if conduct.access_tokens.contains(token) {
+        Json(json!({"id": 1, "token": token, "user": {"login": "ada"}})).into_response()
+    } else {
+        message(StatusCode::NOT_FOUND, "Not Found")
+    }
+}
+
+fn message(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({"message": text}))).into_response()
+}
+
+/// One page of a list, and where the next is.
+fn page(site: &Site, conduct: &Conduct, (uri, items): (&Uri, &[Value])) -> Response {
+    let query: BTreeMap<String, String> = reqwest::Url::parse(&format!("{}{uri}", site.url))
+        .map(|url| url.query_pairs().into_owned().collect())
+        .unwrap_or_default();
+    let number = |name: &str, default: usize| {
+        query.get(name).and_then(|said| said.parse().ok()).unwrap_or(default)
+    };
+    let (wanted, parameter) = match site.style {
+        Style::Github => (number("per_page", 30), "per_page"),
+    };
+    let (length, at) = (wanted.min(conduct.page_size).max(1), number("page", 1));
+    let start = length.saturating_mul(at.saturating_sub(1)).min(items.len());
+    let end = start.saturating_add(length).min(items.len());
+    let own = format!("{}{}?{parameter}={length}&page={}", site.url, uri.path(), at + 1);
+    let next = (end < items.len()).then_some(own);
+    let next = conduct.next_pages.get(uri.path()).cloned().or(next);
+    let mut response = Json(&items[start..end]).into_response();
+    if let Some(next) = next {
+        let link = format!("<{}{}>; rel=\"first\", <{next}>; rel=\"next\"", site.url, uri.path());
+        add(&mut response, &[("link", link)]);
+    }
+    response
+}
