@@ -8,12 +8,15 @@
 pub mod auth_proxy;
 pub mod github;
 mod http;
+mod kept;
 pub mod ldap;
 pub mod local;
 pub mod oauth2;
 pub mod oidc;
 pub mod password_hash;
 mod resolved;
+#[cfg(feature = "saml")]
+pub mod saml;
 pub mod tls;
 
 use std::fmt;
@@ -135,6 +138,14 @@ pub enum BuildError {
     /// The OpenID provider.
     #[error("upstream.oidc: {0}")]
     Oidc(String),
+    /// The identity provider of SAML.
+    #[error("upstream.saml: {0}")]
+    Saml(String),
+    /// An upstream that this build has not.
+    #[error(
+        "this build of Claviger has no upstream.{0}: use one that was built with the feature {0}"
+    )]
+    LeftOut(&'static str),
     /// A vendor that speaks OAuth 2.0.
     #[error("upstream.{0}")]
     OAuth2(String),
@@ -157,6 +168,8 @@ impl BuildError {
             | Self::Tls(_)
             | Self::AuthProxy(_)
             | Self::Oidc(_)
+            | Self::Saml(_)
+            | Self::LeftOut(_)
             | Self::OAuth2(_)
             | Self::LocalUsers(_) => Reason::InvalidSpec,
         }
@@ -175,6 +188,10 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
         api::Upstream::Ldap(upstream) => ldap::secret_refs(upstream),
         api::Upstream::AuthProxy(upstream) => auth_proxy::secret_refs(upstream),
         api::Upstream::Oidc(upstream) => oidc::secret_refs(upstream),
+        #[cfg(feature = "saml")]
+        api::Upstream::Saml(upstream) => saml::secret_refs(upstream),
+        #[cfg(not(feature = "saml"))]
+        api::Upstream::Saml(_) => Vec::new(),
         api::Upstream::Github(upstream) => github::secret_refs(upstream),
     }
 }
@@ -220,6 +237,18 @@ pub fn build(
                 probe: Some(provider),
             })
         }
+        #[cfg(feature = "saml")]
+        api::Upstream::Saml(upstream) => {
+            let provider = Arc::new(saml::ServiceProvider::new(name, upstream, resolved)?);
+            Ok(Upstream {
+                login: Login::Redirect(Arc::clone(&provider) as _),
+                refresh: offline(spec.offline_session_seconds),
+                sign_out: None,
+                probe: provider.is_probed().then_some(provider as _),
+            })
+        }
+        #[cfg(not(feature = "saml"))]
+        api::Upstream::Saml(_) => Err(BuildError::LeftOut("saml")),
         api::Upstream::Github(upstream) => {
             Ok(vendor(github::service(name, upstream, resolved)?, spec))
         }

@@ -24,6 +24,12 @@ pub enum Purpose {
     ClientCertificate,
     /// Its private key, PEM.
     ClientKey,
+    /// Certificates that an identity provider signs with, PEM.
+    SignatureCertificates,
+    /// The private key that signs requests to it, PEM.
+    RequestKey,
+    /// That key's certificate, PEM.
+    RequestCertificate,
 }
 
 impl fmt::Display for Purpose {
@@ -35,6 +41,9 @@ impl fmt::Display for Purpose {
             Self::ClientCertificateAuthority => "the authorities of the proxy's client certificate",
             Self::ClientCertificate => "the client certificate",
             Self::ClientKey => "the client certificate's key",
+            Self::SignatureCertificates => "the identity provider's certificates",
+            Self::RequestKey => "the key that signs requests",
+            Self::RequestCertificate => "the certificate of the key that signs requests",
         })
     }
 }

@@ -10,6 +10,7 @@ pub mod ldap;
 pub mod ldap_claims;
 pub mod local;
 pub mod oidc;
+pub mod saml;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube_derive::{CustomResource, KubeSchema};
@@ -21,6 +22,7 @@ pub use github::GithubUpstream;
 pub use ldap::LdapUpstream;
 pub use local::LocalUpstream;
 pub use oidc::OidcUpstream;
+pub use saml::SamlUpstream;
 
 use crate::schema;
 
@@ -57,14 +59,14 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.github)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap, authProxy, oidc, github"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.saml), has(self.upstream.github)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, authProxy, oidc, saml, github"),
     validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
         .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
     validation = Rule::new("!has(self.upstream.github) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || self.upstream.github.groups == 'All' || has(self.upstream.github.organizations)")
         .message("allowedGroups needs groups to be read: list upstream.github.organizations, or set upstream.github.groups to All"),
-    validation = Rule::new("self.offlineSessionSeconds == 0 || has(self.upstream.authProxy)")
-        .message("offlineSessionSeconds is for upstreams that cannot be asked again (authProxy): remove it, the others are asked at refresh"),
+    validation = Rule::new("self.offlineSessionSeconds == 0 || has(self.upstream.authProxy) || has(self.upstream.saml)")
+        .message("offlineSessionSeconds is for upstreams that cannot be asked again (authProxy, saml): remove it, the others are asked at refresh"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || self.offlineSessionSeconds >= 600")
         .message("offlineSessionSeconds must be 0 (no refresh token) or at least 600"),
 )]
@@ -74,7 +76,7 @@ pub struct ConnectorSpec {
     #[schemars(length(min = 1, max = 64))]
     pub display_name: String,
 
-    /// The upstream: exactly one of local (LocalUser objects), ldap, authProxy, oidc and github.
+    /// The upstream: exactly one of local (LocalUser objects), ldap, authProxy, oidc, saml and github.
     pub upstream: Upstream,
 
     /// The authentication context class (`acr`, OIDC Core 2) of a sign-in here, such as
@@ -126,7 +128,7 @@ pub struct ConnectorSpec {
     #[schemars(range(min = 0, max = 86_400))]
     pub recheck_interval_seconds: i32,
 
-    /// For upstreams that cannot be asked again (authProxy): how long after sign-in, in seconds, a
+    /// For upstreams that cannot be asked again (authProxy, saml): how long after sign-in, in seconds, a
     /// client may refresh without the upstream's word. 0 (default): no refresh token. Else 600 to
     /// 604800. A user who is removed upstream keeps access for as long.
     #[serde(default)]
@@ -146,6 +148,8 @@ pub enum Upstream {
     AuthProxy(Box<AuthProxyUpstream>),
     /// An OpenID provider.
     Oidc(Box<OidcUpstream>),
+    /// An identity provider of SAML 2.0.
+    Saml(Box<SamlUpstream>),
     /// github.com or a GitHub Enterprise.
     Github(Box<GithubUpstream>),
 }
@@ -158,6 +162,7 @@ impl Upstream {
             Self::Ldap(_) => "ldap",
             Self::AuthProxy(_) => "authProxy",
             Self::Oidc(_) => "oidc",
+            Self::Saml(_) => "saml",
             Self::Github(_) => "github",
         }
     }

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use super::{Table, bad, changed, good};
 
 const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, authProxy, oidc, \
-                            github";
+                            saml, github";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
 const SIGN_OUT: &str = "signOut.url must be https://, without fragment, user or spaces";
 const NEEDS_GROUPS: &str = "upstream.authProxy needs allowedGroups: its word is not checked, so \
                             list the groups it may speak for";
 const OFFLINE: &str = "offlineSessionSeconds is for upstreams that cannot be asked again \
-                       (authProxy): remove it, the others are asked at refresh";
+                       (authProxy, saml): remove it, the others are asked at refresh";
 const LDAPS: &str =
     "tls.mode LDAPS needs ldaps:// urls: change the urls, or set tls.mode to StartTLS";
 const NOT_LDAPS: &str = "tls.mode StartTLS and Plaintext need ldap:// urls: change the urls, or \
@@ -42,6 +42,16 @@ pub fn table() -> Table {
                 provider(&json!({"issuer": "https://[2001:db8::1]:8443/idp"})),
             ),
             good("an OpenID provider with everything", provider(&every_oidc_field())),
+            good("an identity provider", identity_provider(&json!({}))),
+            good("an identity provider with everything", identity_provider(&every_saml_field())),
+            good(
+                "an identity provider by hand, and an offline period",
+                json!({"offlineSessionSeconds": 3600, "upstream": {"ldap": null, "saml": by_hand(&json!({}))}}),
+            ),
+            good(
+                "an identity provider's document",
+                identity_provider(&json!({"metadataURL": null, "metadata": "<EntityDescriptor/>"})),
+            ),
             good("GitHub", github(&json!({}))),
             good("GitHub with everything", github(&every_github_field())),
             good("a trusted proxy", proxy(&json!({}))),
@@ -127,10 +137,18 @@ pub fn table() -> Table {
                 }),
             ),
         ],
-        bad: [upstreams(), directories(), providers(), githubs(), proxies(), policies()]
-            .into_iter()
-            .flatten()
-            .collect(),
+        bad: [
+            upstreams(),
+            directories(),
+            providers(),
+            identity_providers(),
+            githubs(),
+            proxies(),
+            policies(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         bad_updates: vec![],
     }
 }
@@ -177,6 +195,106 @@ fn proxy(change: &Value) -> Value {
         "allowedGroups": ["staff"],
         "upstream": {"ldap": null, "authProxy": changed(&upstream, change)},
     })
+}
+
+/// The base with an identity provider instead.
+fn identity_provider(change: &Value) -> Value {
+    let upstream = json!({"metadataURL": "https://idp.example.com/saml/metadata?id=7"});
+    json!({"upstream": {"ldap": null, "saml": changed(&upstream, change)}})
+}
+
+fn every_saml_field() -> Value {
+    json!({
+        "entityID": "urn:example:claviger",
+        "nameIDFormat": "EmailAddress",
+        "requestBinding": "Post",
+        "signing": {
+            "keySecretRef": {"name": "corp-saml", "key": "tls.key"},
+            "certificateSecretRef": {"name": "corp-saml", "key": "tls.crt"},
+        },
+        "signatures": "Both",
+        "requestedAuthnContexts": ["urn:oasis:names:tc:SAML:2.0:ac:classes:TimeSyncToken"],
+        "attributes": {
+            "userID": "uid", "username": "sAMAccountName", "name": "displayName", "email": "mail",
+            "groups": "http://schemas.xmlsoap.org/claims/Group", "groupsDelimiter": ",",
+        },
+        "emailVerification": "Never",
+        "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
+    })
+}
+
+/// An identity provider without metadata.
+fn by_hand(change: &Value) -> Value {
+    let there = json!({
+        "entityID": "https://idp.example.com/saml", "ssoURL": "https://idp.example.com/sso",
+        "ssoBinding": "Post", "certificatesSecretRef": {"name": "corp-saml", "key": "idp.crt"},
+    });
+    json!({"identityProvider": changed(&there, change)})
+}
+
+const SAML_URL: &str = "must be an https URL without user and fragment, such as \
+                        https://idp.example.com/saml";
+const ONE_PROVIDER: &str = "say exactly one of metadataURL, metadata and identityProvider: who the \
+                            identity provider is";
+const CERTIFICATES: &str = "identityProvider needs certificates or certificatesSecretRef, one of \
+                            them: without a certificate no answer can be believed";
+
+fn identity_providers() -> Vec<super::Bad> {
+    let saml = |upstream: Value| json!({"upstream": {"ldap": null, "saml": upstream}});
+    vec![
+        bad("nobody to ask", saml(json!({})), ONE_PROVIDER),
+        bad(
+            "two to ask",
+            identity_provider(&json!({"metadata": "<EntityDescriptor/>"})),
+            ONE_PROVIDER,
+        ),
+        bad(
+            "metadata without TLS",
+            identity_provider(&json!({"metadataURL": "http://idp.example.com"})),
+            SAML_URL,
+        ),
+        bad(
+            "a document that is none",
+            identity_provider(&json!({"metadataURL": null, "metadata": "<html/>"})),
+            "metadata must be an EntityDescriptor in XML, as the identity provider serves it",
+        ),
+        bad(
+            "an entity ID with a space",
+            identity_provider(&json!({"entityID": "the portal"})),
+            "entityID must be printable ASCII without spaces, usually a URL",
+        ),
+        bad(
+            "a way to sign in that is no URI",
+            identity_provider(&json!({"requestedAuthnContexts": ["by card"]})),
+            "requestedAuthnContexts must be URIs, printable ASCII without spaces",
+        ),
+        bad(
+            "a delimiter of nothing",
+            identity_provider(&json!({"attributes": {"groupsDelimiter": ","}})),
+            "attributes.groupsDelimiter needs attributes.groups: name the attribute whose values it \
+             divides",
+        ),
+        bad(
+            "a provider that signs by nothing",
+            saml(by_hand(&json!({"certificatesSecretRef": null}))),
+            CERTIFICATES,
+        ),
+        bad(
+            "certificates twice",
+            saml(by_hand(&json!({"certificates": "-----BEGIN CERTIFICATE-----"}))),
+            CERTIFICATES,
+        ),
+        bad(
+            "certificates that are none",
+            saml(by_hand(&json!({"certificatesSecretRef": null, "certificates": "idp.crt"}))),
+            "certificates must be in PEM form (-----BEGIN CERTIFICATE-----)",
+        ),
+        bad(
+            "a place to sign in without TLS",
+            saml(by_hand(&json!({"ssoURL": "http://idp.example.com/sso"}))),
+            SAML_URL,
+        ),
+    ]
 }
 
 /// The base with an OpenID provider instead.

@@ -65,6 +65,8 @@ pub fn password_connector(
 fn takes_passwords(upstream: &Upstream) -> bool {
     match upstream {
         Upstream::Local(_) | Upstream::Ldap(_) => true,
-        Upstream::AuthProxy(_) | Upstream::Oidc(_) | Upstream::Github(_) => false,
+        Upstream::AuthProxy(_) | Upstream::Oidc(_) | Upstream::Saml(_) | Upstream::Github(_) => {
+            false
+        }
     }
 }

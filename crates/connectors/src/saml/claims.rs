@@ -1,0 +1,127 @@
+//! From an assertion to who its user is here.
+
+use std::collections::BTreeSet;
+
+use claviger_api::connector::saml::{SamlEmailVerification, SamlNameIdFormat, SamlUpstream};
+use claviger_domain::identity::Identity;
+use serde_json::{Map, Value};
+
+use super::assertion::Believed;
+
+const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
+const UNSPECIFIED: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified";
+/// Longest identifier, in bytes: SAML Core 8.3.7 has 256 characters.
+const MAX_USER_ID: usize = 1_024;
+/// Most groups that are taken.
+const MAX_GROUPS: usize = 20_000;
+
+/// The URI of a format.
+pub fn format_uri(format: SamlNameIdFormat) -> &'static str {
+    match format {
+        SamlNameIdFormat::Persistent => "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent",
+        SamlNameIdFormat::EmailAddress => "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
+        SamlNameIdFormat::Transient => TRANSIENT,
+        SamlNameIdFormat::Unspecified => UNSPECIFIED,
+    }
+}
+
+/// Who the assertion is about.
+///
+/// # Errors
+/// What is not usable, and what to change.
+pub fn identity(believed: &Believed, spec: &SamlUpstream) -> Result<Identity, String> {
+    let names = &spec.attributes;
+    let text = |name: &Option<String>| {
+        let mut values = name.as_deref().into_iter().flat_map(|name| values(believed, name));
+        values.find(|value| !value.is_empty()).map(str::to_owned)
+    };
+    let user_id = match &names.user_id {
+        None => by_name_id(believed, spec.name_id_format)?,
+        Some(name) => text(&names.user_id).ok_or_else(|| {
+            format!(
+                "the assertion has no attribute {name}: let the identity provider send it, or name another in attributes.userID"
+            )
+        })?,
+    };
+    if user_id.len() > MAX_USER_ID {
+        return Err(format!("the user's identifier is longer than {MAX_USER_ID} bytes"));
+    }
+    let email = text(&names.email);
+    Ok(Identity {
+        user_id,
+        email_verified: email.is_some() && spec.email_verification == SamlEmailVerification::Always,
+        email,
+        name: text(&names.name),
+        preferred_username: text(&names.username),
+        groups: groups(believed, spec)?,
+        extra: std::collections::BTreeMap::new(),
+    })
+}
+
+/// Everything the assertion says of its user, for a claim mapping: each attribute's list of texts by its name, and `NameID`,
+/// `NameIDFormat` and `AuthnContextClassRef`.
+pub fn raw(believed: &Believed) -> Map<String, Value> {
+    let mut raw = Map::new();
+    for attribute in &believed.attributes {
+        let list = raw.entry(attribute.name.clone()).or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(list) = list {
+            list.extend(attribute.values.iter().cloned().map(Value::from));
+        }
+    }
+    raw.insert("NameID".into(), believed.name_id.clone().into());
+    raw.insert("NameIDFormat".into(), believed.name_id_format.clone().into());
+    if let Some(context) = &believed.context {
+        raw.insert("AuthnContextClassRef".into(), context.clone().into());
+    }
+    raw
+}
+
+/// The user by the name that the assertion has for them.
+fn by_name_id(believed: &Believed, wanted: SamlNameIdFormat) -> Result<String, String> {
+    let said = match believed.name_id_format.as_str() {
+        "" => UNSPECIFIED,
+        format => format,
+    };
+    if said == TRANSIENT {
+        return Err(
+            "the identity provider names its users by transient identifiers, which are others at each sign-in: let it \
+             send persistent ones, or name an attribute in attributes.userID"
+                .into(),
+        );
+    }
+    if wanted != SamlNameIdFormat::Unspecified && said != format_uri(wanted) {
+        return Err(format!(
+            "the identity provider names its users by {said:?} and not by what nameIDFormat asks for: change it here or there, \
+             and think of who may get another's name"
+        ));
+    }
+    Ok(believed.name_id.clone())
+}
+
+/// The values of an attribute: by its name, or where none has it, by the name for people.
+fn values<'b>(believed: &'b Believed, name: &str) -> Vec<&'b str> {
+    let of = |by: &dyn Fn(&'b super::assertion::Attribute) -> &'b str| -> Vec<&'b str> {
+        let named = believed.attributes.iter().filter(|attribute| by(attribute) == name);
+        named.flat_map(|attribute| &attribute.values).map(String::as_str).collect()
+    };
+    let by_name = of(&|attribute| &attribute.name);
+    if by_name.is_empty() { of(&|attribute| &attribute.friendly_name) } else { by_name }
+}
+
+/// In the assertion's order, each once.
+fn groups(believed: &Believed, spec: &SamlUpstream) -> Result<Vec<String>, String> {
+    let Some(name) = &spec.attributes.groups else { return Ok(Vec::new()) };
+    let values = values(believed, name);
+    let listed: Vec<&str> = match spec.attributes.groups_delimiter.as_deref() {
+        None => values,
+        Some(delimiter) => values.into_iter().flat_map(|value| value.split(delimiter)).collect(),
+    };
+    let mut seen = BTreeSet::new();
+    let named = listed.into_iter().map(str::trim).filter(|group| !group.is_empty());
+    let groups: Vec<String> =
+        named.filter(|group| seen.insert(*group)).map(str::to_owned).collect();
+    if groups.len() > MAX_GROUPS {
+        return Err(format!("the user is in more than {MAX_GROUPS} groups"));
+    }
+    Ok(groups)
+}

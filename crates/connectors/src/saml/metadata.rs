@@ -1,0 +1,102 @@
+//! Who the identity provider is: what a URL says of it, [kept](crate::kept), or what stands in the Connector. Behind a URL it is
+//! read anew for a signature that no known certificate verifies.
+
+use std::sync::Arc;
+
+use claviger_api::Reason;
+use claviger_api::connector::saml::SamlBinding;
+use http::{Method, Request, header};
+use thiserror::Error;
+
+use super::provider::IdentityProvider;
+use crate::http::{Http, HttpError};
+use crate::kept::{KEPT, Kept, PAUSE};
+
+/// Why an identity provider's metadata is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MetadataError {
+    /// It could not be read.
+    #[error("the identity provider's metadata could not be read: {0}")]
+    Http(#[from] HttpError),
+    /// It is not usable.
+    #[error("the identity provider's metadata is not usable: {0}")]
+    Unusable(String),
+}
+
+impl MetadataError {
+    /// The word for the `Ready` condition.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Http(error) => error.reason(),
+            Self::Unusable(_) => Reason::UpstreamUnusable,
+        }
+    }
+}
+
+/// Where an identity provider is described.
+#[derive(Debug)]
+pub enum Source {
+    /// In the Connector.
+    Given(Arc<IdentityProvider>),
+    /// Behind a URL.
+    Url(Box<Remote>),
+}
+
+/// Metadata behind a URL.
+#[derive(Debug)]
+pub struct Remote {
+    /// The URL.
+    pub url: String,
+    /// The binding to send requests by, if not any.
+    pub binding: Option<SamlBinding>,
+    /// What it is read by.
+    pub http: Http,
+    /// What was read.
+    pub kept: Kept<IdentityProvider, MetadataError>,
+}
+
+impl Source {
+    /// The provider, from memory if it was read within the hour.
+    ///
+    /// # Errors
+    /// [`MetadataError`].
+    pub async fn get(&self, now: i64) -> Result<Arc<IdentityProvider>, MetadataError> {
+        let found = match self {
+            Self::Given(provider) => Arc::clone(provider),
+            Self::Url(remote) => remote.kept.no_older_than(KEPT, remote.ask()).await?,
+        };
+        found.check_validity(now).map_err(MetadataError::Unusable)?;
+        Ok(found)
+    }
+
+    /// The provider as it is by now, if that is another than `known`: it may sign with another key.
+    pub async fn changed(&self, known: &IdentityProvider) -> Option<Arc<IdentityProvider>> {
+        let Self::Url(remote) = self else { return None };
+        let found = remote.kept.no_older_than(PAUSE, remote.ask()).await.ok()?;
+        (*found != *known).then_some(found)
+    }
+}
+
+impl Remote {
+    /// Reads, whatever is known, and waits for nobody else.
+    ///
+    /// # Errors
+    /// [`MetadataError`].
+    pub async fn refresh(&self) -> Result<Arc<IdentityProvider>, MetadataError> {
+        self.kept.note(self.ask().await)
+    }
+
+    async fn ask(&self) -> Result<Arc<IdentityProvider>, MetadataError> {
+        let unusable = |why: String| MetadataError::Unusable(why);
+        let request = Request::builder().method(Method::GET).uri(&self.url);
+        let request =
+            request.header(header::ACCEPT, "application/samlmetadata+xml, application/xml");
+        let request = request.body(Vec::new()).map_err(|error| unusable(error.to_string()))?;
+        let answer = self.http.send(request).await?;
+        if !answer.status().is_success() {
+            return Err(unusable(format!("its address answered {}", answer.status())));
+        }
+        let provider = IdentityProvider::from_metadata(answer.body(), self.binding);
+        provider.map(Arc::new).map_err(unusable)
+    }
+}
