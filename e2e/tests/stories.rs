@@ -52,6 +52,7 @@ mod token_exchange;
 mod token_revocation;
 mod upstream_github;
 mod upstream_oidc;
+mod upstream_saml;
 mod workloads;
 
 #[test]

@@ -33,6 +33,7 @@ mod eventually;
 pub mod identity;
 pub mod installation;
 pub mod key_server;
+pub mod keycloak;
 pub mod load;
 pub mod logout_receiver;
 pub mod minio;

@@ -153,6 +153,23 @@ fn parameters(common_name: &str) -> CertificateParams {
     parameters
 }
 
+/// A self-signed RSA certificate, as services have that sign XML.
+///
+/// # Errors
+/// When `openssl` makes none.
+pub fn rsa(common_name: &str) -> Result<CertifiedKey> {
+    let folder = tempfile::tempdir().context("failed to make a scratch folder")?;
+    let file = |name: &str| folder.path().join(name);
+    let output = Command::new("openssl")
+        .current_dir(folder.path())
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"])
+        .args(["-subj", &relative_name("CN", common_name), "-keyout", "key", "-out", "crt"])
+        .output()
+        .context("failed to run openssl (scripts/setup installs it)")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(CertifiedKey { certificate_pem: read(&file("crt"))?, key_pem: read(&file("key"))? })
+}
+
 /// One part of a subject as `openssl -subj` reads it.
 fn relative_name(kind: &str, value: &str) -> String {
     let mut name = format!("/{kind}=");

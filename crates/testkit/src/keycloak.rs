@@ -1,0 +1,193 @@
+//! Keycloak, an identity provider of SAML: one server for all stories of a process, and a client there for each scene.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::{Certificate, Client, Url};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::browser::{Landing, Page};
+use crate::outside::provided;
+use crate::pki::CertificateAuthority;
+use crate::ports::PortLease;
+use crate::process::{Supervised, tied};
+use crate::{Browser, eventually};
+
+/// A JVM that starts on a loaded machine.
+const START: Duration = Duration::from_mins(4);
+/// Password of its users, and of its administrator.
+const PASSWORD: &str = "wonderland";
+
+/// A running Keycloak with the realm `corp`: `ada` is among the `developers` there, `bob` in no group. It ends with the
+/// process.
+#[derive(Debug)]
+pub struct Keycloak {
+    authority: CertificateAuthority,
+    port: PortLease,
+    _process: Supervised,
+}
+
+/// What it is told of a service provider.
+#[derive(Debug, Clone, Copy)]
+pub struct Registration<'r> {
+    /// Entity ID and assertion consumer service.
+    pub callback: &'r str,
+    /// Whether it signs the Response too, and not the Assertion alone.
+    pub signs_responses: bool,
+    /// The certificate (PEM) that requests must be signed by, if they must.
+    pub requests_signed_by: Option<&'r str>,
+}
+
+impl Keycloak {
+    /// The one of this process.
+    ///
+    /// # Errors
+    /// When it cannot be installed, or ends, with its last words.
+    pub async fn shared() -> Result<&'static Self> {
+        static STARTED: OnceCell<Keycloak> = OnceCell::const_new();
+        STARTED.get_or_try_init(Self::start).await
+    }
+
+    async fn start() -> Result<Self> {
+        let installed = provided("keycloak").await?;
+        let folder = tempfile::Builder::new().prefix("claviger-keycloak-").tempdir()?;
+        let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+        let authority = CertificateAuthority::create("keycloak")?;
+        authority.server(&["localhost"], &[])?.save(&certificate, &key)?;
+        let port = PortLease::take()?;
+        let mut command = tied(installed.join("bin/kc.sh"));
+        command
+            .args(["start", "--optimized", "--import-realm", "--http-host=127.0.0.1"])
+            .arg(format!("--https-port={}", port.port()))
+            .arg(format!("--hostname=https://localhost:{}", port.port()))
+            .arg(format!("--https-certificate-file={}", certificate.display()))
+            .arg(format!("--https-certificate-key-file={}", key.display()))
+            .env("KC_BOOTSTRAP_ADMIN_USERNAME", "admin")
+            .env("KC_BOOTSTRAP_ADMIN_PASSWORD", PASSWORD)
+            // Less code is compiled, and little memory taken: it serves a handful of sign-ins.
+            .env("JAVA_OPTS_APPEND", "-Xmx384m -XX:TieredStopAtLevel=1");
+        let mut process = Supervised::spawn("keycloak", command, &folder.path().join("log"))?;
+        let url = format!("https://localhost:{}/realms/corp/protocol/saml/descriptor", port.port());
+        let http = client(&authority)?;
+        let waited = eventually(START, async || {
+            if let Err(ended) = process.check_alive() {
+                return Ok(Err(ended));
+            }
+            http.get(&url).send().await?.error_for_status()?;
+            Ok(Ok(()))
+        });
+        let waited = waited.await;
+        waited.with_context(|| format!("Keycloak does not answer: {}", process.log_tail()))??;
+        // It has read its key, and the log is written to though its folder is gone: nothing is left behind.
+        Ok(Self { authority, port, _process: process })
+    }
+
+    /// Entity ID of the realm.
+    pub fn entity_id(&self) -> String {
+        format!("https://localhost:{}/realms/corp", self.port.port())
+    }
+
+    /// The `upstream` of a Connector to it.
+    pub fn upstream(&self) -> Value {
+        json!({"saml": {
+            "metadataURL": format!("{}/protocol/saml/descriptor", self.entity_id()),
+            "attributes": {"username": "uid", "email": "email", "groups": "groups"},
+            "tls": {"caBundle": self.authority.certificate_pem()},
+        }})
+    }
+
+    /// Makes a service provider known to it.
+    ///
+    /// # Errors
+    /// With its answer.
+    pub async fn register(&self, service: Registration<'_>) -> Result<()> {
+        let http = client(&self.authority)?;
+        let root = format!("https://localhost:{}", self.port.port());
+        let form = [
+            ("grant_type", "password"),
+            ("client_id", "admin-cli"),
+            ("username", "admin"),
+            ("password", PASSWORD),
+        ];
+        let token = http.post(format!("{root}/realms/master/protocol/openid-connect/token"));
+        let token: Value = serde_json::from_str(&token.form(&form).send().await?.text().await?)?;
+        let token = token["access_token"].as_str().context("no token for the administrator")?;
+        let answer = http
+            .post(format!("{root}/admin/realms/corp/clients"))
+            .bearer_auth(token)
+            .header("content-type", "application/json")
+            .body(client_of(service).to_string())
+            .send()
+            .await?;
+        let status = answer.status();
+        ensure!(status.is_success(), "{status}: {}", answer.text().await?);
+        Ok(())
+    }
+
+    /// Signs a user in whose browser arrives here from Claviger, and returns the page that makes the browser post the
+    /// answer.
+    ///
+    /// # Errors
+    /// With the page that came instead.
+    pub async fn sign_in(&self, arriving: &Url, name: &str) -> Result<Page> {
+        let browser = Browser::new(self.authority.certificate_pem())?;
+        let Landing::Page(form) = browser.open(arriving).await? else { bail!("sent away") };
+        self.sign_in_at(&browser, &form, name).await
+    }
+
+    /// The same, where Claviger's page makes the browser post the request.
+    ///
+    /// # Errors
+    /// With the page that came instead.
+    pub async fn sign_in_by_form(&self, departing: &Page, name: &str) -> Result<Page> {
+        let browser = Browser::new(self.authority.certificate_pem())?;
+        let Landing::Page(form) = browser.submit(departing, &[]).await? else { bail!("sent away") };
+        self.sign_in_at(&browser, &form, name).await
+    }
+
+    async fn sign_in_at(&self, browser: &Browser, form: &Page, name: &str) -> Result<Page> {
+        ensure!(form.form_field("password").is_some(), "{}: {}", form.status, form.html);
+        match browser.submit(form, &[("username", name), ("password", PASSWORD)]).await? {
+            Landing::Page(page) if page.form_field("SAMLResponse").is_some() => Ok(page),
+            Landing::Page(page) => bail!("{}: {}", page.status, page.html),
+            Landing::Application(url) => bail!("sent to {url}"),
+        }
+    }
+}
+
+/// Connections are of the runtime that made them, and each story has one of its own.
+fn client(authority: &CertificateAuthority) -> Result<Client> {
+    let trusted = Certificate::from_pem(authority.certificate_pem().as_bytes())?;
+    Ok(Client::builder().no_proxy().tls_certs_only([trusted]).build()?)
+}
+
+fn client_of(service: Registration<'_>) -> Value {
+    let mapper = |name: &str, kind: &str, more: Value| {
+        let mut config = json!({"attribute.name": name, "attribute.nameformat": "Basic"});
+        if let (Some(config), Some(more)) = (config.as_object_mut(), more.as_object()) {
+            config.extend(more.clone());
+        }
+        json!({"name": name, "protocol": "saml", "protocolMapper": kind, "config": config})
+    };
+    let body =
+        |pem: &str| pem.lines().filter(|line| !line.starts_with("-----")).collect::<String>();
+    json!({
+        "clientId": service.callback, "protocol": "saml", "enabled": true,
+        "redirectUris": [service.callback],
+        "attributes": {
+            "saml_name_id_format": "persistent", "saml_force_name_id_format": "true",
+            "saml.authnstatement": "true", "saml.assertion.signature": "true",
+            "saml.server.signature": service.signs_responses.to_string(),
+            "saml.signature.algorithm": "RSA_SHA256", "saml.encrypt": "false",
+            "saml.force.post.binding": "true",
+            "saml.client.signature": service.requests_signed_by.is_some().to_string(),
+            "saml.signing.certificate": service.requests_signed_by.map(body),
+        },
+        "protocolMappers": [
+            mapper("email", "saml-user-property-mapper", json!({"user.attribute": "email"})),
+            mapper("uid", "saml-user-property-mapper", json!({"user.attribute": "username"})),
+            mapper("groups", "saml-group-membership-mapper", json!({"single": "true", "full.path": "false"})),
+        ],
+    })
+}
