@@ -296,6 +296,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, home, "examples/tenant/issuer.yaml")?;
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
     apply(&plane, home, "examples/oidc/connector.yaml")?;
+    apply(&plane, home, "examples/active-directory/connector.yaml")?;
     apply(&plane, home, "examples/github/connector.yaml")?;
     apply(&plane, home, "examples/by-hand/client.yaml")?;
     apply(&plane, home, "examples/policy/client.yaml")?;
@@ -306,7 +307,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     let kinds =
         "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions,deviceauthorizations";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 15, "{listed}");
+    assert_eq!(listed.lines().count(), 16, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())

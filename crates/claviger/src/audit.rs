@@ -101,6 +101,10 @@ impl Audit for LogAudit {
                 tracing::info!(target: "audit", device, client, connector, user, approved, "device decided about");
                 ("DeviceDecided", if *approved { "Approved" } else { "Denied" })
             }
+            AuditEvent::UpstreamVerdict { client, connector, session, why } => {
+                tracing::info!(target: "audit", client, connector, session, why, "upstream's verdict");
+                ("UpstreamVerdict", "")
+            }
             AuditEvent::LoginRefused { client, connector, reason } => {
                 tracing::info!(target: "audit", client, connector, reason, "login refused");
                 ("LoginRefused", *reason)

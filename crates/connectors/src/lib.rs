@@ -5,6 +5,7 @@
 //! Secrets that [`secret_refs`] names, builds, and keeps what it got until the connector's uid,
 //! generation or Secrets change: connection pools live in it.
 
+pub mod active_directory;
 pub mod auth_proxy;
 pub mod github;
 mod http;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_api::connector as api;
 use claviger_api::{ConnectorSpec, Reason, SecretKeyRef};
-use claviger_domain::connector::{Login, Recheck, Refresh, SignOut};
+use claviger_domain::connector::{Login, PasswordLogin, Recheck, Refresh, SignOut};
 use thiserror::Error;
 
 pub use local::LocalUser;
@@ -186,6 +187,7 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
     match &spec.upstream {
         api::Upstream::Local(_) => Vec::new(),
         api::Upstream::Ldap(upstream) => ldap::secret_refs(upstream),
+        api::Upstream::ActiveDirectory(upstream) => active_directory::secret_refs(upstream),
         api::Upstream::AuthProxy(upstream) => auth_proxy::secret_refs(upstream),
         api::Upstream::Oidc(upstream) => oidc::secret_refs(upstream),
         #[cfg(feature = "saml")]
@@ -220,13 +222,10 @@ pub fn build(
             })
         }
         api::Upstream::Ldap(upstream) => {
-            let directory = Arc::new(ldap::Directory::new(name, upstream, resolved)?);
-            Ok(Upstream {
-                login: Login::Password(Arc::clone(&directory) as _),
-                refresh: asked_again(&directory, spec),
-                sign_out: None,
-                probe: Some(directory),
-            })
+            Ok(directory(ldap::Directory::new(name, upstream, resolved)?, spec))
+        }
+        api::Upstream::ActiveDirectory(upstream) => {
+            Ok(directory(active_directory::ActiveDirectory::new(name, upstream, resolved)?, spec))
         }
         api::Upstream::Oidc(upstream) => {
             let provider = Arc::new(oidc::Provider::new(name, upstream, resolved)?);
@@ -266,6 +265,20 @@ pub fn build(
                 probe: None,
             })
         }
+    }
+}
+
+/// A directory that checks names and passwords, and is asked again.
+fn directory<D>(directory: D, spec: &ConnectorSpec) -> Upstream
+where
+    D: PasswordLogin + Recheck + Probe + 'static,
+{
+    let directory = Arc::new(directory);
+    Upstream {
+        login: Login::Password(Arc::clone(&directory) as _),
+        refresh: asked_again(&directory, spec),
+        sign_out: None,
+        probe: Some(directory),
     }
 }
 

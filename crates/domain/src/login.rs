@@ -212,7 +212,15 @@ pub(crate) async fn check_password(
     let Login::Password(upstream) = &connector.login else { return Err(StepError::NoConnector) };
     match upstream.authenticate(username, password).await {
         Ok(authenticated) => Ok(authenticated),
-        Err(LoginError::InvalidCredentials(_)) => Err(refused("InvalidCredentials")),
+        Err(LoginError::InvalidCredentials(why)) => {
+            provider.audit.record(&AuditEvent::UpstreamVerdict {
+                client: client_id,
+                connector: &connector.name,
+                session: "",
+                why: &why,
+            });
+            Err(refused("InvalidCredentials"))
+        }
         Err(LoginError::Unusable(why)) => {
             tracing::warn!(
                 connector = connector.name,

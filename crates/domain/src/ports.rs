@@ -455,6 +455,18 @@ pub enum AuditEvent<'a> {
         /// Whether the device may have its tokens.
         approved: bool,
     },
+    /// What an upstream said against a user, in its own words, beside what became of it: why a sign-in was refused, or
+    /// a session ended. For the log alone; users are told one and the same.
+    UpstreamVerdict {
+        /// `client_id`.
+        client: &'a str,
+        /// Connector name.
+        connector: &'a str,
+        /// Session name; empty at a sign-in.
+        session: &'a str,
+        /// In words; holds no secret.
+        why: &'a str,
+    },
     /// A sign-in failed at a connector or by policy.
     LoginRefused {
         /// `client_id`.

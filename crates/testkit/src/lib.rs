@@ -8,6 +8,7 @@
 //!        ▲ Deref
 //! RunningControlPlane           a plane of one's own: stop, freeze and restart its parts
 //! Slapd                         a real OpenLDAP server
+//! Samba                         a real Active Directory
 //! Scene ─ Replica ─ Proxy       the quickstart running, in several replicas, each with a bad way to the API server
 //! PortLease, Supervised         ports and processes for whatever else a test starts
 //! ```
@@ -36,6 +37,7 @@ pub mod key_server;
 pub mod keycloak;
 pub mod load;
 pub mod logout_receiver;
+mod loopback;
 pub mod minio;
 pub mod openid_provider;
 pub mod operator;
@@ -49,6 +51,7 @@ pub mod recipe;
 pub mod relying_party;
 pub mod replica;
 pub mod reverse_proxy;
+pub mod samba;
 pub mod scene;
 pub mod slapd;
 pub mod trusted_proxy;
@@ -69,6 +72,7 @@ pub use installation::Installation;
 pub use key_server::KeyServer;
 pub use load::{Held, Load};
 pub use logout_receiver::LogoutReceiver;
+pub use loopback::LoopbackLease;
 pub use minio::Minio;
 pub use operator::{Operator, Serving};
 pub use outside::{Library, Outsider, Saying};
@@ -81,6 +85,7 @@ pub use recipe::run_recipe;
 pub use relying_party::RelyingParty;
 pub use replica::Replica;
 pub use reverse_proxy::ReverseProxy;
+pub use samba::Samba;
 pub use scene::{Directory, Scene, Setup};
 pub use slapd::Slapd;
 pub use trusted_proxy::TrustedProxy;

@@ -3,6 +3,7 @@
 //! A new upstream is one file here, one variant of [`Upstream`], and its name in the rule that
 //! lists the variants (a test compares them).
 
+pub mod active_directory;
 pub mod auth_proxy;
 pub mod github;
 pub mod http;
@@ -17,6 +18,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use active_directory::ActiveDirectoryUpstream;
 pub use auth_proxy::{AuthProxySignOut, AuthProxyUpstream};
 pub use github::GithubUpstream;
 pub use ldap::LdapUpstream;
@@ -59,8 +61,8 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.saml), has(self.upstream.github)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap, authProxy, oidc, saml, github"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.saml), has(self.upstream.github)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, saml, github"),
     validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
         .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
     validation = Rule::new("!has(self.upstream.github) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || self.upstream.github.groups == 'All' || has(self.upstream.github.organizations)")
@@ -76,7 +78,7 @@ pub struct ConnectorSpec {
     #[schemars(length(min = 1, max = 64))]
     pub display_name: String,
 
-    /// The upstream: exactly one of local (LocalUser objects), ldap, authProxy, oidc, saml and github.
+    /// The upstream: exactly one of local (LocalUser objects), ldap, activeDirectory, authProxy, oidc, saml and github.
     pub upstream: Upstream,
 
     /// The authentication context class (`acr`, OIDC Core 2) of a sign-in here, such as
@@ -144,6 +146,8 @@ pub enum Upstream {
     Local(LocalUpstream),
     /// An LDAP directory.
     Ldap(Box<LdapUpstream>),
+    /// A domain of Active Directory.
+    ActiveDirectory(Box<ActiveDirectoryUpstream>),
     /// A trusted proxy that names the user in headers.
     AuthProxy(Box<AuthProxyUpstream>),
     /// An OpenID provider.
@@ -160,6 +164,7 @@ impl Upstream {
         match self {
             Self::Local(_) => "local",
             Self::Ldap(_) => "ldap",
+            Self::ActiveDirectory(_) => "activeDirectory",
             Self::AuthProxy(_) => "authProxy",
             Self::Oidc(_) => "oidc",
             Self::Saml(_) => "saml",

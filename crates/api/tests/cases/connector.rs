@@ -3,9 +3,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Table, bad, changed, good};
+use super::{Table, active_directory, bad, changed, good};
 
-const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, authProxy, oidc, \
+const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, \
                             saml, github";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
@@ -18,7 +18,7 @@ const LDAPS: &str =
     "tls.mode LDAPS needs ldaps:// urls: change the urls, or set tls.mode to StartTLS";
 const NOT_LDAPS: &str = "tls.mode StartTLS and Plaintext need ldap:// urls: change the urls, or \
                          set tls.mode to LDAPS";
-const URLS: &str = "urls must be ldaps://host[:port] or ldap://host[:port], without path, query or \
+pub const URLS: &str = "urls must be ldaps://host[:port] or ldap://host[:port], without path, query or \
                     user";
 const PLAINTEXT: &str = "tls.mode Plaintext uses no certificates: remove the other tls fields, or \
                          set tls.mode to LDAPS or StartTLS";
@@ -54,6 +54,11 @@ pub fn table() -> Table {
             ),
             good("GitHub", github(&json!({}))),
             good("GitHub with everything", github(&every_github_field())),
+            good("a Windows domain", active_directory::domain(&json!({}))),
+            good(
+                "a Windows domain with everything",
+                active_directory::domain(&active_directory::every_domain_field()),
+            ),
             good("a trusted proxy", proxy(&json!({}))),
             good(
                 "a trusted proxy with everything",
@@ -140,6 +145,7 @@ pub fn table() -> Table {
         bad: [
             upstreams(),
             directories(),
+            active_directory::domains(),
             providers(),
             identity_providers(),
             githubs(),
@@ -154,7 +160,7 @@ pub fn table() -> Table {
 }
 
 /// All claims an attribute may become.
-fn every_claim() -> Value {
+pub fn every_claim() -> Value {
     json!({
         "givenName": "givenName",
         "familyName": "sn",

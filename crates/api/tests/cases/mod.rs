@@ -1,6 +1,7 @@
 //! Specs that must be taken and specs that must be refused, with the words of the refusal. The
 //! tables are judged by a real API server (e2e) and checked here to leave out no rule.
 
+mod active_directory;
 mod connector;
 mod device_authorization;
 mod local_user;

@@ -14,8 +14,9 @@ use ldap3::Scope;
 use super::connection::Query;
 use super::entry::Entry;
 use super::filter::Filter;
+use super::groups;
+use super::people::{Failure, People};
 use super::pool::Lease;
-use super::{Directory, Failure, groups};
 
 /// What looking for a user came to.
 pub enum Again {
@@ -25,13 +26,13 @@ pub enum Again {
     Gone(&'static str),
 }
 
-impl Directory {
+impl People {
     /// The entry of a user we know: where it was, or, if it is not there any more, wherever its
     /// identifier is now.
     ///
     /// # Errors
     /// [`Failure`]: no verdict about the user.
-    pub(super) async fn find_again(
+    pub async fn find_again(
         &self,
         known: &Identity,
         dn: Option<&str>,

@@ -129,7 +129,10 @@ impl Connection {
             url: self.url.clone(),
             dn: dn.to_owned(),
             code: result.rc,
-            result: describe(&result),
+            result: match active_directory_reason(&result.text) {
+                Some(reason) => format!("{}: {reason}", describe(&result)),
+                None => describe(&result),
+            },
             fix: service_bind_fix(result.rc),
         })
     }
@@ -333,7 +336,7 @@ fn verdict(result: &LdapResult) -> Verdict {
             }
         }
         code::INVALID_CREDENTIALS => match active_directory_reason(&result.text) {
-            Some(reason) => Verdict::Refused(reason.to_owned()),
+            Some(reason) => Verdict::Refused(reason),
             None => Verdict::Refused(describe(result)),
         },
         // Locked or inactivated accounts, entries without a password, entries deleted meanwhile.
@@ -347,20 +350,22 @@ fn verdict(result: &LdapResult) -> Verdict {
 
 /// Active Directory puts a Windows error code into the text: `… AcceptSecurityContext error, data
 /// 52e, v3839`.
-fn active_directory_reason(text: &str) -> Option<&'static str> {
+fn active_directory_reason(text: &str) -> Option<String> {
     let (_, rest) = text.split_once("data ")?;
-    match rest.split([',', ' ']).next()? {
-        "525" => Some("no such user"),
-        "52e" => Some("wrong password"),
-        "530" => Some("not permitted to sign in at this time"),
-        "531" => Some("not permitted to sign in at this workstation"),
-        "532" => Some("the password has expired"),
-        "533" => Some("the account is disabled"),
-        "701" => Some("the account has expired"),
-        "773" => Some("the user must change the password first"),
-        "775" => Some("the account is locked"),
-        _ => None,
-    }
+    let data = rest.split([',', ' ']).next()?;
+    let reason = match data {
+        "525" => "no such user",
+        "52e" => "wrong password",
+        "530" => "not permitted to sign in at this time",
+        "531" => "not permitted to sign in at this workstation",
+        "532" => "the password has expired",
+        "533" => "the account is disabled",
+        "701" => "the account has expired",
+        "773" => "the user must change the password first",
+        "775" => "the account is locked",
+        _ => return None,
+    };
+    Some(format!("{reason} (data {data})"))
 }
 
 #[cfg(test)]
@@ -390,7 +395,7 @@ mod tests {
         let text = "80090308: LdapErr: DSID-0C09042A, comment: AcceptSecurityContext error, data 775, v4563";
         assert_eq!(
             verdict(&result(49, text)),
-            Verdict::Refused("the account is locked".to_owned())
+            Verdict::Refused("the account is locked (data 775)".to_owned())
         );
     }
 

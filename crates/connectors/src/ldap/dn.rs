@@ -53,6 +53,12 @@ impl Dn {
         same.then_some(levels)
     }
 
+    /// The DNS name that its `dc` parts make, such as `ad.example.com`; empty where there is none.
+    pub fn domain(&self) -> String {
+        let parts = self.0.iter().flatten().filter(|part| part.kind == "dc");
+        parts.map(|part| part.value.as_str()).collect::<Vec<_>>().join(".")
+    }
+
     /// One text for all spellings of the same DN.
     pub fn key(&self) -> String {
         let rdn = |parts: &Vec<Assertion>| {

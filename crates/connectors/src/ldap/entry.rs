@@ -21,6 +21,8 @@ pub struct Entry {
     /// Its distinguished name.
     pub dn: String,
     attributes: HashMap<String, Vec<Vec<u8>>>,
+    /// Of attributes that were sent in part, how many values.
+    partial: HashMap<String, usize>,
 }
 
 impl Entry {
@@ -30,11 +32,15 @@ impl Entry {
         let mut parts = tag.expect_constructed()?.into_iter();
         let dn = String::from_utf8(parts.next()?.expect_primitive()?).ok()?;
         let mut attributes: HashMap<String, Vec<Vec<u8>>> = HashMap::new();
+        let mut partial = HashMap::new();
         for attribute in parts.next()?.expect_constructed()? {
-            let (name, values) = read_attribute(attribute)?;
+            let Sent { name, values, next } = read_attribute(attribute)?;
+            if let Some(next) = next {
+                partial.insert(name.clone(), next);
+            }
             attributes.entry(name).or_default().extend(values);
         }
-        Some(Self { dn, attributes })
+        Some(Self { dn, attributes, partial })
     }
 
     /// All values, in the server's order. `DN` is the entry's own name.
@@ -45,9 +51,26 @@ impl Entry {
         self.named(attribute.as_str())
     }
 
+    /// The first value, if it is a number.
+    pub fn number(&self, attribute: &str) -> Option<i64> {
+        let first = *self.named(attribute).first()?;
+        std::str::from_utf8(first).ok()?.trim().parse().ok()
+    }
+
+    /// Whether this is among the values.
+    pub fn says(&self, attribute: &str, value: &str) -> bool {
+        self.named(attribute).contains(&value.as_bytes())
+    }
+
     fn named(&self, attribute: &str) -> Vec<&[u8]> {
         let values = self.attributes.get(&attribute.to_ascii_lowercase());
         values.into_iter().flatten().map(Vec::as_slice).collect()
+    }
+
+    /// From which value on the directory has more than it sent, if it has: `memberOf;range=0-1499` is the beginning
+    /// of a longer list ([MS-ADTS] 3.1.1.3.1.3.3).
+    pub fn continues_at(&self, attribute: &Attribute) -> Option<usize> {
+        self.partial.get(&attribute.as_str().to_ascii_lowercase()).copied()
     }
 
     /// The first value that is text and not blank.
@@ -105,21 +128,31 @@ const LOCKED_BY_ADMINISTRATOR: &str = "000001010000Z";
 pub const ACCOUNT_STATE: [&str; 3] =
     [USER_ACCOUNT_CONTROL, NS_ACCOUNT_LOCK, PWD_ACCOUNT_LOCKED_TIME];
 
-fn read_attribute(attribute: StructureTag) -> Option<(String, Vec<Vec<u8>>)> {
+/// One attribute as it was sent.
+struct Sent {
+    /// Lower case, without range.
+    name: String,
+    values: Vec<Vec<u8>>,
+    /// The first value that was not sent, if any was not.
+    next: Option<usize>,
+}
+
+fn read_attribute(attribute: StructureTag) -> Option<Sent> {
     let mut parts = attribute.expect_constructed()?.into_iter();
     let mut name = String::from_utf8(parts.next()?.expect_primitive()?).ok()?;
     name.make_ascii_lowercase();
-    // Active Directory sends the first 1,500 values of a longer list as `memberOf;range=0-1499`.
-    if let Some((whole, _)) = name.split_once(";range=") {
-        tracing::warn!(
-            attribute = whole,
-            "the directory sent only the first values of a long list"
-        );
+    let mut next = None;
+    if let Some((whole, range)) = name.split_once(";range=") {
+        let (_, last) = range.split_once('-')?;
+        next = match last {
+            "*" => None,
+            last => Some(last.parse::<usize>().ok()?.checked_add(1)?),
+        };
         name = whole.to_owned();
     }
     let values = parts.next()?.expect_constructed()?;
     let values = values.into_iter().map(StructureTag::expect_primitive).collect::<Option<_>>()?;
-    Some((name, values))
+    Some(Sent { name, values, next })
 }
 
 /// How an identifier is written: `objectGUID` and `objectSid` as Microsoft writes them, text as it
@@ -256,9 +289,22 @@ mod tests {
     }
 
     #[test]
-    fn ranged_values_count_for_their_attribute() {
-        let entry = entry(&[("memberOf;range=0-1499", &[b"cn=a"])]);
-        assert_eq!(entry.texts(&attribute("memberOf")), ["cn=a"]);
+    fn ranged_values_count_for_their_attribute_and_say_where_it_goes_on() {
+        let first = entry(&[("memberOf;range=0-1499", &[b"cn=a"])]);
+        assert_eq!(first.texts(&attribute("memberOf")), ["cn=a"]);
+        assert_eq!(first.continues_at(&attribute("MEMBEROF")), Some(1500));
+        let last = entry(&[("memberOf;range=1500-*", &[b"cn=b"]), ("cn", &[b"x"])]);
+        assert_eq!(last.texts(&attribute("memberOf")), ["cn=b"]);
+        assert_eq!(last.continues_at(&attribute("memberOf")), None);
+        for nonsense in
+            ["memberOf;range=0", "memberOf;range=0-x", "memberOf;range=0-99999999999999999999"]
+        {
+            assert_eq!(
+                Entry::read(message(b"cn=x", &[(nonsense, &[b"cn=a"])])),
+                None,
+                "{nonsense}"
+            );
+        }
     }
 
     #[test]

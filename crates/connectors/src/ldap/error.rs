@@ -171,7 +171,7 @@ pub fn is_server_trouble(code: u32) -> bool {
 pub fn service_bind_fix(code: u32) -> &'static str {
     match code {
         code::INVALID_CREDENTIALS | code::INVALID_DN_SYNTAX => {
-            "check bindDN and the password in its Secret"
+            "check the account in bind and its password in the Secret"
         }
         code::STRONGER_AUTH_REQUIRED | code::CONFIDENTIALITY_REQUIRED => {
             "the server wants TLS: use ldaps:// or StartTLS"

@@ -6,12 +6,12 @@ use std::collections::HashSet;
 
 use ldap3::Scope;
 
-use super::Failure;
 use super::config::{Groups, GroupsFromAttribute, Matcher};
 use super::connection::Query;
 use super::dn::Dn;
-use super::entry::Entry;
+use super::entry::{self, Entry};
 use super::filter::{Attribute, Filter};
+use super::people::Failure;
 use super::pool::Lease;
 
 /// Most groups one user may have, nested ones included. Beyond that a login fails: to leave some out
@@ -124,6 +124,9 @@ impl Groups {
 
     /// A group's name. Of several values, whose order means nothing, the one in its DN.
     fn name_of(&self, group: &Entry) -> Option<String> {
+        if self.name.is("objectSid") {
+            return group.values(&self.name).first().map(|sid| entry::identifier(&self.name, sid));
+        }
         let mut values = group.texts(&self.name);
         let leaf =
             Dn::parse(&group.dn).and_then(|dn| dn.leaf(self.name.as_str()).map(str::to_owned));
@@ -146,7 +149,7 @@ impl GroupsFromAttribute {
         lease: &mut Lease<'_>,
         names: &mut Names,
     ) -> Result<(), Failure> {
-        let mut level = user.texts(&self.attribute);
+        let mut level = self.whole(user, lease).await?;
         let mut seen: HashSet<String> = level.iter().map(|value| key(value)).collect();
         for depth in 0.. {
             limit(seen.len())?;
@@ -179,13 +182,44 @@ impl GroupsFromAttribute {
             page: None,
         };
         match lease.search(query).await {
-            Ok(found) => {
-                Ok(found.entries.iter().flat_map(|group| group.texts(&self.attribute)).collect())
-            }
+            Ok(found) => match found.entries.first() {
+                Some(group) => self.whole(group, lease).await,
+                None => Ok(Vec::new()),
+            },
             // A name that leads nowhere leads to no further group.
             Err(error) if error.is_no_such_object() => Ok(Vec::new()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// All values that an entry has, also of a list that Active Directory sends in parts.
+    async fn whole(&self, entry: &Entry, lease: &mut Lease<'_>) -> Result<Vec<String>, Failure> {
+        let mut values = entry.texts(&self.attribute);
+        let mut next = entry.continues_at(&self.attribute);
+        while let Some(from) = next {
+            limit(from.max(values.len()))?;
+            let wanted = [format!("{};range={from}-*", self.attribute)];
+            let query = Query {
+                base: &entry.dn,
+                scope: Scope::Base,
+                filter: &Filter::anything(),
+                attributes: &wanted,
+                limit: 1,
+                page: None,
+            };
+            let part = lease.search(query).await?.entries.pop();
+            let part = part.filter(|part| !part.values(&self.attribute).is_empty());
+            let part = part.ok_or_else(|| {
+                let (dn, attribute) = (&entry.dn, &self.attribute);
+                Failure::Unusable(format!(
+                    "the directory sent only a part of {attribute} of {dn:?}"
+                ))
+            })?;
+            values.extend(part.texts(&self.attribute));
+            // One that begins again would never end.
+            next = part.continues_at(&self.attribute).filter(|further| *further > from);
+        }
+        Ok(values)
     }
 
     fn name_of(&self, value: &str) -> Option<String> {
@@ -208,7 +242,11 @@ fn key(dn: &str) -> String {
     Dn::parse(dn).map_or_else(|| dn.to_owned(), |dn| dn.key())
 }
 
-fn limit(count: usize) -> Result<(), Failure> {
+/// Refuses more groups than anybody can use.
+///
+/// # Errors
+/// [`Failure::Unusable`].
+pub fn limit(count: usize) -> Result<(), Failure> {
     if count > MAX_GROUPS { Err(too_many()) } else { Ok(()) }
 }
 

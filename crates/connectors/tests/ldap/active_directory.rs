@@ -114,7 +114,7 @@ async fn refusal_is_logged_in_words() {
     })
     .await;
     let why = service(&connector(&server)).refusal("ada", PASSWORD).await;
-    assert_eq!(why, "the account is locked");
+    assert_eq!(why, "the account is locked (data 775)");
 }
 
 #[tokio::test]
@@ -164,6 +164,59 @@ async fn nested_groups_are_asked_for_with_the_matching_rule() {
         "nestedDepth": 0,
     });
     assert_eq!(service(&spec).identity("ada").await.groups, ["Admins", "Nested"]);
+}
+
+fn memberships(range: std::ops::Range<usize>) -> Vec<Vec<u8>> {
+    range.map(|n| format!("CN=group-{n},DC=ad,DC=example,DC=test").into_bytes()).collect()
+}
+
+#[tokio::test]
+async fn long_list_that_is_sent_in_parts_is_asked_for_to_its_end() {
+    let server = Scripted::start(|request| match request {
+        Request::Bind { .. } => vec![bound(0, "")],
+        search if search.contains(b"memberOf;range=1500-*") => {
+            vec![many(ADA.as_bytes(), "memberOf;range=1500-*", &memberships(1500..1600)), done(0)]
+        }
+        // The whole entry would do as well; what is looked at here is the list alone.
+        Request::Search { .. } => {
+            let list = ("memberOf;range=0-1499", memberships(0..1500));
+            vec![entry_with(ADA.as_bytes(), &[("objectGUID", &GUID)], &list), done(0)]
+        }
+    })
+    .await;
+    let mut spec = connector(&server);
+    ldap(&mut spec)["groupsFromAttribute"] = json!({});
+    let groups = service(&spec).identity("ada").await.groups;
+    assert_eq!((groups.len(), groups[1599].as_str()), (1600, "group-1599"));
+}
+
+#[tokio::test]
+async fn long_list_that_goes_on_nowhere_or_for_ever_is_no_list() {
+    for (answer, why) in [
+        (vec![done(0)], "sent only a part of memberOf"),
+        (vec![entry(ADA.as_bytes(), &[]), done(0)], "sent only a part of memberOf"),
+        (
+            vec![
+                many(ADA.as_bytes(), "memberOf;range=1500-2999", &memberships(1500..3000)),
+                done(0),
+            ],
+            "more than 2000 groups",
+        ),
+    ] {
+        let server = Scripted::start(move |request| match request {
+            Request::Bind { .. } => vec![bound(0, "")],
+            search if search.contains(b"memberOf;range=1500-*") => answer.clone(),
+            Request::Search { .. } => {
+                let list = ("memberOf;range=0-1499", memberships(0..1500));
+                vec![entry_with(ADA.as_bytes(), &[("objectGUID", &GUID)], &list), done(0)]
+            }
+        })
+        .await;
+        let mut spec = connector(&server);
+        ldap(&mut spec)["groupsFromAttribute"] = json!({});
+        let error = service(&spec).login("ada", PASSWORD).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
 }
 
 fn with_groups(server: &Scripted) -> Value {

@@ -5,6 +5,8 @@ mod active_directory;
 #[cfg(test)]
 mod claims;
 #[cfg(test)]
+mod domain_controller;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod front;

@@ -38,7 +38,7 @@ async fn wrong_service_password_is_never_the_users_fault() {
     for (name, password) in [("ada", PASSWORD), ("ada", "wrong"), ("nobody", PASSWORD)] {
         let why = service.login(name, password).await.unwrap_err().to_string();
         assert!(why.starts_with("upstream unavailable"), "{why}");
-        assert!(why.contains("check bindDN and the password in its Secret"), "{why}");
+        assert!(why.contains("check the account in bind and its password in the Secret"), "{why}");
         assert!(!why.contains("wrong\""), "no password in an error: {why}");
     }
     assert_eq!(service.probe().await.unwrap_err().0, "UpstreamRefusedCredentials");

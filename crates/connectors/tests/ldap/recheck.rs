@@ -270,7 +270,7 @@ async fn fault_of_the_connector_or_the_directory_is_no_verdict() {
     let mut wrong_password = resolved(&slapd);
     wrong_password.insert("directory", "password", b"wrong".to_vec());
     let why = unavailable(Service::new(&spec, &wrong_password).recheck(&known).await);
-    assert!(why.contains("check bindDN and the password"), "{why}");
+    assert!(why.contains("check the account in bind and its password"), "{why}");
 
     let mut nowhere = spec.clone();
     ldap(&mut nowhere)["userSearch"]["baseDN"] = json!("ou=nowhere,dc=example,dc=org");

@@ -135,8 +135,8 @@ pub fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     if length < 0x80 {
         bytes.push(u8::try_from(length).unwrap());
     } else {
-        bytes.push(0x82);
-        bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
+        bytes.push(0x84);
+        bytes.extend(u32::try_from(length).unwrap().to_be_bytes());
     }
     bytes.extend_from_slice(value);
     bytes
@@ -176,12 +176,25 @@ pub fn referral(url: &str) -> Vec<u8> {
 
 /// `SearchResultEntry`.
 pub fn entry(dn: &[u8], attributes: &[(&str, &[u8])]) -> Vec<u8> {
-    let attributes: Vec<u8> = attributes
-        .iter()
-        .flat_map(|(name, value)| {
-            let values = tlv(0x31, &tlv(0x04, value));
-            tlv(0x30, &[tlv(0x04, name.as_bytes()), values].concat())
-        })
-        .collect();
+    let attributes: Vec<u8> =
+        attributes.iter().flat_map(|(name, value)| attribute(name, &[value.to_vec()])).collect();
     tlv(0x64, &[tlv(0x04, dn), tlv(0x30, &attributes)].concat())
+}
+
+/// The same with many values of one attribute.
+pub fn many(dn: &[u8], name: &str, values: &[Vec<u8>]) -> Vec<u8> {
+    tlv(0x64, &[tlv(0x04, dn), tlv(0x30, &attribute(name, values))].concat())
+}
+
+/// The same with single values, too.
+pub fn entry_with(dn: &[u8], single: &[(&str, &[u8])], list: &(&str, Vec<Vec<u8>>)) -> Vec<u8> {
+    let mut attributes: Vec<u8> =
+        single.iter().flat_map(|(name, value)| attribute(name, &[value.to_vec()])).collect();
+    attributes.extend(attribute(list.0, &list.1));
+    tlv(0x64, &[tlv(0x04, dn), tlv(0x30, &attributes)].concat())
+}
+
+fn attribute(name: &str, values: &[Vec<u8>]) -> Vec<u8> {
+    let values: Vec<u8> = values.iter().flat_map(|value| tlv(0x04, value)).collect();
+    tlv(0x30, &[tlv(0x04, name.as_bytes()), tlv(0x31, &values)].concat())
 }

@@ -211,7 +211,7 @@ impl Refreshing<'_> {
         let answer = tokio::time::timeout(ASK, asking).await;
         match answer.unwrap_or_else(|_| Err(RecheckError::Unavailable(TOO_SLOW.to_owned()))) {
             Ok(authenticated) => payload = self.renewed(&held, payload, authenticated).await?,
-            Err(RecheckError::Gone(_)) => return Err(self.user_no_longer_valid().await),
+            Err(RecheckError::Gone(why)) => return Err(self.gone(&why).await),
             Err(RecheckError::Unavailable(why)) => {
                 self.keep(&held, &payload).await; // given back: the next may ask
                 return Err(TokenError::unavailable(why));
@@ -390,7 +390,7 @@ impl Refreshing<'_> {
         let Authority::Upstream(recheck) = who else { return Ok(offline::as_reported(payload)) };
         match self.question(recheck, payload).await {
             Ok(authenticated) => Ok(authenticated),
-            Err(RecheckError::Gone(_)) => Err(self.user_no_longer_valid().await),
+            Err(RecheckError::Gone(why)) => Err(self.gone(&why).await),
             Err(error) => Err(TokenError::unavailable(error.to_string())),
         }
     }
@@ -437,6 +437,17 @@ impl Refreshing<'_> {
                 Err(self.user_no_longer_valid().await)
             }
         }
+    }
+
+    /// The upstream's verdict, noted in its own words.
+    async fn gone(&self, why: &str) -> TokenError {
+        self.provider.audit.record(&AuditEvent::UpstreamVerdict {
+            client: &self.client.id,
+            connector: &self.connector.name,
+            session: &self.token.session,
+            why,
+        });
+        self.user_no_longer_valid().await
     }
 
     /// Ends the session, and says what its client is told.
