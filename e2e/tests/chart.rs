@@ -297,7 +297,9 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
     apply(&plane, home, "examples/oidc/connector.yaml")?;
     apply(&plane, home, "examples/active-directory/connector.yaml")?;
-    apply(&plane, home, "examples/github/connector.yaml")?;
+    for vendor in ["github", "gitlab", "gitea", "bitbucket-cloud", "oauth2"] {
+        apply(&plane, home, &format!("examples/{vendor}/connector.yaml"))?;
+    }
     apply(&plane, home, "examples/by-hand/client.yaml")?;
     apply(&plane, home, "examples/policy/client.yaml")?;
     apply(&plane, home, "examples/device/client.yaml")?;
@@ -307,7 +309,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     let kinds =
         "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions,deviceauthorizations";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 16, "{listed}");
+    assert_eq!(listed.lines().count(), 20, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())

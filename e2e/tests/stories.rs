@@ -55,6 +55,7 @@ mod upstream_github;
 mod upstream_ldap;
 mod upstream_oidc;
 mod upstream_saml;
+mod upstream_vendors;
 mod workloads;
 
 #[test]

@@ -14,25 +14,22 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The quickstart, with a second connector `corp`, and the vendor behind it.
-pub async fn scene(
-    plane: &ControlPlane,
-    (style, kind): (Style, &str),
-    upstream: Value,
-) -> Result<(Scene, Vendor)> {
+pub async fn scene(plane: &ControlPlane, style: Style, upstream: Value) -> Result<(Scene, Vendor)> {
     let scene = Scene::start(plane, Directory::None).await?;
     let here = scene.installation();
     let vendor = Vendor::start(style, here.authority()).await?;
     let mut said = json!({
         "clientID": CLIENT_ID, "clientSecretRef": {"name": "upstream", "key": "clientSecret"},
-        "url": vendor.url(), "tls": {"caBundle": here.authority().certificate_pem()},
+        "tls": {"caBundle": here.authority().certificate_pem()},
     });
     let members = said.as_object_mut().context("an object")?;
-    members.extend(upstream.as_object().cloned().unwrap_or_default());
-    members.retain(|_, value| !value.is_null());
+    for further in [vendor.addresses(), upstream] {
+        members.extend(further.as_object().cloned().unwrap_or_default());
+    }
     let manifests = json!({"apiVersion": "v1", "kind": "List", "items": [
         secret(CLIENT_SECRET),
         {"apiVersion": "claviger.dev/v1alpha1", "kind": "Connector", "metadata": {"name": "corp"},
-         "spec": {"displayName": "Corp", "groupPrefix": "corp:", "upstream": {kind: said}}},
+         "spec": {"displayName": "Corp", "groupPrefix": "corp:", "upstream": {style.kind(): said}}},
     ]});
     here.apply(&manifests.to_string())?;
     let patch = json!([{"op": "add", "path": "/spec/connectors/-", "value": {"name": "corp"}}]);
@@ -98,7 +95,7 @@ pub async fn assert_over(party: &RelyingParty, tokens: &Value) -> Result<()> {
     Ok(())
 }
 
-const GITHUB: (Style, &str) = (Style::Github, "github");
+const GITHUB: Style = Style::Github;
 
 fn acme() -> Value {
     json!({"organizations": [{"name": "acme"}]})

@@ -6,9 +6,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use claviger_api::connector::github::{
-    GithubGroups, GithubOrganization, GithubTeamNames, GithubUpstream,
-};
+use claviger_api::connector::github::{GithubGroups, GithubTeamNames, GithubUpstream};
 use claviger_api::connector::http::EmailVerification;
 use claviger_domain::identity::Identity;
 use claviger_domain::trip::Trip;
@@ -18,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use crate::oauth2::organizations::{self, Wanted};
 use crate::oauth2::{
     Answer, Api, ApiError, Authentication, Blame, Listed, Paging, Service, Settings, User, Vendor,
     secret_refs as shared_refs, url,
@@ -166,7 +165,10 @@ impl Vendor for Github {
             let name = organization_of(required);
             return Some(sign_in_there(&[name.unwrap_or_else(|| "an organization".to_owned())]));
         }
-        let is_suspended = answer.message().is_some_and(|text| text.contains("suspended"));
+        let is_suspended = answer
+            .message()
+            // An application's installation may be too: that is nobody's account.
+            .is_some_and(|text| text.contains("account") && text.contains("suspended"));
         is_suspended.then(|| "the account at GitHub is suspended".to_owned())
     }
 
@@ -294,42 +296,28 @@ impl Github {
 
     /// The user's groups; none where they are in no organization of the list.
     fn groups(&self, all: &Memberships) -> Option<Vec<String>> {
-        let listed = |organization: &Organization| {
-            self.spec.organizations.iter().find(|one| is_it(one, organization))
-        };
-        let is_member = self.spec.organizations.is_empty()
-            || all.organizations.iter().filter_map(listed).any(|one| one.teams.is_empty())
-            || all.teams.iter().any(|team| {
-                listed(&team.organization).is_some_and(|one| one.teams.contains(&team.slug))
-            });
-        if !is_member {
-            return None;
-        }
-        let takes_all = self.spec.groups == GithubGroups::All;
-        let mut groups = Vec::new();
-        for organization in &all.organizations {
-            if takes_all || listed(organization).is_some() {
-                groups.push(organization.login.clone());
-            }
+        let member_of = all.organizations.iter().map(|organization| {
             let teams = all.teams.iter().filter(|team| team.organization.id == organization.id);
-            let taken = teams.filter(|team| {
-                let one = listed(organization);
-                takes_all || one.is_some_and(|o| o.teams.is_empty() || o.teams.contains(&team.slug))
-            });
-            groups.extend(taken.flat_map(|team| self.names(&organization.login, team)));
-        }
-        let mut seen = BTreeSet::new();
-        groups.retain(|group| seen.insert(group.clone()));
-        Some(groups)
+            organizations::Organization {
+                id: organization.id,
+                name: organization.login.clone(),
+                teams: teams.map(|team| self.team(team)).collect(),
+            }
+        });
+        let wanted = self.spec.organizations.iter();
+        let wanted: Vec<_> =
+            wanted.map(|one| Wanted { name: &one.name, id: one.id, teams: &one.teams }).collect();
+        let takes_all = self.spec.groups == GithubGroups::All;
+        organizations::groups(&wanted, takes_all, &member_of.collect::<Vec<_>>())
     }
 
-    fn names(&self, organization: &str, team: &Team) -> Vec<String> {
+    fn team(&self, team: &Team) -> organizations::Team {
         let names = match self.spec.team_names {
-            GithubTeamNames::Slug => vec![&team.slug],
-            GithubTeamNames::Name => vec![&team.name],
-            GithubTeamNames::Both => vec![&team.slug, &team.name],
+            GithubTeamNames::Slug => vec![team.slug.clone()],
+            GithubTeamNames::Name => vec![team.name.clone()],
+            GithubTeamNames::Both => vec![team.slug.clone(), team.name.clone()],
         };
-        names.into_iter().map(|name| format!("{organization}:{name}")).collect()
+        organizations::Team { key: team.slug.clone(), names }
     }
 
     /// The address of the user's that counts, and whether it is verified.
@@ -346,11 +334,6 @@ impl Github {
             None => (None, false),
         }
     }
-}
-
-fn is_it(listed: &GithubOrganization, organization: &Organization) -> bool {
-    listed.name.eq_ignore_ascii_case(&organization.login)
-        && listed.id.is_none_or(|id| id == organization.id)
 }
 
 fn is_at(address: &str, domain: &str) -> bool {
@@ -419,32 +402,6 @@ mod tests {
             api_of("https://github.com.evil.example"),
             "https://github.com.evil.example/api/v3"
         );
-    }
-
-    #[test]
-    fn groups_are_those_of_the_listed_organizations_and_no_other() {
-        let listed = |name: &str| json!({"organizations": [{"name": name}]});
-        assert_eq!(groups(&listed("acme")).unwrap(), ["Acme", "Acme:site-admins"]);
-        assert_eq!(groups(&listed("acme2")), None, "not a member");
-        assert_eq!(groups(&json!({})).unwrap(), [""; 0]);
-        let all = groups(&json!({"groups": "All"})).unwrap();
-        assert_eq!(all, ["Acme", "Acme:site-admins", "other", "other:dev"]);
-        let both = json!({"groups": "All", "organizations": [{"name": "nobody"}]});
-        assert_eq!(groups(&both), None, "membership is asked for all the same");
-    }
-
-    #[test]
-    fn a_team_of_the_list_is_a_condition_and_a_bound() {
-        let teams = |team: &str| json!({"organizations": [{"name": "acme", "teams": [team]}]});
-        assert_eq!(groups(&teams("site-admins")).unwrap(), ["Acme", "Acme:site-admins"]);
-        assert_eq!(groups(&teams("dev")), None, "a team of that name elsewhere");
-    }
-
-    #[test]
-    fn who_took_over_a_name_is_not_believed() {
-        let numbered = |id: i64| json!({"organizations": [{"name": "acme", "id": id}]});
-        assert!(groups(&numbered(1)).is_some());
-        assert_eq!(groups(&numbered(7)), None);
     }
 
     #[test]

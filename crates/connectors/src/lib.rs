@@ -7,7 +7,10 @@
 
 pub mod active_directory;
 pub mod auth_proxy;
+pub mod bitbucket_cloud;
+pub mod gitea;
 pub mod github;
+pub mod gitlab;
 mod http;
 mod kept;
 pub mod ldap;
@@ -195,6 +198,10 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
         #[cfg(not(feature = "saml"))]
         api::Upstream::Saml(_) => Vec::new(),
         api::Upstream::Github(upstream) => github::secret_refs(upstream),
+        api::Upstream::Gitlab(upstream) => gitlab::secret_refs(upstream),
+        api::Upstream::Gitea(upstream) => gitea::secret_refs(upstream),
+        api::Upstream::BitbucketCloud(upstream) => bitbucket_cloud::secret_refs(upstream),
+        api::Upstream::OAuth2(upstream) => oauth2::generic::secret_refs(upstream),
     }
 }
 
@@ -248,8 +255,14 @@ pub fn build(
         }
         #[cfg(not(feature = "saml"))]
         api::Upstream::Saml(_) => Err(BuildError::LeftOut("saml")),
-        api::Upstream::Github(upstream) => {
-            Ok(vendor(github::service(name, upstream, resolved)?, spec))
+        api::Upstream::Github(upstream) => vendor(github::service(name, upstream, resolved), spec),
+        api::Upstream::Gitlab(upstream) => vendor(gitlab::service(name, upstream, resolved), spec),
+        api::Upstream::Gitea(upstream) => vendor(gitea::service(name, upstream, resolved), spec),
+        api::Upstream::BitbucketCloud(upstream) => {
+            vendor(bitbucket_cloud::service(name, upstream, resolved), spec)
+        }
+        api::Upstream::OAuth2(upstream) => {
+            vendor(oauth2::generic::service(name, upstream, resolved), spec)
         }
         api::Upstream::AuthProxy(upstream) => {
             // The schema says so too; an older one would not.
@@ -283,14 +296,17 @@ where
 }
 
 /// A vendor whose own pages sign users in, and whose API is asked about them.
-fn vendor<V: oauth2::Vendor>(service: oauth2::Service<V>, spec: &ConnectorSpec) -> Upstream {
-    let service = Arc::new(service);
-    Upstream {
+fn vendor<V: oauth2::Vendor>(
+    service: Result<oauth2::Service<V>, BuildError>,
+    spec: &ConnectorSpec,
+) -> Result<Upstream, BuildError> {
+    let service = Arc::new(service?);
+    Ok(Upstream {
         login: Login::Redirect(Arc::clone(&service) as _),
         refresh: asked_again(&service, spec),
         sign_out: None,
         probe: Some(service),
-    }
+    })
 }
 
 /// How sessions go on whose upstream is asked again.

@@ -5,11 +5,15 @@
 
 pub mod active_directory;
 pub mod auth_proxy;
+pub mod bitbucket_cloud;
+pub mod gitea;
 pub mod github;
+pub mod gitlab;
 pub mod http;
 pub mod ldap;
 pub mod ldap_claims;
 pub mod local;
+pub mod oauth2;
 pub mod oidc;
 pub mod saml;
 
@@ -20,9 +24,13 @@ use serde::{Deserialize, Serialize};
 
 pub use active_directory::ActiveDirectoryUpstream;
 pub use auth_proxy::{AuthProxySignOut, AuthProxyUpstream};
+pub use bitbucket_cloud::BitbucketCloudUpstream;
+pub use gitea::GiteaUpstream;
 pub use github::GithubUpstream;
+pub use gitlab::GitlabUpstream;
 pub use ldap::LdapUpstream;
 pub use local::LocalUpstream;
+pub use oauth2::OAuth2Upstream;
 pub use oidc::OidcUpstream;
 pub use saml::SamlUpstream;
 
@@ -61,12 +69,16 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.saml), has(self.upstream.github)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, saml, github"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.saml), has(self.upstream.github), has(self.upstream.gitlab), has(self.upstream.gitea), has(self.upstream.bitbucketCloud), has(self.upstream.oauth2)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, saml, github, gitlab, gitea, bitbucketCloud, oauth2"),
     validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
         .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
     validation = Rule::new("!has(self.upstream.github) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || self.upstream.github.groups == 'All' || has(self.upstream.github.organizations)")
         .message("allowedGroups needs groups to be read: list upstream.github.organizations, or set upstream.github.groups to All"),
+    validation = Rule::new("!has(self.upstream.gitea) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || self.upstream.gitea.groups == 'All' || has(self.upstream.gitea.organizations)")
+        .message("allowedGroups needs groups to be read: list upstream.gitea.organizations, or set upstream.gitea.groups to All"),
+    validation = Rule::new("!has(self.upstream.oauth2) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || has(self.upstream.oauth2.claims.groups)")
+        .message("allowedGroups needs groups to be read: name their claim in upstream.oauth2.claims.groups"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || has(self.upstream.authProxy) || has(self.upstream.saml)")
         .message("offlineSessionSeconds is for upstreams that cannot be asked again (authProxy, saml): remove it, the others are asked at refresh"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || self.offlineSessionSeconds >= 600")
@@ -78,7 +90,8 @@ pub struct ConnectorSpec {
     #[schemars(length(min = 1, max = 64))]
     pub display_name: String,
 
-    /// The upstream: exactly one of local (LocalUser objects), ldap, activeDirectory, authProxy, oidc, saml and github.
+    /// The upstream: exactly one of local (LocalUser objects), ldap, activeDirectory, authProxy, oidc, saml, github,
+    /// gitlab, gitea, bitbucketCloud and oauth2.
     pub upstream: Upstream,
 
     /// The authentication context class (`acr`, OIDC Core 2) of a sign-in here, such as
@@ -156,6 +169,15 @@ pub enum Upstream {
     Saml(Box<SamlUpstream>),
     /// github.com or a GitHub Enterprise.
     Github(Box<GithubUpstream>),
+    /// gitlab.com or a GitLab of one's own.
+    Gitlab(Box<GitlabUpstream>),
+    /// A Gitea or a Forgejo.
+    Gitea(Box<GiteaUpstream>),
+    /// bitbucket.org.
+    BitbucketCloud(Box<BitbucketCloudUpstream>),
+    /// Any other vendor that speaks OAuth 2.0.
+    #[serde(rename = "oauth2")]
+    OAuth2(Box<OAuth2Upstream>),
 }
 
 impl Upstream {
@@ -169,6 +191,10 @@ impl Upstream {
             Self::Oidc(_) => "oidc",
             Self::Saml(_) => "saml",
             Self::Github(_) => "github",
+            Self::Gitlab(_) => "gitlab",
+            Self::Gitea(_) => "gitea",
+            Self::BitbucketCloud(_) => "bitbucketCloud",
+            Self::OAuth2(_) => "oauth2",
         }
     }
 }

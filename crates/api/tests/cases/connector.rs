@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Table, active_directory, bad, changed, good};
 
 const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, \
-                            saml, github";
+                            saml, github, gitlab, gitea, bitbucketCloud, oauth2";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
 const SIGN_OUT: &str = "signOut.url must be https://, without fragment, user or spaces";
@@ -59,6 +59,43 @@ pub fn table() -> Table {
                 "a Windows domain with everything",
                 active_directory::domain(&active_directory::every_domain_field()),
             ),
+            good("GitLab", vendor("gitlab", &json!({}))),
+            good(
+                "GitLab with everything",
+                vendor(
+                    "gitlab",
+                    &json!({
+                        "url": "https://example.com/gitlab", "groups": "Accessible", "roles": "Suffix",
+                        "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
+                    }),
+                ),
+            ),
+            good("Gitea", vendor("gitea", &json!({"url": "https://codeberg.org"}))),
+            good(
+                "Gitea with everything",
+                vendor(
+                    "gitea",
+                    &json!({
+                        "url": "https://git.example.com", "groups": "All",
+                        "organizations": [{"name": "acme", "id": 7, "teams": ["Owners"]}, {"name": "b.c"}],
+                        "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
+                    }),
+                ),
+            ),
+            good("Bitbucket Cloud", vendor("bitbucketCloud", &json!({}))),
+            good(
+                "Bitbucket Cloud with everything",
+                vendor(
+                    "bitbucketCloud",
+                    &json!({
+                        "roles": "Suffix", "url": "https://gateway.example.com",
+                        "apiURL": "https://gateway.example.com/2.0",
+                        "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
+                    }),
+                ),
+            ),
+            good("any vendor", vendor("oauth2", &endpoints())),
+            good("any vendor with everything", vendor("oauth2", &every_oauth2_field())),
             good("a trusted proxy", proxy(&json!({}))),
             good(
                 "a trusted proxy with everything",
@@ -149,6 +186,7 @@ pub fn table() -> Table {
             providers(),
             identity_providers(),
             githubs(),
+            vendors(),
             proxies(),
             policies(),
         ]
@@ -474,6 +512,109 @@ fn githubs() -> Vec<super::Bad> {
                 "caBundle": "-----BEGIN CERTIFICATE-----",
             }})),
             "tls takes caSecretRef or caBundle, not both: remove one",
+        ),
+    ]
+}
+
+/// The base with another vendor instead.
+fn vendor(kind: &str, change: &Value) -> Value {
+    let upstream =
+        json!({"clientID": "claviger", "clientSecretRef": {"name": "corp", "key": "clientSecret"}});
+    json!({"upstream": {"ldap": null, kind: changed(&upstream, change)}})
+}
+
+fn endpoints() -> Value {
+    json!({
+        "authorizationURL": "https://vendor.example.com/authorize",
+        "tokenURL": "https://vendor.example.com/token",
+        "userinfoURL": "https://api.vendor.example.com/me",
+    })
+}
+
+fn every_oauth2_field() -> Value {
+    changed(
+        &endpoints(),
+        &json!({
+            "clientAuthentication": "ClientSecretPost",
+            "scopes": ["read", "urn:example:teams"],
+            "claims": {
+                "userID": "data.id", "username": "data.login", "name": "data.name", "email": "data.mail",
+                "emailVerified": "data.confirmed", "groups": "teams",
+            },
+            "emailVerification": "Always",
+            "accessTokens": "Lasting",
+            "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
+        }),
+    )
+}
+
+fn vendors() -> Vec<super::Bad> {
+    let of = |kind: &str, base: &Value, change: &Value| {
+        changed(&vendor(kind, base), &json!({"upstream": {kind: change}}))
+    };
+    let oauth2 = |change: &Value| of("oauth2", &endpoints(), change);
+    let gitea = |change: &Value| of("gitea", &json!({"url": "https://git.example.com"}), change);
+    vec![
+        bad(
+            "GitLab without TLS",
+            vendor("gitlab", &json!({"url": "http://gitlab.example.com"})),
+            HTTPS,
+        ),
+        bad("Gitea without TLS", gitea(&json!({"url": "http://git.example.com"})), HTTPS),
+        bad(
+            "a gateway without TLS",
+            vendor("bitbucketCloud", &json!({"apiURL": "http://a.b"})),
+            HTTPS,
+        ),
+        bad(
+            "a vendor without TLS",
+            oauth2(&json!({"userinfoURL": "http://api.example.com/me"})),
+            HTTPS,
+        ),
+        bad(
+            "a token endpoint with a query",
+            oauth2(&json!({"tokenURL": "https://a.b/t?x=y"})),
+            HTTPS,
+        ),
+        bad(
+            "an organization of Gitea's twice",
+            gitea(&json!({"organizations": [{"name": "acme"}, {"name": "ACME"}]})),
+            "organizations must list each organization once; Gitea does not tell upper from lower \
+             case",
+        ),
+        bad(
+            "an organization of Gitea's by its address",
+            gitea(&json!({"organizations": [{"name": "git.example.com/acme"}]})),
+            "organizations.name must be the organization's name in the addresses of its repositories, \
+             such as acme",
+        ),
+        bad(
+            "a team of Gitea's with a space",
+            gitea(&json!({"organizations": [{"name": "acme", "teams": ["the owners"]}]})),
+            "teams must be names as the organization's list of teams shows them, without spaces",
+        ),
+        bad(
+            "groups of Gitea's that nobody reads",
+            changed(&gitea(&json!({})), &json!({"allowedGroups": ["acme"]})),
+            "allowedGroups needs groups to be read: list upstream.gitea.organizations, or set \
+             upstream.gitea.groups to All",
+        ),
+        bad(
+            "groups of a vendor's that nobody reads",
+            changed(&oauth2(&json!({})), &json!({"allowedGroups": ["acme"]})),
+            "allowedGroups needs groups to be read: name their claim in upstream.oauth2.claims.groups",
+        ),
+        bad(
+            "a secret for a vendor's form and none to put there",
+            oauth2(&json!({"clientAuthentication": "ClientSecretPost", "clientSecretRef": null})),
+            "clientAuthentication needs clientSecretRef: name the Secret, or set clientAuthentication \
+             to None",
+        ),
+        bad(
+            "a secret that a vendor is not shown",
+            oauth2(&json!({"clientAuthentication": "None"})),
+            "clientAuthentication None uses no secret: remove clientSecretRef, or set ClientSecretBasic \
+             or ClientSecretPost",
         ),
     ]
 }

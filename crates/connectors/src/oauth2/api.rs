@@ -61,10 +61,11 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The member `message` of an error.
+    /// The member `message` of an error, or what RFC 6750 3 has instead.
     pub fn message(&self) -> Option<String> {
         let body: Map<String, Value> = serde_json::from_slice(&self.body).ok()?;
-        Some(body.get("message")?.as_str()?.to_owned())
+        let said = body.get("message").or_else(|| body.get("error_description"))?;
+        Some(said.as_str()?.to_owned())
     }
 
     /// Whether it says that too much was asked.
@@ -247,6 +248,9 @@ impl Api<'_> {
     /// # Errors
     /// [`ApiError::Unavailable`]: the path is none.
     pub fn below(&self, path: &str) -> Result<Url, ApiError> {
+        if path.is_empty() {
+            return Ok(self.base.clone());
+        }
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
         Url::parse(&url).map_err(|error| ApiError::Unavailable(format!("{url}: {error}")))
     }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! mod (depart, arrive, re-check, probe) → token (the token endpoint) → http
-//!   └ Vendor (one file each) → api (questions, page by page) → http
+//!   └ Vendor (one file each; generic: any other) → api (questions, page by page) → http
+//!       └ organizations: which of a user's are groups
 //! ```
 //! What always holds: the code is bound to our PKCE verifier, of this flow and connector; a user's token goes to the
 //! vendor's API and nowhere else, whatever an answer points at; what is asked has a largest number of pages, of things and
@@ -10,6 +11,8 @@
 //! grant is a verdict, and everything else, our own secret refused above all, is `Unavailable`.
 
 mod api;
+pub mod generic;
+pub mod organizations;
 mod token;
 
 use std::fmt;
@@ -51,6 +54,11 @@ pub trait Vendor: Send + Sync + fmt::Debug + 'static {
     /// Scopes to ask the user for: as few as will do.
     fn scopes(&self) -> Vec<String>;
 
+    /// Whether a scope that was not granted is missed, where the vendor says what it granted.
+    fn insists_on_scopes(&self) -> bool {
+        true
+    }
+
     /// Further parameters of the authorization request.
     fn parameters(&self, _trip: &Trip<'_>) -> Vec<(&'static str, String)> {
         Vec::new()
@@ -72,6 +80,12 @@ pub trait Vendor: Send + Sync + fmt::Debug + 'static {
     /// Whose fault an error of the token endpoint is.
     fn blame(&self, code: &str, _description: &str) -> Blame {
         Blame::by_rfc(code)
+    }
+
+    /// The redirect URI that goes with a code which no user got, where the vendor will not look at the code without one.
+    /// Most want none, or one that is registered, which only an issuer has.
+    fn probe_callback(&self) -> Option<&'static str> {
+        None
     }
 
     /// What an answer that is no success says against the user, where it does.
@@ -263,9 +277,9 @@ impl<V: Vendor> Service<V> {
         let received = self.token.renew(&self.http, refresh_token, &blame).await;
         let received = received.map_err(|failure| match failure {
             TokenFailure::Refused(why) => RecheckError::Gone(why),
-            TokenFailure::Client(why) | TokenFailure::Unavailable(why) => {
-                RecheckError::Unavailable(why)
-            }
+            TokenFailure::Client(why)
+            | TokenFailure::Said(why)
+            | TokenFailure::Unavailable(why) => RecheckError::Unavailable(why),
         })?;
         // Kept where the vendor gives no other (RFC 6749 6).
         let next = received.refresh_token.unwrap_or_else(|| refresh_token.to_owned());
@@ -314,15 +328,17 @@ impl<V: Vendor> RedirectLogin for Service<V> {
         let code =
             code.ok_or_else(|| unverified("NoCode", "the answer has neither code nor error"))?;
         let blame = |code: &str, description: &str| self.vendor.blame(code, description);
-        let redeemed = (code, trip.callback.as_str(), trip.code_verifier());
+        let redeemed = (code, Some(trip.callback.as_str()), trip.code_verifier());
         let received = self.token.redeem(&self.http, redeemed, &blame).await;
         let received = received.map_err(|failure| match failure {
             TokenFailure::Refused(why) => unverified("CodeRefused", &why),
-            TokenFailure::Client(why) | TokenFailure::Unavailable(why) => {
-                LoginError::Unavailable(why)
-            }
+            TokenFailure::Client(why)
+            | TokenFailure::Said(why)
+            | TokenFailure::Unavailable(why) => LoginError::Unavailable(why),
         })?;
-        if let Some(lacking) = received.lacking(&self.vendor.scopes()) {
+        if self.vendor.insists_on_scopes()
+            && let Some(lacking) = received.lacking(&self.vendor.scopes())
+        {
             // A user may take it out of the request; what we would read without it is not all there is.
             let why = format!("the other sign-in did not grant {lacking}");
             return Err(LoginError::Refused(why));
@@ -372,9 +388,10 @@ impl<V: Vendor> Recheck for Service<V> {
 impl<V: Vendor> Probe for Service<V> {
     async fn probe(&self) -> Result<(), ProbeError> {
         let blame = |code: &str, description: &str| self.vendor.blame(code, description);
-        let redeemed = (NOBODYS_CODE, "https://localhost/callback", NOBODYS_CODE.to_owned());
+        let redeemed = (NOBODYS_CODE, self.vendor.probe_callback(), NOBODYS_CODE.to_owned());
         match self.token.ask(&self.http, redeemed, &blame).await {
-            Ok(_) | Err((_, TokenFailure::Refused(_))) => Ok(()),
+            // What else it says, it says to a question that no login asks.
+            Ok(_) | Err((_, TokenFailure::Refused(_) | TokenFailure::Said(_))) => Ok(()),
             Err((_, TokenFailure::Client(message))) => {
                 tracing::debug!(connector = self.name, "the vendor does not know us");
                 let reason = Reason::UpstreamRefusedCredentials.as_str();

@@ -59,6 +59,8 @@ pub enum TokenFailure {
     Refused(String),
     /// It refuses us.
     Client(String),
+    /// It says something else, which is no verdict.
+    Said(String),
     /// No verdict.
     Unavailable(String),
 }
@@ -106,8 +108,8 @@ impl std::fmt::Debug for Endpoint {
 
 /// Whose fault an error is, by its code and its description.
 pub type Judge<'j> = dyn Fn(&str, &str) -> Blame + Send + Sync + 'j;
-/// What a code is redeemed with: the code, our callback, the PKCE verifier.
-pub type Redeemed<'r> = (&'r str, &'r str, String);
+/// What a code is redeemed with: the code, our callback if it is said, the PKCE verifier.
+pub type Redeemed<'r> = (&'r str, Option<&'r str>, String);
 
 type Known =
     BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
@@ -147,14 +149,15 @@ impl Endpoint {
         let ours = |error: &dyn ToString| {
             (Reason::UpstreamUnusable, TokenFailure::Unavailable(error.to_string()))
         };
-        let callback = RedirectUrl::new(callback.to_owned()).map_err(|error| ours(&error))?;
-        let answer = self
-            .client()
+        let client = self.client();
+        let mut asking = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
-            .set_pkce_verifier(PkceCodeVerifier::new(verifier))
-            .set_redirect_uri(Cow::Owned(callback))
-            .request_async(&Asking(http))
-            .await;
+            .set_pkce_verifier(PkceCodeVerifier::new(verifier));
+        if let Some(callback) = callback {
+            let callback = RedirectUrl::new(callback.to_owned()).map_err(|error| ours(&error))?;
+            asking = asking.set_redirect_uri(Cow::Owned(callback));
+        }
+        let answer = asking.request_async(&Asking(http)).await;
         answer.map(|answer| received(&answer)).map_err(|error| self.failure(error, judge))
     }
 
@@ -235,7 +238,7 @@ impl Endpoint {
                 let failure = TokenFailure::Client(format!("{why}: {fix}"));
                 (Reason::UpstreamRefusedCredentials, failure)
             }
-            Blame::Unknown => (Reason::UpstreamUnusable, TokenFailure::Unavailable(why)),
+            Blame::Unknown => (Reason::UpstreamUnusable, TokenFailure::Said(why)),
         }
     }
 }

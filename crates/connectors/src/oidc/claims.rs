@@ -98,7 +98,7 @@ fn text_of(value: &Value) -> Option<String> {
 }
 
 /// Some providers say `"true"`.
-fn is_true(value: &Value) -> bool {
+pub fn is_true(value: &Value) -> bool {
     value.as_bool() == Some(true) || value.as_str() == Some("true")
 }
 

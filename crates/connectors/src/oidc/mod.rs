@@ -9,7 +9,7 @@
 //! connector; a token is believed for its signature by an asymmetric key of the provider, its issuer, audience and time;
 //! an answer about the user is a verdict, and everything else, our own secret refused above all, is `Unavailable`.
 
-mod claims;
+pub(crate) mod claims;
 mod metadata;
 mod tokens;
 

@@ -100,14 +100,13 @@ impl Service {
 pub fn spec(vendor: &Vendor, style: Style, (change, authority): (&Value, &str)) -> ConnectorSpec {
     let mut upstream = json!({
         "clientID": CLIENT_ID, "clientSecretRef": {"name": "corp", "key": "clientSecret"},
-        "url": vendor.url(), "tls": {"caBundle": authority},
+        "tls": {"caBundle": authority},
     });
-    let kind = match style {
-        Style::Github => "github",
-    };
-    upstream.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    for said in [&vendor.addresses(), change] {
+        upstream.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+    }
     upstream.as_object_mut().unwrap().retain(|_, value| !value.is_null());
-    let spec = json!({"displayName": "Corp", "upstream": {kind: upstream}});
+    let spec = json!({"displayName": "Corp", "upstream": {style.kind(): upstream}});
     serde_json::from_value(spec).unwrap()
 }
 

@@ -70,6 +70,22 @@ async fn a_scope_the_user_took_out_of_the_request_is_missed() {
     assert_eq!(service.take_log(), ["/login/oauth/access_token"], "its API is not even asked");
 }
 
+/// Each looks at the redirect URI, the client and the code in another order.
+#[tokio::test]
+async fn ready_says_of_every_vendor_whether_it_knows_us() {
+    let styles =
+        [Style::Github, Style::Gitlab, Style::Gitea, Style::BitbucketCloud, Style::Generic];
+    for style in styles {
+        let service = Service::start(style, json!({})).await;
+        let probe = service.built.probe.clone().unwrap();
+        probe.probe().await.unwrap();
+        service.vendor.conduct().secret = "rotated".into();
+        let said = probe.probe().await.unwrap_err();
+        assert_eq!(said.reason, "UpstreamRefusedCredentials", "{style:?}: {said}");
+        assert!(service.vendor.conduct().access_tokens.is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_secret_is_read_anew_and_a_wrong_one_is_an_administrators_affair() {
     let service = Service::start(Style::Github, json!({})).await;

@@ -124,8 +124,14 @@ async fn an_organization_hidden_until_a_saml_sign_in_is_said_in_words() {
 #[tokio::test]
 async fn a_permission_that_the_application_lacks_is_the_administrators_affair() {
     let service = github(json!({})).await;
-    let lacking = Scripted::new(403, r#"{"message":"Resource not accessible by integration"}"#);
-    service.vendor.conduct().answers.insert("/api/v3/user/emails".into(), lacking);
+    for message in
+        ["Resource not accessible by integration", "This installation has been suspended"]
+    {
+        let lacking = Scripted::new(403, json!({"message": message}).to_string());
+        service.vendor.conduct().answers.insert("/api/v3/user/emails".into(), lacking);
+        let error = service.sign_in().await.unwrap_err();
+        assert!(matches!(&error, LoginError::Unavailable(_)), "{error:?}");
+    }
     let error = service.sign_in().await.unwrap_err();
     assert!(
         matches!(&error, LoginError::Unavailable(why) if why.contains("permissions")),

@@ -2,8 +2,12 @@
 //! lies where a test wants it to.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod bitbucket_cloud;
 mod fixture;
 mod flow;
+mod generic;
+mod gitea;
 mod github;
+mod gitlab;
 mod outage;
 mod recheck;

@@ -83,6 +83,7 @@ async fn a_list_is_read_to_its_end_and_has_one() {
         panic!("a circle")
     };
     assert!(why.contains("200 pages"), "{why}");
+    assert_eq!(service.take_log().len(), 203, "token, user, emails, and as many pages");
 }
 
 #[tokio::test]

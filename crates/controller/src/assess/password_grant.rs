@@ -65,8 +65,13 @@ pub fn password_connector(
 fn takes_passwords(upstream: &Upstream) -> bool {
     match upstream {
         Upstream::Local(_) | Upstream::Ldap(_) | Upstream::ActiveDirectory(_) => true,
-        Upstream::AuthProxy(_) | Upstream::Oidc(_) | Upstream::Saml(_) | Upstream::Github(_) => {
-            false
-        }
+        Upstream::AuthProxy(_)
+        | Upstream::Oidc(_)
+        | Upstream::Saml(_)
+        | Upstream::Github(_)
+        | Upstream::Gitlab(_)
+        | Upstream::Gitea(_)
+        | Upstream::BitbucketCloud(_)
+        | Upstream::OAuth2(_) => false,
     }
 }

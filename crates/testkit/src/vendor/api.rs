@@ -16,34 +16,109 @@ use super::{CLIENT_ID, Conduct, Site, Style, add};
 /// What an honest vendor says about its one user.
 pub(super) fn documents(style: Style) -> BTreeMap<String, Value> {
     let said = match style {
-        Style::Github => json!({
-            "/api/v3/user": {
-                "login": "ada", "id": 1815, "node_id": "MDQ6VXNlcjE4MTU=", "type": "User",
-                "name": "Ada Lovelace", "email": null, "suspended_at": null,
-                "avatar_url": "https://avatars.example.com/u/1815", "html_url": "https://github.example.com/ada",
-            },
-            "/api/v3/user/emails": [
-                {"email": "ada@home.example", "primary": false, "verified": true, "visibility": null},
-                {"email": "ada@example.com", "primary": true, "verified": true, "visibility": "private"},
-            ],
-            "/api/v3/user/orgs": [
-                {"login": "acme", "id": 100, "description": "A company"},
-                {"login": "hobby", "id": 101, "description": null},
-            ],
-            "/api/v3/user/teams": [
-                {"id": 1, "name": "Site Admins", "slug": "site-admins", "parent": null,
-                 "organization": {"login": "acme", "id": 100}},
-                {"id": 2, "name": "chess", "slug": "chess", "parent": null,
-                 "organization": {"login": "hobby", "id": 101}},
-            ],
-            "/api/v3/organizations/200": {"login": "secretive", "id": 200},
-        }),
+        Style::Github => github(),
+        Style::Gitlab => gitlab(),
+        Style::Gitea => gitea(),
+        Style::BitbucketCloud => bitbucket_cloud(),
+        Style::Generic => generic(),
     };
     said.as_object()
         .into_iter()
         .flatten()
         .map(|(path, said)| (path.clone(), said.clone()))
         .collect()
+}
+
+fn github() -> Value {
+    json!({
+        "/api/v3/user": {
+            "login": "ada", "id": 1815, "node_id": "MDQ6VXNlcjE4MTU=", "type": "User",
+            "name": "Ada Lovelace", "email": null, "suspended_at": null,
+            "avatar_url": "https://avatars.example.com/u/1815", "html_url": "https://github.example.com/ada",
+        },
+        "/api/v3/user/emails": [
+            {"email": "ada@home.example", "primary": false, "verified": true, "visibility": null},
+            {"email": "ada@example.com", "primary": true, "verified": true, "visibility": "private"},
+        ],
+        "/api/v3/user/orgs": [
+            {"login": "acme", "id": 100, "description": "A company"},
+            {"login": "hobby", "id": 101, "description": null},
+        ],
+        "/api/v3/user/teams": [
+            {"id": 1, "name": "Site Admins", "slug": "site-admins", "parent": null,
+             "organization": {"login": "acme", "id": 100}},
+            {"id": 2, "name": "chess", "slug": "chess", "parent": null,
+             "organization": {"login": "hobby", "id": 101}},
+        ],
+        "/api/v3/organizations/200": {"login": "secretive", "id": 200},
+    })
+}
+
+fn gitlab() -> Value {
+    json!({
+        "/oauth/userinfo": {
+            "sub": "1815", "name": "Ada Lovelace", "nickname": "ada", "preferred_username": "ada",
+            "email": "ada@example.com", "email_verified": true,
+            "profile": "https://gitlab.example.com/ada", "picture": "https://gitlab.example.com/ada.png",
+            "groups": ["acme", "acme/platform"],
+            "https://gitlab.org/claims/groups/owner": ["acme/platform"],
+            "https://gitlab.org/claims/groups/developer": ["acme"],
+        },
+        "/api/v4/groups": [
+            {"id": 1, "full_path": "acme"}, {"id": 2, "full_path": "acme/platform"},
+            {"id": 3, "full_path": "partner/shared"},
+        ],
+    })
+}
+
+fn gitea() -> Value {
+    json!({
+        "/api/v1/user": {
+            "id": 1815, "login": "ada", "full_name": "Ada Lovelace", "email": "ada@example.com",
+            "avatar_url": "https://gitea.example.com/avatars/ada", "active": true, "prohibit_login": false,
+        },
+        "/api/v1/user/emails": [
+            {"email": "ada@example.com", "verified": true, "primary": true, "user_id": 1815},
+            {"email": "ada@home.example", "verified": true, "primary": false, "user_id": 1815},
+        ],
+        "/api/v1/user/orgs": [
+            {"id": 100, "name": "acme", "username": "acme"}, {"id": 101, "name": "hobby", "username": "hobby"},
+        ],
+        "/api/v1/user/teams": [
+            {"id": 1, "name": "Owners", "organization": {"id": 100, "name": "acme"}},
+            {"id": 2, "name": "chess", "organization": {"id": 101, "name": "hobby"}},
+        ],
+    })
+}
+
+fn bitbucket_cloud() -> Value {
+    json!({
+        "/2.0/user": {
+            "type": "user", "uuid": "{1815}", "account_id": "5b10", "display_name": "Ada Lovelace",
+            "nickname": "ada", "username": "ada", "account_status": "active",
+            "links": {"avatar": {"href": "https://bitbucket.example.com/ada.png"}},
+        },
+        "/2.0/user/emails": [
+            {"type": "email", "email": "ada@home.example", "is_primary": false, "is_confirmed": true},
+            {"type": "email", "email": "ada@example.com", "is_primary": true, "is_confirmed": true},
+        ],
+        "/2.0/user/workspaces": [
+            {"type": "workspace_access", "administrator": true,
+             "workspace": {"type": "workspace_base", "slug": "acme", "uuid": "{100}"}},
+            {"type": "workspace_access", "administrator": false,
+             "workspace": {"type": "workspace_base", "slug": "hobby", "uuid": "{101}"}},
+        ],
+    })
+}
+
+fn generic() -> Value {
+    json!({
+        "/userinfo": {
+            "id": 1815, "login": "ada", "data": {"mail": "ada@example.com", "confirmed": true},
+            "preferred_username": "ada", "name": "Ada Lovelace",
+            "email": "ada@example.com", "email_verified": true, "teams": [{"name": "acme"}],
+        },
+    })
 }
 
 pub(super) async fn answer(
@@ -106,7 +181,9 @@ fn page(site: &Site, conduct: &Conduct, (uri, items): (&Uri, &[Value])) -> Respo
         query.get(name).and_then(|said| said.parse().ok()).unwrap_or(default)
     };
     let (wanted, parameter) = match site.style {
-        Style::Github => (number("per_page", 30), "per_page"),
+        Style::Github | Style::Gitlab | Style::Generic => (number("per_page", 30), "per_page"),
+        Style::Gitea => (number("limit", 50), "limit"),
+        Style::BitbucketCloud => (number("pagelen", 10), "pagelen"),
     };
     let (length, at) = (wanted.min(conduct.page_size).max(1), number("page", 1));
     let start = length.saturating_mul(at.saturating_sub(1)).min(items.len());
@@ -114,6 +191,13 @@ fn page(site: &Site, conduct: &Conduct, (uri, items): (&Uri, &[Value])) -> Respo
     let own = format!("{}{}?{parameter}={length}&page={}", site.url, uri.path(), at + 1);
     let next = (end < items.len()).then_some(own);
     let next = conduct.next_pages.get(uri.path()).cloned().or(next);
+    if site.style == Style::BitbucketCloud {
+        let mut body = json!({"values": items[start..end], "page": at, "size": items.len()});
+        if let Some(next) = next {
+            body["next"] = next.into();
+        }
+        return Json(body).into_response();
+    }
     let mut response = Json(&items[start..end]).into_response();
     if let Some(next) = next {
         let link = format!("<{}{}>; rel=\"first\", <{next}>; rel=\"next\"", site.url, uri.path());

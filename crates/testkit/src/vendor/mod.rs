@@ -13,7 +13,7 @@ use axum::Router;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -33,20 +33,45 @@ pub const CODE: &str = "the-vendors-code";
 pub enum Style {
     /// GitHub Enterprise Server: errors of the token endpoint come with status 200, scopes with commas.
     Github,
+    /// GitLab: an OpenID userinfo endpoint beside its API.
+    Gitlab,
+    /// Gitea: what is wrong with a code is said as `unauthorized_client`; no scopes in an answer.
+    Gitea,
+    /// Bitbucket Cloud: lists are in objects; no scopes in a request.
+    BitbucketCloud,
+    /// Any other: one object about the user.
+    Generic,
 }
 
 impl Style {
+    /// The connector's kind.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Github => "github",
+            Self::Gitlab => "gitlab",
+            Self::Gitea => "gitea",
+            Self::BitbucketCloud => "bitbucketCloud",
+            Self::Generic => "oauth2",
+        }
+    }
+
     /// Path of the authorization endpoint.
     pub fn authorization(self) -> &'static str {
         match self {
-            Self::Github => "/login/oauth/authorize",
+            Self::Github | Self::Gitea => "/login/oauth/authorize",
+            Self::Gitlab => "/oauth/authorize",
+            Self::BitbucketCloud => "/site/oauth2/authorize",
+            Self::Generic => "/authorize",
         }
     }
 
     /// Path of the token endpoint.
     pub fn token(self) -> &'static str {
         match self {
-            Self::Github => "/login/oauth/access_token",
+            Self::Github | Self::Gitea => "/login/oauth/access_token",
+            Self::Gitlab => "/oauth/token",
+            Self::BitbucketCloud => "/site/oauth2/access_token",
+            Self::Generic => "/token",
         }
     }
 }
@@ -147,7 +172,7 @@ impl Vendor {
             next_pages: BTreeMap::new(),
             page_size: 100,
             expires: style != Style::Github,
-            rotates: true,
+            rotates: style != Style::BitbucketCloud,
             granted: None,
             access_tokens: BTreeSet::new(),
             refresh_tokens: BTreeSet::new(),
@@ -176,6 +201,19 @@ impl Vendor {
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.site.url
+    }
+
+    /// What a connector of its kind says of where it is.
+    pub fn addresses(&self) -> Value {
+        let url = self.url();
+        match self.site.style {
+            Style::BitbucketCloud => json!({"url": url, "apiURL": format!("{url}/2.0")}),
+            Style::Generic => json!({
+                "authorizationURL": format!("{url}/authorize"), "tokenURL": format!("{url}/token"),
+                "userinfoURL": format!("{url}/userinfo"),
+            }),
+            Style::Github | Style::Gitlab | Style::Gitea => json!({"url": url}),
+        }
     }
 
     /// How it behaves from now on.

@@ -14,6 +14,7 @@ use super::{CLIENT_ID, CODE, Conduct, Site, Style};
 /// What is wrong with a question.
 enum Wrong {
     Client,
+    Callback,
     Code,
     RefreshToken,
 }
@@ -31,6 +32,9 @@ pub(super) async fn token(
     }
     if !knows(&conduct, &headers, &form) {
         return error(site.style, &Wrong::Client);
+    }
+    if of_callback(&site, &conduct, &form) {
+        return error(site.style, &Wrong::Callback);
     }
     let of = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     let taken = match of("grant_type") {
@@ -70,11 +74,18 @@ impl Conduct {
         self.given += 1;
         let access_token = format!("access-{}", self.given);
         self.access_tokens.insert(access_token.clone());
-        let scope = self.granted.clone().unwrap_or_else(|| match style {
-            Style::Github => asked.replace(' ', ","),
-        });
-        let mut answer =
-            json!({"access_token": access_token, "token_type": "bearer", "scope": scope});
+        let mut answer = json!({"access_token": access_token, "token_type": "bearer"});
+        let granted = self.granted.clone();
+        match style {
+            Style::Github => {
+                answer["scope"] = granted.unwrap_or_else(|| asked.replace(' ', ",")).into();
+            }
+            Style::Gitlab | Style::Generic => {
+                answer["scope"] = granted.unwrap_or_else(|| asked.to_owned()).into();
+            }
+            Style::BitbucketCloud => answer["scopes"] = "account email".into(),
+            Style::Gitea => {}
+        }
         if self.expires {
             answer["expires_in"] = 28_800.into();
             if self.rotates || self.refresh_tokens.is_empty() {
@@ -83,6 +94,20 @@ impl Conduct {
             answer["refresh_token"] = self.refresh_tokens.last().cloned().into();
         }
         answer
+    }
+}
+
+/// Whether it is the redirect URI that is looked at first, and no good: Gitea knows those registered, GitLab wants one.
+fn of_callback(site: &Site, conduct: &Conduct, form: &BTreeMap<String, String>) -> bool {
+    let said = form.get("redirect_uri");
+    let is_code = form.get("grant_type").is_some_and(|grant| grant == "authorization_code");
+    match site.style {
+        Style::Gitea => {
+            let registered = conduct.asked.as_ref().map(|asked| &asked.redirect_uri);
+            said.is_some() && said != registered
+        }
+        Style::Gitlab => is_code && said.is_none(),
+        Style::Github | Style::BitbucketCloud | Style::Generic => false,
     }
 }
 
@@ -113,6 +138,33 @@ fn error(style: Style, wrong: &Wrong) -> Response {
             StatusCode::OK,
             "bad_refresh_token",
             "The refresh token passed is incorrect or expired.",
+        ),
+        (Style::Gitea, Wrong::Callback) => {
+            (StatusCode::BAD_REQUEST, "unauthorized_client", "unexpected redirect URI")
+        }
+        (_, Wrong::Callback) => (
+            StatusCode::BAD_REQUEST,
+            "invalid_request",
+            "Missing required parameter: redirect_uri.",
+        ),
+        (Style::Gitea, Wrong::Client) => {
+            (StatusCode::BAD_REQUEST, "unauthorized_client", "invalid client secret")
+        }
+        (Style::Gitea, Wrong::Code) => {
+            (StatusCode::BAD_REQUEST, "unauthorized_client", "client is not authorized")
+        }
+        (Style::Gitea, Wrong::RefreshToken) => {
+            (StatusCode::BAD_REQUEST, "unauthorized_client", "unable to parse refresh token")
+        }
+        (_, Wrong::Client) => (
+            StatusCode::UNAUTHORIZED,
+            "invalid_client",
+            "Client authentication failed due to unknown client",
+        ),
+        (_, Wrong::Code | Wrong::RefreshToken) => (
+            StatusCode::BAD_REQUEST,
+            "invalid_grant",
+            "The provided authorization grant is invalid, expired, revoked",
         ),
     };
     (status, Json(json!({"error": code, "error_description": description}))).into_response()
