@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use claviger_testkit::browser::{Landing, Page, query_value};
 use claviger_testkit::keycloak::{Keycloak, Registration};
+use claviger_testkit::pysaml2::Pysaml2;
 use claviger_testkit::relying_party::claims;
 use claviger_testkit::scene::SCOPE;
 use claviger_testkit::{AuditMark, Browser, ControlPlane, Directory, RelyingParty, Scene};
@@ -204,5 +205,41 @@ async fn signed_requests_are_taken_by_redirect_and_by_form() -> Result<()> {
     .await?;
     let tokens = corp.tokens("ada").await?;
     assert_eq!(claims(text(&tokens, "id_token")?)?["preferred_username"], "ada");
+    Ok(())
+}
+
+/// A provider that signs otherwise, and knows us by our own metadata.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_provider_knows_us_by_our_metadata_and_signs_the_response_alone() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = Scene::start(&plane, Directory::None).await?;
+    let here = scene.installation();
+    let provider = Pysaml2::start(here.authority()).await?;
+    let connector = json!({
+        "apiVersion": "claviger.dev/v1alpha1", "kind": "Connector", "metadata": {"name": "corp"},
+        "spec": {"displayName": "Corp", "allowedGroups": ["staff"], "upstream": provider.upstream(here.authority())},
+    });
+    here.apply(&connector.to_string())?;
+    let patch = json!([{"op": "add", "path": "/spec/connectors/-", "value": {"name": "corp"}}]);
+    here.kubectl(&["patch", "oidcissuer/main", "--type=json", "-p", &patch.to_string()])?;
+    here.wait_for("connector/corp", "Ready").await?;
+    here.wait_for("oidcissuer/main", "Ready").await?;
+    let party = scene.relying_party().await?;
+    let browser = party.browser()?;
+    let metadata: Url = format!("{}/metadata", callback(&scene)).parse()?;
+    let Landing::Page(metadata) = browser.open(&metadata).await? else { bail!("no metadata") };
+    provider.register(&metadata.html).await?;
+
+    let attempt = party.attempt(SCOPE)?;
+    let mut url = attempt.url.clone();
+    url.query_pairs_mut().append_pair("connector_id", "corp");
+    let Landing::Application(there) = browser.open(&url).await? else { bail!("sent nowhere") };
+    let answer = provider.sign_in(&browser, &there, "ada").await?;
+    let returning = Returning { browser, answer, verifier: attempt.verifier };
+    let code = query_value(&returning.post().await?, "code")?;
+    let tokens = party.redeem(&code, &returning.verifier).await?.tokens()?;
+    let id_token = claims(text(&tokens, "id_token")?)?;
+    assert_eq!(id_token["email"], "ada@example.com", "found by its name for people");
+    assert_eq!(id_token["groups"], json!(["staff", "engineers"]));
     Ok(())
 }

@@ -47,6 +47,7 @@ pub mod pki;
 mod ports;
 pub mod process;
 pub mod proxy;
+pub mod pysaml2;
 pub mod recipe;
 pub mod relying_party;
 pub mod replica;

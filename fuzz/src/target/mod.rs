@@ -12,6 +12,8 @@ mod messages;
 mod policy;
 mod pushed_request;
 mod registration;
+#[cfg(feature = "saml")]
+mod saml;
 mod sealed;
 mod signed;
 mod site;
@@ -77,6 +79,10 @@ pub const ALL: &[Target] = &[
     Target { catches: true, ..dear("condition", policy::expression) },
     dear("http", http::request),
     dear("edited_artefact", artefacts::edited_artefact),
+    #[cfg(feature = "saml")]
+    dear("saml_answer", saml::answer),
+    #[cfg(feature = "saml")]
+    dear("saml_metadata", saml::metadata),
 ];
 
 /// The target of this name.

@@ -166,3 +166,17 @@ impl Answer {
         }
     }
 }
+
+/// The metadata of an identity provider that signs by this.
+pub fn metadata(signer: &Signer) -> String {
+    let lines = signer.certificate_pem.lines().filter(|line| !line.starts_with("-----"));
+    let certificate: String = lines.collect();
+    format!(
+        "<?xml version=\"1.0\"?><!-- ours --><md:EntityDescriptor xmlns:md=\"urn:oasis:names:tc:SAML:2.0:metadata\" \
+         entityID=\"{IDP}\"><md:IDPSSODescriptor protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">\
+         <md:KeyDescriptor use=\"signing\"><ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data>\
+         <ds:X509Certificate>\n{certificate}\n</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>\
+         <md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\" Location=\"https://idp.example.com/post\"/>\
+         </md:IDPSSODescriptor></md:EntityDescriptor>"
+    )
+}

@@ -3,7 +3,7 @@
 use claviger_api::Reason;
 use serde_json::{Value, json};
 
-use crate::answers::IDP;
+use crate::answers::{self, IDP};
 use crate::fixture::upstream;
 use crate::signer::Signer;
 
@@ -16,20 +16,7 @@ fn refused(change: &Value) -> String {
 }
 
 fn metadata(change: impl FnOnce(String) -> String) -> Value {
-    let certificate: String = Signer::honest()
-        .certificate_pem
-        .lines()
-        .filter(|line| !line.starts_with("-----"))
-        .collect();
-    let document = format!(
-        "<?xml version=\"1.0\"?><!-- ours --><md:EntityDescriptor xmlns:md=\"urn:oasis:names:tc:SAML:2.0:metadata\" \
-         entityID=\"{IDP}\"><md:IDPSSODescriptor protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">\
-         <md:KeyDescriptor use=\"signing\"><ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data>\
-         <ds:X509Certificate>\n{certificate}\n</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>\
-         <md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-POST\" Location=\"https://idp.example.com/post\"/>\
-         </md:IDPSSODescriptor></md:EntityDescriptor>"
-    );
-    json!({"identityProvider": null, "metadata": change(document)})
+    json!({"identityProvider": null, "metadata": change(answers::metadata(Signer::honest()))})
 }
 
 #[test]

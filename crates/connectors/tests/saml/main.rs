@@ -6,5 +6,6 @@ mod build;
 mod fixture;
 mod hostile;
 mod login;
+mod metadata;
 mod requests;
 mod signer;
