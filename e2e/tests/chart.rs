@@ -333,6 +333,7 @@ fn what_the_documentation_shows_is_what_the_examples_hold() -> Result<()> {
         "tenant",
         "auth-proxy",
         "oidc",
+        "oidc/patches",
         "policy",
         "policy/patches",
     ] {

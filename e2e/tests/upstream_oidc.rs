@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use claviger_testkit::browser::{Landing, query_value};
+use claviger_testkit::installation::repository;
 use claviger_testkit::relying_party::claims;
 use claviger_testkit::scene::SCOPE;
 use claviger_testkit::upstream_provider::{CLIENT_SECRET, UpstreamProvider, callback, upstream};
@@ -193,5 +194,59 @@ async fn one_refresh_at_a_time_asks_a_provider_that_rotates() -> Result<()> {
     given.dedup();
     assert_eq!(given.len(), 1, "one and the same next token");
     party.refresh(&given[0]).await?.tokens()?;
+    Ok(())
+}
+
+/// The claim mapping of `examples/oidc`: what it gives, whom it keeps out, and that its examples are tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_reads_the_answer_and_one_whose_example_fails_takes_the_connector_out()
+-> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let (scene, provider) = scene(&plane, json!({})).await?;
+    let here = scene.installation();
+    let party = scene.relying_party().await?;
+    let file = repository().join("examples/oidc/patches/claim-mapping.yaml");
+    let file = file.to_str().context("a path")?;
+    here.kubectl(&["patch", "connector/corp", "--type=merge", "--patch-file", file])?;
+    here.wait_for("connector/corp", "Ready").await?;
+    let said = json!({"email": "Ada@example.com", "department": "engines", "groups": ["engineers", "retired-a"]});
+    provider.set_user("ada", said).await?;
+    let first = eventually(Duration::from_secs(20), async || {
+        let tokens = tokens(&party, &provider, "ada").await?;
+        let id_token = claims(text(&tokens, "id_token")?)?;
+        let groups = json!(["corp:engineers", "corp:department-engines"]);
+        ensure!(id_token["groups"] == groups, "{id_token}");
+        ensure!(id_token["preferred_username"] == "ada", "{id_token}");
+        ensure!(id_token.get("department").is_none(), "{id_token}");
+        Ok(tokens)
+    })
+    .await?;
+
+    provider.set_user("ada", json!({"suspended": true})).await?;
+    let answer = party.refresh(text(&first, "refresh_token")?).await?;
+    assert_eq!((answer.status, answer.error()), (StatusCode::BAD_REQUEST, "invalid_grant"));
+    let (_, refused, _) = sign_in(&party, &provider, "ada").await?;
+    assert_eq!(query_value(&refused, "error")?, "access_denied");
+    let told = query_value(&refused, "error_description")?;
+    assert_eq!(told, "Your account is suspended. Ask the help desk.");
+
+    let patch = json!({"spec": {"claimMapping": {"deny": []}}}).to_string();
+    here.kubectl(&["patch", "connector/corp", "--type=merge", "-p", &patch])?;
+    let message = eventually(Duration::from_secs(20), async || {
+        let accepted = r#"jsonpath={.status.conditions[?(@.type=="Accepted")]}"#;
+        let said = here.kubectl(&["get", "connector/corp", "-o", accepted])?;
+        let said: Value = serde_json::from_str(&said)?;
+        ensure!(said["status"] == "False", "{said}");
+        Ok(said["message"].as_str().context("a message")?.to_owned())
+    })
+    .await?;
+    let expected = r#"claimMapping.examples: "somebody suspended": expected Deny, came out: Allow"#;
+    assert_eq!(message, expected);
+    let mut url = party.attempt(SCOPE)?.url;
+    url.query_pairs_mut().append_pair("connector_id", "corp");
+    match party.browser()?.open(&url).await? {
+        Landing::Application(url) => ensure!(!url.as_str().starts_with(&provider.url()), "{url}"),
+        Landing::Page(page) => ensure!(!page.html.contains("Corp"), "{}", page.html),
+    }
     Ok(())
 }

@@ -52,6 +52,20 @@ pub struct ExampleUser {
 }
 
 impl ExampleUser {
+    /// A user with an identifier and nothing else.
+    pub fn somebody() -> Self {
+        Self {
+            user_id: Self::example(),
+            connector: Self::example(),
+            name: None,
+            preferred_username: None,
+            email: None,
+            email_verified: false,
+            groups: Vec::new(),
+            claims: Vec::new(),
+        }
+    }
+
     fn example() -> String {
         "example".to_owned()
     }

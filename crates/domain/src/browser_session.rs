@@ -216,12 +216,15 @@ pub async fn recheck(
             return Ok(Rechecked::Unavailable(why));
         }
     };
-    let Ok(identity) = session.connector.policy.admit(answer.identity) else {
-        return end(provider, issuer, &session.name).await;
+    let data = answer.data.clone();
+    let identity = match session.connector.policy.admit(answer) {
+        Ok(identity) => identity,
+        Err(error) if error.is_verdict() => return end(provider, issuer, &session.name).await,
+        Err(error) => return Ok(Rechecked::Unavailable(error.to_string())),
     };
-    if identity != session.payload.identity || answer.data != session.payload.upstream.data {
+    if identity != session.payload.identity || data != session.payload.upstream.data {
         session.payload.identity = identity;
-        session.payload.upstream.data = answer.data;
+        session.payload.upstream.data = data;
         session.payload.upstream.checked_at = now;
         store(provider, issuer, &session).await?;
     }

@@ -8,11 +8,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use regex::RegexSet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::claim_mapping::{ClaimMapping, MappingError};
 use crate::identity::Identity;
 use crate::proxy::ProxyLogin;
 use crate::trip::RedirectLogin;
@@ -216,15 +218,59 @@ pub enum RecheckError {
 /// What of an upstream's answer is let through.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityPolicy {
-    /// Groups of which the user must be in at least one (compared before the prefix is added).
+    /// How the upstream's answer is read; the rest looks at what comes out.
+    pub mapping: ClaimMapping,
+    /// Groups of which the user must be in at least one, after the filter and before the prefix is added.
     /// Empty admits everybody.
     pub allowed_groups: BTreeSet<String>,
     /// Whether groups outside `allowed_groups` are dropped: for upstreams whose word nobody checks.
     pub only_allowed_groups: bool,
+    /// Which groups are let through.
+    pub groups: GroupFilter,
     /// Put before every group name.
     pub group_prefix: String,
     /// Mail domains admitted, lower case. Empty admits every domain.
     pub email_domains: BTreeSet<String>,
+}
+
+/// Which groups of a user are let through, by patterns over their whole names.
+#[derive(Debug, Clone, Default)]
+pub struct GroupFilter {
+    include: Option<RegexSet>,
+    exclude: Option<RegexSet>,
+}
+
+/// Most memory the patterns of one list take when compiled, in bytes.
+const MAX_PATTERNS: usize = 256 * 1_024;
+
+impl GroupFilter {
+    /// Lets through what matches one of `include` (all, if it lists none) and none of `exclude`.
+    ///
+    /// # Errors
+    /// Which list holds what is no regular expression, or is too large, and why.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
+        let compiled = |list: &str, patterns: &[String]| {
+            if patterns.is_empty() {
+                return Ok(None);
+            }
+            // Alone first: what closes a bracket it did not open must not reach out of its frame.
+            for pattern in patterns {
+                regex::Regex::new(pattern).map_err(|error| format!("{list}: {error}"))?;
+            }
+            let whole = patterns.iter().map(|pattern| format!("^(?:{pattern})$"));
+            let set = regex::RegexSetBuilder::new(whole).size_limit(MAX_PATTERNS).build();
+            set.map(Some).map_err(|error| format!("{list}: {error}"))
+        };
+        let (include, exclude) =
+            (compiled("includeGroups", include)?, compiled("excludeGroups", exclude)?);
+        Ok(Self { include, exclude })
+    }
+
+    /// Whether a group of this name, without prefix, is let through.
+    pub fn lets_through(&self, group: &str) -> bool {
+        self.include.as_ref().is_none_or(|set| set.is_match(group))
+            && !self.exclude.as_ref().is_some_and(|set| set.is_match(group))
+    }
 }
 
 /// Why policy refused a user the upstream had accepted.
@@ -239,20 +285,49 @@ pub enum PolicyError {
     /// The upstream reported a user without an identifier.
     #[error("upstream reported a user without an identifier")]
     NoUserID,
+    /// The claim mapping denies them, in its own words, or says nothing.
+    #[error(transparent)]
+    Mapping(#[from] MappingError),
+}
+
+impl PolicyError {
+    /// Whether it is a verdict about the user. What is none must not cost them their session.
+    pub fn is_verdict(&self) -> bool {
+        !matches!(self, Self::Mapping(MappingError::Failed { .. }))
+    }
+
+    /// One word for audit.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Mapping(MappingError::Denied(_)) => "ClaimMapping",
+            Self::Mapping(MappingError::Failed { .. }) => "ClaimMappingFailed",
+            _ => "ConnectorPolicy",
+        }
+    }
 }
 
 impl IdentityPolicy {
-    /// Lets an identity through, with the group prefix applied, or says why not.
+    /// Reads an upstream's answer, and lets the user through, with the group prefix applied, or says why not.
     ///
     /// # Errors
-    /// [`PolicyError`]: a verdict about this user, at login and at refresh alike.
-    pub fn admit(&self, mut identity: Identity) -> Result<Identity, PolicyError> {
+    /// [`PolicyError`], at login and at refresh alike.
+    pub fn admit(&self, authenticated: Authenticated) -> Result<Identity, PolicyError> {
+        let Authenticated { identity, raw, .. } = authenticated;
+        self.admit_mapped(self.mapping.apply(identity, &raw)?)
+    }
+
+    /// Lets through a user whom the mapping has read before: there is no new answer.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn admit_mapped(&self, mut identity: Identity) -> Result<Identity, PolicyError> {
         if identity.user_id.is_empty() {
             return Err(PolicyError::NoUserID);
         }
         if !self.email_domains.is_empty() && !self.email_admitted(&identity) {
             return Err(PolicyError::EmailDomainNotAllowed);
         }
+        identity.groups.retain(|group| self.groups.lets_through(group));
         let must_be_in_one = !self.allowed_groups.is_empty() || self.only_allowed_groups;
         if must_be_in_one && !identity.groups.iter().any(|g| self.allowed_groups.contains(g)) {
             return Err(PolicyError::NotInAllowedGroups);

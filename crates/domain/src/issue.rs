@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::access_token::{AccessToken, UserClaims};
 use crate::authentication::Authentication;
-use crate::claim::{RequestedClaims, Reveal};
+use crate::claim::{self, RequestedClaims, Reveal};
 use crate::client::{Client, Grant};
 use crate::connector::Connector;
 use crate::identity::Identity;
@@ -159,7 +159,9 @@ pub fn user_claims(
     let Subject { identity, connector, .. } = about;
     let email = identity.email.clone().filter(|_| reveal.shows("email"));
     let show = |claim: &str, value: &Option<String>| value.clone().filter(|_| reveal.shows(claim));
-    let extra = identity.extra.iter().filter(|(claim, _)| reveal.shows(claim));
+    // What else a mapping gave is for the issuer's own claims to say.
+    let said = |claim: &str| claim::scope_of(claim).is_some() && reveal.shows(claim);
+    let extra = identity.extra.iter().filter(|(claim, _)| said(claim));
     let sub = subject(issuer, connector, identity);
     let own = issuer
         .custom_claims

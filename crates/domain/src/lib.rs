@@ -20,6 +20,7 @@ pub mod authorize;
 pub mod back_channel_logout;
 pub mod browser_session;
 pub mod claim;
+pub mod claim_mapping;
 pub mod client;
 pub mod client_assertion;
 pub mod client_logout;

@@ -16,7 +16,7 @@ use crate::answer;
 use crate::authentication::Authentication;
 use crate::browser_session::{self, Rechecked, Ticket};
 use crate::client::Client;
-use crate::connector::{Authenticated, Connector, Login, LoginError};
+use crate::connector::{Authenticated, Connector, Login, LoginError, PolicyError};
 use crate::consent::{Consent, Remembered};
 use crate::cookie::Cookie;
 use crate::device_page::Entry;
@@ -369,19 +369,16 @@ async fn authenticated_at(
     arrived: Arrived,
 ) -> Result<Step, StepError> {
     let Arrived { authenticated, authentication, session } = arrived;
-    let identity = match connector.policy.admit(authenticated.identity) {
+    let data = authenticated.data.clone();
+    let identity = match connector.policy.admit(authenticated) {
         Ok(identity) => identity,
         Err(error) => {
-            let denied = Denied {
-                code: ErrorCode::AccessDenied,
-                reason: "ConnectorPolicy",
-                description: error.to_string(),
-            };
+            let denied = not_let_through(connector, &error);
             return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
         }
     };
     let now = provider.clock.now();
-    let signed_in = SignedIn::now(connector, identity, authenticated.data, now);
+    let signed_in = SignedIn::now(connector, identity, data, now);
     let mut signed_in = SignedIn { authentication, session, ..signed_in };
     let arriving = (&signed_in.identity, signed_in.authentication.acr.as_deref());
     if let Err(denied) = admission::judge(issuer, flow, connector, arriving)? {
@@ -392,6 +389,17 @@ async fn authenticated_at(
     let remembered = &brought.remembered;
     let outcome = admission::admit(provider, issuer, flow, signed_in, remembered).await?;
     Ok(Step { outcome, cookies: cookie.into_iter().collect() })
+}
+
+/// What a client is told of a user whom its connector does not let through. A mapping that failed is the administrator's.
+fn not_let_through(connector: &Connector, error: &PolicyError) -> Denied {
+    let (code, description) = if error.is_verdict() {
+        (ErrorCode::AccessDenied, error.to_string())
+    } else {
+        tracing::warn!(connector = connector.name, %error, "a user cannot be read");
+        (ErrorCode::ServerError, "what the upstream says of the user cannot be read".to_owned())
+    };
+    Denied { code, reason: error.reason(), description }
 }
 
 /// Begins the browser's session, where issuer, client and connector have such a thing.

@@ -20,7 +20,7 @@ const provider = new Provider(settings.issuer, {
     grant_types: ['authorization_code', 'refresh_token'],
     response_types: ['code'],
   }],
-  claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'preferred_username', 'groups'] },
+  claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'preferred_username', 'groups', 'department', 'suspended'] },
   conformIdTokenClaims: false,
   cookies: { keys: ['a-key-for-this-test'] },
   features: { devInteractions: { enabled: true } },

@@ -6,6 +6,7 @@
 pub mod active_directory;
 pub mod auth_proxy;
 pub mod bitbucket_cloud;
+pub mod claim_mapping;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use active_directory::ActiveDirectoryUpstream;
 pub use auth_proxy::{AuthProxySignOut, AuthProxyUpstream};
 pub use bitbucket_cloud::BitbucketCloudUpstream;
+pub use claim_mapping::ClaimMapping;
 pub use gitea::GiteaUpstream;
 pub use github::GithubUpstream;
 pub use gitlab::GitlabUpstream;
@@ -113,6 +115,24 @@ pub struct ConnectorSpec {
     #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_groups: Vec<String>,
+
+    /// How the upstream's answer is read, in CEL. Default: as the connector reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_mapping: Option<ClaimMapping>,
+
+    /// Groups that are let through (up to 32 regular expressions over the whole name, without `groupPrefix`), such as
+    /// `team-.*`. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub include_groups: Vec<String>,
+
+    /// Groups that are not let through (up to 32 regular expressions, as in `includeGroups`), though `includeGroups` would let
+    /// them. None of them may be one of `allowedGroups`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 256)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub exclude_groups: Vec<String>,
 
     /// Put before the name of every group, such as `corp:`. Default: none. With several connectors
     /// at one issuer it keeps a group of one from passing for a group of another.

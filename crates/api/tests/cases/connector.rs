@@ -96,6 +96,7 @@ pub fn table() -> Table {
             ),
             good("any vendor", vendor("oauth2", &endpoints())),
             good("any vendor with everything", vendor("oauth2", &every_oauth2_field())),
+            good("every way to read an answer", reading()),
             good("a trusted proxy", proxy(&json!({}))),
             good(
                 "a trusted proxy with everything",
@@ -345,6 +346,26 @@ fn identity_providers() -> Vec<super::Bad> {
 fn provider(change: &Value) -> Value {
     let upstream = json!({"issuer": "https://idp.example.com/realms/corp", "clientID": "claviger"});
     json!({"upstream": {"ldap": null, "oidc": changed(&upstream, change)}})
+}
+
+fn reading() -> Value {
+    json!({
+        "includeGroups": ["team-.*"],
+        "excludeGroups": ["team-old-.*"],
+        "claimMapping": {
+            "deny": [{"expression": "has(upstream.suspended)", "message": "Ask the help desk."}],
+            "username": "user.userID",
+            "name": "null",
+            "email": "upstream.mail[0]",
+            "emailVerified": "true",
+            "groups": "upstream.memberOf",
+            "claims": [{"name": "department", "expression": "upstream.ou[0]"}],
+            "examples": [
+                {"name": "nobody", "expect": "Deny", "upstreamJSON": "{\"suspended\": []}"},
+                {"name": "somebody", "user": {"groups": ["a"]}, "expectJSON": "{\"name\": null}"},
+            ],
+        },
+    })
 }
 
 fn every_oidc_field() -> Value {
@@ -768,6 +789,13 @@ fn policies() -> Vec<super::Bad> {
             "a class with a space",
             json!({"acr": "very safe"}),
             "acr must be printable ASCII without spaces",
+        ),
+        bad(
+            "an example that is denied and has something to expect",
+            json!({"claimMapping": {"examples": [
+                {"name": "nobody", "expect": "Deny", "expectJSON": "{}"},
+            ]}}),
+            "expectJSON is for users who come in: remove it, or set expect to Allow",
         ),
         bad("a domain with @", json!({"emailDomains": ["@example.com"]}), DOMAINS),
         bad("a domain in capitals", json!({"emailDomains": ["Example.com"]}), DOMAINS),

@@ -362,4 +362,22 @@ mod tests {
         assert_eq!(identifier(&uid, &[0xff, 0x00]), "ff00");
         assert_eq!(identifier_bytes(&uid, "ada"), b"ada");
     }
+
+    #[test]
+    fn what_is_text_of_an_entry_is_there_for_a_claim_mapping_by_the_names_asked_for() {
+        let values = vec![b"a@example.com".to_vec(), b"b@example.com".to_vec()];
+        let attributes = HashMap::from([
+            ("mail".to_owned(), values),
+            ("jpegphoto".to_owned(), vec![vec![0xff, 0xd8]]),
+            ("unasked".to_owned(), vec![b"x".to_vec()]),
+        ]);
+        let partial = Default::default();
+        let entry = Entry { dn: "uid=ada".into(), attributes, partial };
+        let wanted = ["Mail".to_owned(), "jpegPhoto".to_owned(), "cn".to_owned()];
+        let raw = Value::Object(entry.raw(&wanted));
+        assert_eq!(
+            raw,
+            serde_json::json!({"dn": "uid=ada", "Mail": ["a@example.com", "b@example.com"]})
+        );
+    }
 }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use claviger_api::condition::{ConditionType, Conditioned, Reason};
 use claviger_api::{Connector, ConnectorStatus, OIDCIssuer, Upstream};
 use claviger_connectors::{BuildError, Resolved, build, secret_refs};
-use claviger_domain::connector::{Connector as DomainConnector, IdentityPolicy};
+use claviger_domain::connector::{Connector as DomainConnector, GroupFilter, IdentityPolicy};
 use kube::ResourceExt;
 
+use crate::assess::claim_mapping::{MappingMemo, claim_mapping};
 use crate::assess::findings::Findings;
 use crate::assess::local_user::AssessedUser;
 use crate::assess::unreadable::{Unreadable, UnreadableUser};
@@ -58,11 +59,15 @@ pub fn assess(
     world: &World,
     users: &[AssessedUser],
     unreadable: &Unreadable,
-    cache: &mut Cache,
+    (cache, mappings): (&mut Cache, &mut MappingMemo),
 ) -> BTreeMap<String, AssessedConnector> {
+    mappings.turn();
     let sharing = sharing_an_issuer(&world.issuers);
     let assessed = world.connectors.values().map(|connector| {
-        let mut assessed = assess_one(world, connector, (users, &unreadable.users), cache);
+        let mut findings = Findings::default();
+        let policy = policy(connector, mappings, &mut findings);
+        let users = (users, unreadable.users.as_slice());
+        let mut assessed = assess_one(world, connector, users, (policy, findings), cache);
         if sharing.contains(&connector.name_any()) {
             warn_of_impersonation(&mut assessed);
         }
@@ -77,9 +82,9 @@ fn assess_one(
     world: &World,
     connector: &Arc<Connector>,
     users: (&[AssessedUser], &[UnreadableUser]),
+    (policy, mut findings): (IdentityPolicy, Findings),
     cache: &mut Cache,
 ) -> AssessedConnector {
-    let mut findings = Findings::default();
     let mut probe = None;
     let upstream = resolve(world, connector, users, &mut findings).and_then(|(key, resolved)| {
         let name = connector.name_any();
@@ -115,12 +120,7 @@ fn assess_one(
             name: connector.name_any(),
             display_name: spec.display_name.clone(),
             acr: spec.acr.clone(),
-            policy: IdentityPolicy {
-                allowed_groups: spec.allowed_groups.iter().cloned().collect(),
-                only_allowed_groups: matches!(spec.upstream, Upstream::AuthProxy(_)),
-                group_prefix: spec.group_prefix.clone().unwrap_or_default(),
-                email_domains: spec.email_domains.iter().map(|d| d.to_lowercase()).collect(),
-            },
+            policy,
             login: upstream.login,
             refresh: upstream.refresh,
             sign_out: upstream.sign_out,
@@ -131,6 +131,34 @@ fn assess_one(
         findings,
         connector: connector_in_service,
         probe,
+    }
+}
+
+/// What of the upstream's answers is let through.
+fn policy(
+    connector: &Connector,
+    mappings: &mut MappingMemo,
+    findings: &mut Findings,
+) -> IdentityPolicy {
+    let spec = &connector.spec;
+    let filter = GroupFilter::new(&spec.include_groups, &spec.exclude_groups);
+    let groups = filter.unwrap_or_else(|error| {
+        findings.reject(Reason::InvalidSpec, error);
+        GroupFilter::default()
+    });
+    if let Some(group) = spec.allowed_groups.iter().find(|group| !groups.lets_through(group)) {
+        findings.reject(
+            Reason::InvalidSpec,
+            format!("allowedGroups: {group:?} is not let through by includeGroups and excludeGroups, so nobody comes in by it: remove it, or change them"),
+        );
+    }
+    IdentityPolicy {
+        mapping: claim_mapping(connector, mappings, findings),
+        allowed_groups: spec.allowed_groups.iter().cloned().collect(),
+        only_allowed_groups: matches!(spec.upstream, Upstream::AuthProxy(_)),
+        groups,
+        group_prefix: spec.group_prefix.clone().unwrap_or_default(),
+        email_domains: spec.email_domains.iter().map(|d| d.to_lowercase()).collect(),
     }
 }
 

@@ -9,6 +9,7 @@
 //! [`Memo`] only spares work that would come out the same.
 
 pub mod age;
+pub mod claim_mapping;
 pub mod client;
 pub mod client_authentication;
 pub mod client_credentials;
@@ -61,6 +62,7 @@ use crate::status::StatusUpdate;
 use crate::upstream;
 use crate::world::World;
 
+use self::claim_mapping::MappingMemo;
 use self::client::AssessedClient;
 use self::client_authentication::KeyMemo;
 use self::client_secret::ClientSecret;
@@ -109,6 +111,7 @@ pub struct Memo {
     client_keys: KeyMemo,
     conditions: ConditionMemo,
     claims: ClaimMemo,
+    mappings: MappingMemo,
 }
 
 /// Every object with what was found about it.
@@ -152,7 +155,8 @@ impl Assessed {
     fn of(world: &World, memo: &mut Memo, at: Moment) -> Self {
         let unreadable = Unreadable::of(world);
         let users = local_user::assess(world);
-        let connectors = connector::assess(world, &users, &unreadable, &mut memo.upstreams);
+        let memos = (&mut memo.upstreams, &mut memo.mappings);
+        let connectors = connector::assess(world, &users, &unreadable, memos);
         let signing_keys = signing_key::assess(world, &mut memo.rings, at);
         let sealing = sealing::assess(world, &mut memo.sealing);
         let parts = Parts {

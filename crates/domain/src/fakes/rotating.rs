@@ -11,7 +11,7 @@ use super::lock;
 use crate::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
 use crate::identity::Identity;
 use crate::trip::{Arrival, RedirectLogin, Trip};
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 /// What comes of a browser that comes back.
 #[derive(Debug, Clone)]
@@ -28,6 +28,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct RotatingUpstream {
     identity: Mutex<Option<Identity>>,
+    raw: Mutex<Map<String, Value>>,
     answer: Mutex<Answer>,
     /// How often it rotated; its refresh token that is good now.
     generation: Mutex<u32>,
@@ -44,6 +45,7 @@ impl RotatingUpstream {
     pub fn of(identity: Identity) -> Self {
         Self {
             identity: Mutex::new(Some(identity)),
+            raw: Mutex::default(),
             answer: Mutex::new(Answer::User(None)),
             generation: Mutex::new(0),
             gives: Mutex::new(true),
@@ -71,6 +73,11 @@ impl RotatingUpstream {
     /// Takes what it is asked with and says nothing of the user, or does again.
     pub fn set_breaks_off(&self, breaks_off: bool) {
         *lock(&self.breaks_off) = breaks_off;
+    }
+
+    /// What it says of its user, in its own words.
+    pub fn set_raw(&self, raw: &Value) {
+        *lock(&self.raw) = raw.as_object().cloned().unwrap_or_default();
     }
 
     /// Its user is another by now, or gone.
@@ -117,7 +124,8 @@ impl RedirectLogin for RotatingUpstream {
         };
         let identity = lock(&self.identity).clone();
         let identity = identity.ok_or_else(|| LoginError::Unusable("nobody".into()))?;
-        let authenticated = Authenticated { identity, raw: Map::new(), data: self.data() };
+        let raw = lock(&self.raw).clone();
+        let authenticated = Authenticated { identity, raw, data: self.data() };
         Ok(Arrival { authenticated, time, amr: vec!["otp".into()], once: None })
     }
 }
@@ -153,6 +161,6 @@ impl Recheck for RotatingUpstream {
         {
             return Err(RecheckError::Interrupted { why: "broke off".into(), data });
         }
-        Ok(Authenticated { identity, raw: Map::new(), data: self.data() })
+        Ok(Authenticated { identity, raw: lock(&self.raw).clone(), data: self.data() })
     }
 }

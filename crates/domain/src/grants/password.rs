@@ -14,7 +14,7 @@ use crate::admission::{self, SignedIn};
 use crate::claim::RequestedClaims;
 use crate::client::Client;
 use crate::code::LoginGrant;
-use crate::connector::{Authenticated, Connector, Login};
+use crate::connector::{Connector, Login};
 use crate::issue::Subject;
 use crate::issuer::Issuer;
 use crate::login::{self, StepError};
@@ -110,15 +110,21 @@ async fn sign_in(
         TokenError::invalid_grant(INVALID)
     };
     let attempt = (request.username.trim(), &request.password);
-    let Authenticated { identity, data, .. } =
-        match login::check_password(provider, &client.id, connector, attempt).await {
-            Ok(authenticated) => authenticated,
-            Err(StepError::InvalidCredentials | StepError::Unusable) => {
-                return Err(TokenError::invalid_grant(INVALID));
-            }
-            Err(error) => return Err(TokenError::unavailable(error.to_string())),
-        };
-    let identity = connector.policy.admit(identity).map_err(|_| refused("ConnectorPolicy"))?;
+    let authenticated = match login::check_password(provider, &client.id, connector, attempt).await
+    {
+        Ok(authenticated) => authenticated,
+        Err(StepError::InvalidCredentials | StepError::Unusable) => {
+            return Err(TokenError::invalid_grant(INVALID));
+        }
+        Err(error) => return Err(TokenError::unavailable(error.to_string())),
+    };
+    let data = authenticated.data.clone();
+    let identity = connector.policy.admit(authenticated).map_err(|error| {
+        if !error.is_verdict() {
+            tracing::warn!(connector = connector.name, %error, "a user cannot be read");
+        }
+        refused(error.reason())
+    })?;
     let signed_in = SignedIn::now(connector, identity, data, provider.clock.now());
     let asked = RequestedClaims::default();
     let identity = &signed_in.identity;

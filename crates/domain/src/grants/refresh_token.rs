@@ -76,8 +76,10 @@ pub async fn refresh(
         token,
         now,
     };
-    // A condition may say nothing, and a claim may fail, which must cost neither token nor session.
-    let may_fail = client.condition.is_some() || issuer.custom_claims.concern(client);
+    // A condition may say nothing, and a claim or a mapping may fail, which must cost neither token nor session.
+    let mapping = &refreshing.connector.policy.mapping;
+    let may_fail =
+        client.condition.is_some() || issuer.custom_claims.concern(client) || mapping.may_fail();
     let takes_all = requested.is_none() && requested_resources.is_empty() && !may_fail;
     match &refreshing.connector.refresh {
         Refresh::Unsupported => Err(invalid()),
@@ -149,7 +151,7 @@ impl Refreshing<'_> {
         };
         let mut payload = self.open(&session)?;
         let authenticated = self.ask(who, &payload).await?;
-        payload.identity = self.admit(authenticated).await?.0;
+        payload.identity = self.admit(who, authenticated).await?.0;
         self.check_user(&payload).await?;
         let scopes = self.scopes(&payload)?;
         self.respond(&session, &payload, &scopes)
@@ -174,7 +176,7 @@ impl Refreshing<'_> {
                 return self.claim_then_ask(recheck, &session, payload).await;
             }
             let authenticated = self.ask(who, &payload).await?;
-            let (identity, data) = self.admit(authenticated).await?;
+            let (identity, data) = self.admit(who, authenticated).await?;
             payload.identity = identity;
             payload.upstream.data = match who {
                 Authority::Upstream(_) => data,
@@ -210,7 +212,10 @@ impl Refreshing<'_> {
         let asking = self.question(recheck, &payload);
         let answer = tokio::time::timeout(ASK, asking).await;
         match answer.unwrap_or_else(|_| Err(RecheckError::Unavailable(TOO_SLOW.to_owned()))) {
-            Ok(authenticated) => payload = self.renewed(&held, payload, authenticated).await?,
+            Ok(authenticated) => {
+                let who = Authority::Upstream(recheck);
+                payload = self.renewed(&held, payload, (who, authenticated)).await?;
+            }
             Err(RecheckError::Gone(why)) => return Err(self.gone(&why).await),
             Err(RecheckError::Unavailable(why)) => {
                 self.keep(&held, &payload).await; // given back: the next may ask
@@ -237,21 +242,25 @@ impl Refreshing<'_> {
         &self,
         held: &StoredSession,
         payload: Payload,
-        authenticated: Authenticated,
+        (who, authenticated): (Authority<'_>, Authenticated),
     ) -> Result<Payload, TokenError> {
         let mut renewed = payload;
         renewed.upstream.data.clone_from(&authenticated.data);
         renewed.upstream.claimed_until = None;
         let unchanged = renewed.clone();
-        (renewed.identity, _) = self.admit(authenticated).await?;
-        renewed.upstream.checked_at = self.now;
-        match self.check_user(&renewed).await.and_then(|()| self.scopes(&renewed).map(drop)) {
-            Ok(()) => Ok(renewed),
-            Err(error) => {
-                self.keep(held, &unchanged).await;
-                Err(error)
+        let judged = match self.admit(who, authenticated).await {
+            Ok((identity, _)) => {
+                renewed.identity = identity;
+                renewed.upstream.checked_at = self.now;
+                self.check_user(&renewed).await.and_then(|()| self.scopes(&renewed).map(drop))
             }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = judged {
+            self.keep(held, &unchanged).await; // nothing is written where it has just been revoked
+            return Err(error);
         }
+        Ok(renewed)
     }
 
     /// Gives a claimed session this payload, unless somebody else wrote meanwhile.
@@ -413,11 +422,19 @@ impl Refreshing<'_> {
     /// Policy is applied at refresh as at login; what it no longer admits ends the session.
     async fn admit(
         &self,
+        who: Authority<'_>,
         authenticated: Authenticated,
     ) -> Result<(Identity, Option<ConnectorData>), TokenError> {
-        match self.connector.policy.admit(authenticated.identity) {
-            Ok(identity) => Ok((identity, authenticated.data)),
-            Err(_) => Err(self.user_no_longer_valid().await),
+        let policy = &self.connector.policy;
+        let data = authenticated.data.clone();
+        let admitted = match who {
+            Authority::Upstream(_) => policy.admit(authenticated),
+            Authority::SignIn => policy.admit_mapped(authenticated.identity),
+        };
+        match admitted {
+            Ok(identity) => Ok((identity, data)),
+            Err(error) if error.is_verdict() => Err(self.user_no_longer_valid().await),
+            Err(error) => Err(TokenError::unavailable(error.to_string())),
         }
     }
 

@@ -62,8 +62,19 @@ pub struct Variables(pub &'static [Variable]);
 pub struct Variable {
     /// Its name.
     pub name: &'static str,
-    /// Its fields, where it has some.
-    pub fields: &'static [&'static str],
+    /// Its fields.
+    pub fields: Fields,
+}
+
+/// The fields of a variable.
+#[derive(Debug, Clone, Copy)]
+pub enum Fields {
+    /// It has none.
+    None,
+    /// These.
+    Named(&'static [&'static str]),
+    /// Nobody knows which.
+    Any,
 }
 
 impl Variables {
@@ -111,6 +122,16 @@ impl Bound {
 
     fn each(&self) -> Self {
         self.each.as_deref().cloned().unwrap_or_else(|| self.clone())
+    }
+
+    /// Whether it is like its own elements: at any depth a list, a map or a text.
+    fn is_tree(&self) -> bool {
+        self.items > 0 && self.each.is_none()
+    }
+
+    /// The smallest element: of a tree one that may still have fields.
+    fn smallest(&self) -> Self {
+        Self { items: u64::from(self.is_tree()), ..Self::scalar() }
     }
 
     /// How many elements can be as large as the largest: no more than it goes into the whole.
@@ -171,6 +192,7 @@ pub(super) struct Sizes {
     /// Of groups, and of further claims.
     bytes: usize,
     nodes: usize,
+    answer: usize,
 }
 
 /// The largest user that is looked at.
@@ -179,9 +201,11 @@ pub(super) const LARGEST: Sizes = Sizes {
     group: facts::MAX_GROUP,
     bytes: facts::MAX_BYTES,
     nodes: facts::MAX_NODES,
+    answer: facts::MAX_ANSWER_NODES,
 };
-/// The largest user of an example, as its schema has it.
-pub(super) const EXAMPLE: Sizes = Sizes { groups: 32, group: 256, bytes: 8_192, nodes: 16 };
+/// The largest user, and the largest answer, of an example, as its schema has it.
+pub(super) const EXAMPLE: Sizes =
+    Sizes { groups: 32, group: 256, bytes: 8_192, nodes: 16, answer: super::MAX_EXAMPLE_NODES };
 
 impl Sizes {
     /// What a variable of such a user's, or a field of one, may hold.
@@ -191,12 +215,8 @@ impl Sizes {
             ("user", Some("groups")) => {
                 Bound::list(self.groups, self.groups, self.bytes, Bound::text(self.group))
             }
-            ("user", Some("claims")) => {
-                // At any depth a list, a map or a text.
-                let (nodes, bytes) = (self.nodes as u64, self.bytes as u64);
-                let text = facts::MAX_TEXT as u64;
-                Bound { items: nodes, nodes: nodes + 1, bytes, text, each: None }
-            }
+            ("user", Some("claims")) => self.tree(self.nodes),
+            ("upstream", _) => self.tree(self.answer),
             ("user", None) => {
                 let groups = self.bound_of("user", Some("groups"));
                 Bound::list(16, self.groups + self.nodes, 2 * self.bytes, groups)
@@ -206,6 +226,12 @@ impl Sizes {
             }
             _ => text,
         }
+    }
+
+    /// At any depth a list, a map or a text.
+    fn tree(&self, nodes: usize) -> Bound {
+        let (nodes, bytes) = (nodes as u64, self.bytes as u64);
+        Bound { items: nodes, nodes: nodes + 1, bytes, text: facts::MAX_TEXT as u64, each: None }
     }
 }
 
@@ -335,11 +361,15 @@ impl Check<'_> {
     fn field(&self, name: &str, field: &str) -> Result<Found, CompileError> {
         self.variable(name)?;
         let variable = self.variables.0.iter().find(|variable| variable.name == name);
-        let fields = variable.map(|variable| variable.fields).unwrap_or_default();
-        if fields.contains(&field) {
+        let known = match variable.map(|variable| variable.fields) {
+            Some(Fields::Any) => None,
+            Some(Fields::Named(fields)) if fields.contains(&field) => None,
+            Some(Fields::Named(fields)) => Some(fields.join(", ")),
+            Some(Fields::None) | None => Some("none".to_owned()),
+        };
+        let Some(known) = known else {
             return Ok(Found { bound: self.sizes.bound_of(name, Some(field)), cost: 1 });
-        }
-        let known = if fields.is_empty() { "none".to_owned() } else { fields.join(", ") };
+        };
         Err(CompileError::UnknownField {
             variable: name.to_owned(),
             field: field.to_owned(),
@@ -362,9 +392,8 @@ impl Check<'_> {
             },
             _ => None,
         };
-        // What is like its own elements is a further claim, or below one.
-        let is_claim = bound.items > 0 && bound.each.is_none();
-        if is_claim || matches!(operand.expr, Expr::Map(_)) {
+        // What is like its own elements is a further claim, an answer, or below one.
+        if bound.is_tree() || matches!(operand.expr, Expr::Map(_)) {
             return Ok(());
         }
         let variable = of_user.unwrap_or("this value").to_owned();
@@ -466,7 +495,7 @@ impl Check<'_> {
         let large = range.bound.large(&each);
         let (one, other, large) = if large < items && self.sharing < MAX_SHARING {
             self.sharing += 1;
-            let other = self.turn(comprehension, Bound::scalar(), depth);
+            let other = self.turn(comprehension, range.bound.smallest(), depth);
             let one = self.turn(comprehension, each, depth);
             self.sharing -= 1;
             (one?, other?, large)

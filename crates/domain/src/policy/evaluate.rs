@@ -11,9 +11,9 @@ use cel::{Context, ExecutionError, FunctionContext, Value};
 use regex::Regex;
 use serde_json::{Map, Value as Json};
 
-use super::facts::MAX_PARTS;
+use super::facts::{self, MAX_PARTS};
 use super::rewrite::{COLLECT, FIELD, HAS};
-use super::{Expression, Facts, RunError};
+use super::{Expression, RunError, Scope};
 
 /// Most values in a claim.
 const MAX_NODES: usize = 256;
@@ -24,12 +24,11 @@ const MAX_BYTES: usize = 4_096;
 ///
 /// # Errors
 /// [`RunError`].
-pub(super) fn evaluate(expression: &Expression, facts: &Facts<'_>) -> Result<Value, RunError> {
-    let variables = facts.variables()?;
+pub(super) fn evaluate(expression: &Expression, scope: &Scope) -> Result<Value, RunError> {
     let run = || {
         let mut context = functions(&expression.patterns);
-        for (name, value) in variables {
-            context.add_variable_from_value(name, value);
+        for (name, value) in &scope.0 {
+            context.add_variable_from_value(*name, value.clone());
         }
         context.resolve(&expression.ast)
     };
@@ -207,6 +206,31 @@ pub(super) fn json(value: &Value) -> Result<Option<Json>, RunError> {
         }
         value => room.flat(value).map(Some),
     }
+}
+
+/// A list of texts, as long as lists of groups are.
+///
+/// # Errors
+/// [`RunError::WrongType`].
+pub(super) fn texts(value: &Value) -> Result<Vec<String>, RunError> {
+    let Value::List(items) = value else { return Err(RunError::WrongType(type_name(value))) };
+    let texts: Vec<String> = items
+        .iter()
+        .map(|item| match item {
+            Value::String(text) => Ok(text.to_string()),
+            _ => Err(RunError::WrongType("a list of other things than strings")),
+        })
+        .collect::<Result<_, _>>()?;
+    let bytes: usize = texts.iter().map(String::len).sum();
+    if texts.len() > facts::MAX_GROUPS
+        || bytes > facts::MAX_BYTES
+        || texts.iter().any(|text| text.len() > facts::MAX_GROUP)
+    {
+        return Err(RunError::WrongType(
+            "more than 1024 groups, longer ones than 512 bytes, or more than 64 KiB",
+        ));
+    }
+    Ok(texts)
 }
 
 struct Room {

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! text ─→ syntax (bounds before parsing) ─→ cel's parser (a stack of its own) ─→ check (names, cost) ─→ Expression
-//!                                                      Facts (one user) ─→ evaluate ─→ bool · claim · error
+//!                          Facts (one user at a door), Answer (an upstream's) ─→ evaluate ─→ bool · claim · error
 //! ```
 //! What always holds:
-//! - an [`Expression`] that exists has a known end: its cost, for the largest user that [`Facts`] takes, is
+//! - an [`Expression`] that exists has a known end: its cost, for the largest user that [`Facts`] or [`Answer`] takes, is
 //!   below a fixed bound, and its regular expressions are compiled;
 //! - a name that nobody knows is refused when it is read, not when somebody signs in;
 //! - whatever goes wrong is an error, a panic of the library included, and an error lets nobody in;
@@ -30,12 +30,14 @@ use regex::Regex;
 use serde_json::Value as Json;
 use thiserror::Error;
 
-pub use check::{Variable, Variables};
+pub use check::{Fields, Variable, Variables};
 pub use condition::{Condition, ConditionError};
-pub use facts::Facts;
+pub use facts::{Answer, Facts, Scope};
 
 /// Longest expression, in bytes: a screenful. Its schema says the same.
 pub const MAX_LENGTH: usize = 2_048;
+/// Most values in an upstream's answer of an example.
+pub const MAX_EXAMPLE_NODES: usize = 256;
 /// An expression that was read, checked and bounded.
 #[derive(Debug)]
 pub struct Expression {
@@ -147,8 +149,16 @@ impl Expression {
     ///
     /// # Errors
     /// [`RunError`]: nobody is let in by it.
-    pub fn holds(&self, facts: &Facts) -> Result<bool, RunError> {
-        match evaluate::evaluate(self, facts)? {
+    pub fn holds(&self, facts: &Facts<'_>) -> Result<bool, RunError> {
+        self.holds_in(&facts.scope()?)
+    }
+
+    /// Whether it holds where these variables are.
+    ///
+    /// # Errors
+    /// [`RunError`]: nobody is let in by it.
+    pub fn holds_in(&self, scope: &Scope) -> Result<bool, RunError> {
+        match evaluate::evaluate(self, scope)? {
             cel::Value::Bool(holds) => Ok(holds),
             other => Err(RunError::WrongType(evaluate::type_name(&other))),
         }
@@ -158,7 +168,23 @@ impl Expression {
     ///
     /// # Errors
     /// [`RunError`].
-    pub fn claim(&self, facts: &Facts) -> Result<Option<Json>, RunError> {
-        evaluate::json(&evaluate::evaluate(self, facts)?)
+    pub fn claim(&self, facts: &Facts<'_>) -> Result<Option<Json>, RunError> {
+        self.value_in(&facts.scope()?)
+    }
+
+    /// What it comes to where these variables are, as the value of a claim; `None` for null.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn value_in(&self, scope: &Scope) -> Result<Option<Json>, RunError> {
+        evaluate::json(&evaluate::evaluate(self, scope)?)
+    }
+
+    /// What it comes to where these variables are: the names of groups.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn texts_in(&self, scope: &Scope) -> Result<Vec<String>, RunError> {
+        evaluate::texts(&evaluate::evaluate(self, scope)?)
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use claviger_domain::browser_session::BrowserSessions;
+use claviger_domain::claim_mapping::{Denial, Rules};
 use claviger_domain::connector::{Login, Refresh};
 use claviger_domain::fakes::{Answer, Fault, RotatingUpstream, World, alice};
 use claviger_domain::flow::Flow;
 use claviger_domain::identity::Identity;
 use claviger_domain::login::{self, Brought, Outcome, Step, StepError};
-use claviger_domain::policy::Condition;
+use claviger_domain::policy::{Answer as Facts, Condition, Expression};
 use claviger_domain::ports::SessionState;
 use claviger_domain::session::Payload;
 use claviger_protocol::form::Params;
@@ -290,4 +291,79 @@ async fn what_is_used_up_is_in_one_session_so_the_browser_has_none() {
     let step = arrive(&world, &flow, &nonce).await.unwrap();
     assert!(step.cookies.is_empty(), "{:?}", step.cookies);
     assert!(world.sessions.take_requests().is_empty());
+}
+
+/// The world, with an upstream whose suspended users are kept out.
+fn mapped() -> (World, Arc<RotatingUpstream>) {
+    let (mut world, upstream) = world();
+    let expression = |text| Expression::compile(text, &Facts::VARIABLES).unwrap();
+    for connector in &mut world.issuer.connectors {
+        let mut there = connector.as_ref().clone();
+        there.policy.mapping = Rules {
+            deny: vec![Denial {
+                expression: expression("upstream.suspended"),
+                message: "Your account is suspended.".into(),
+            }],
+            username: Some(expression("upstream.login")),
+            ..Rules::default()
+        }
+        .into();
+        *connector = Arc::new(there);
+    }
+    upstream.set_raw(&json!({"suspended": false, "login": "ally"}));
+    (world, upstream)
+}
+
+#[tokio::test]
+async fn a_mapping_reads_the_answer_at_sign_in_and_at_each_refresh() {
+    let (world, upstream) = mapped();
+    let token = logged_in(&world).await;
+    upstream.set_raw(&json!({"suspended": false, "login": "al"}));
+    let response = refresh(&world, &token).await.unwrap();
+    assert_eq!(
+        claims(response.id_token.as_ref().unwrap().expose_secret())["preferred_username"],
+        "al"
+    );
+    upstream.set_raw(&json!({"suspended": true, "login": "al"}));
+    assert_invalid_grant(&refresh(&world, &refresh_token(&response)).await);
+    assert_eq!(world.sessions.all()[0].state, SessionState::Revoked);
+
+    let location = ends(&world, &[]).await;
+    assert_eq!(query(&location, "error").as_deref(), Some("access_denied"));
+    let told = query(&location, "error_description");
+    assert_eq!(told.as_deref(), Some("Your account is suspended."));
+}
+
+#[tokio::test]
+async fn a_mapping_that_says_nothing_lets_nobody_in_and_puts_nobody_out() {
+    let (world, upstream) = mapped();
+    let token = logged_in(&world).await;
+    upstream.set_raw(&json!({"login": "ally"}));
+    assert_unavailable(&refresh(&world, &token).await);
+    assert_eq!(world.sessions.take_requests(), ["get", "claim", "keep"]);
+    assert_eq!(world.sessions.all()[0].state, SessionState::Active);
+    let location = ends(&world, &[]).await;
+    assert_eq!(query(&location, "error").as_deref(), Some("server_error"));
+    upstream.set_raw(&json!({"suspended": false, "login": "ally"}));
+    refresh(&world, &token).await.unwrap();
+}
+
+/// An upstream that answers from memory would else be asked after the rotation.
+#[tokio::test]
+async fn a_mapping_that_says_nothing_costs_no_token_where_the_upstream_answers_at_once() {
+    let (mut world, _) = world();
+    let token = crate::rig::logged_in(&world, "local").await;
+    world.sessions.take_requests();
+    let expression = Expression::compile("upstream.login", &Facts::VARIABLES).unwrap();
+    let mut failing = Some(expression);
+    for connector in &mut world.issuer.connectors {
+        if connector.name == "local" {
+            let mut there = connector.as_ref().clone();
+            there.policy.mapping = Rules { username: failing.take(), ..Rules::default() }.into();
+            *connector = Arc::new(there);
+        }
+    }
+    assert_unavailable(&refresh(&world, &token).await);
+    assert_eq!(world.sessions.take_requests(), ["get"]);
+    assert_eq!(world.sessions.all()[0].generation, 0);
 }

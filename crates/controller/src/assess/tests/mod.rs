@@ -2,6 +2,7 @@
 //! key and a sealing ring, to which each test adds what it is about.
 #![expect(clippy::needless_pass_by_value, reason = "json! reads best passed by value")]
 
+mod claim_mapping;
 mod client;
 mod client_credentials;
 mod client_logout;
