@@ -297,7 +297,17 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
     apply(&plane, home, "examples/oidc/connector.yaml")?;
     apply(&plane, home, "examples/active-directory/connector.yaml")?;
-    for vendor in ["github", "gitlab", "gitea", "bitbucket-cloud", "oauth2"] {
+    let vendors = [
+        "google",
+        "microsoft",
+        "linkedin",
+        "github",
+        "gitlab",
+        "gitea",
+        "bitbucket-cloud",
+        "oauth2",
+    ];
+    for vendor in vendors {
         apply(&plane, home, &format!("examples/{vendor}/connector.yaml"))?;
     }
     apply(&plane, home, "examples/by-hand/client.yaml")?;

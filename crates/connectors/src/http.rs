@@ -105,12 +105,22 @@ impl fmt::Debug for Http {
 }
 
 impl Http {
-    /// A client that has asked nobody yet, and trusts as `tls` says.
+    /// A client that has asked nobody yet, trusts as `tls` says, and goes through a proxy where one is named. What the
+    /// environment says of proxies is nobody's business here.
     ///
     /// # Errors
-    /// [`tls::TlsError::Setup`].
-    pub fn new(tls: &Arc<rustls::ClientConfig>) -> Result<Self, tls::TlsError> {
-        let client = reqwest::Client::builder()
+    /// [`BuildError::Proxy`], [`BuildError::Tls`].
+    pub fn new(tls: &Arc<rustls::ClientConfig>, proxy: Option<&str>) -> Result<Self, BuildError> {
+        let builder = reqwest::Client::builder();
+        let builder = match proxy {
+            None => builder.no_proxy(),
+            Some(proxy) => {
+                let proxy = reqwest::Proxy::all(proxy);
+                let proxy = proxy.map_err(|error| BuildError::Proxy(words(&error)))?;
+                builder.no_proxy().proxy(proxy)
+            }
+        };
+        let client = builder
             .tls_backend_preconfigured(rustls::ClientConfig::clone(tls))
             .redirect(Policy::none())
             .https_only(true)
@@ -119,7 +129,7 @@ impl Http {
             .pool_max_idle_per_host(KEPT)
             .user_agent(concat!("claviger/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| tls::TlsError::Setup(words(&error)))?;
+            .map_err(|error| BuildError::Tls(tls::TlsError::Setup(words(&error))))?;
         Ok(Self { client })
     }
 
@@ -135,7 +145,7 @@ impl Http {
             (None, bundle) => bundle.as_ref().map(String::as_bytes),
         };
         let tls = tls::client_config(&Material { ca, ..Material::default() })?;
-        Ok(Self::new(&tls)?)
+        Self::new(&tls, resolved.proxy.as_deref())
     }
 
     /// Asks, and reads the whole answer, whatever its status but a redirect.

@@ -11,10 +11,13 @@ pub mod bitbucket_cloud;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+pub mod google;
 mod http;
 mod kept;
 pub mod ldap;
+pub mod linkedin;
 pub mod local;
+pub mod microsoft;
 pub mod oauth2;
 pub mod oidc;
 pub mod password_hash;
@@ -30,6 +33,7 @@ use async_trait::async_trait;
 use claviger_api::connector as api;
 use claviger_api::{ConnectorSpec, Reason, SecretKeyRef};
 use claviger_domain::connector::{Login, PasswordLogin, Recheck, Refresh, SignOut};
+use claviger_domain::trip::RedirectLogin;
 use thiserror::Error;
 
 pub use local::LocalUser;
@@ -140,7 +144,7 @@ pub enum BuildError {
     #[error("upstream.authProxy: {0}")]
     AuthProxy(#[from] auth_proxy::AuthProxyError),
     /// The OpenID provider.
-    #[error("upstream.oidc: {0}")]
+    #[error("upstream.{0}")]
     Oidc(String),
     /// The identity provider of SAML.
     #[error("upstream.saml: {0}")]
@@ -150,6 +154,9 @@ pub enum BuildError {
         "this build of Claviger has no upstream.{0}: use one that was built with the feature {0}"
     )]
     LeftOut(&'static str),
+    /// The proxy on the way to the upstream.
+    #[error("proxyURL: {0}")]
+    Proxy(String),
     /// A vendor that speaks OAuth 2.0.
     #[error("upstream.{0}")]
     OAuth2(String),
@@ -174,6 +181,7 @@ impl BuildError {
             | Self::Oidc(_)
             | Self::Saml(_)
             | Self::LeftOut(_)
+            | Self::Proxy(_)
             | Self::OAuth2(_)
             | Self::LocalUsers(_) => Reason::InvalidSpec,
         }
@@ -197,6 +205,9 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
         api::Upstream::Saml(upstream) => saml::secret_refs(upstream),
         #[cfg(not(feature = "saml"))]
         api::Upstream::Saml(_) => Vec::new(),
+        api::Upstream::Google(upstream) => google::secret_refs(upstream),
+        api::Upstream::Linkedin(upstream) => linkedin::secret_refs(upstream),
+        api::Upstream::Microsoft(upstream) => microsoft::secret_refs(upstream),
         api::Upstream::Github(upstream) => github::secret_refs(upstream),
         api::Upstream::Gitlab(upstream) => gitlab::secret_refs(upstream),
         api::Upstream::Gitea(upstream) => gitea::secret_refs(upstream),
@@ -235,13 +246,16 @@ pub fn build(
             Ok(directory(active_directory::ActiveDirectory::new(name, upstream, resolved)?, spec))
         }
         api::Upstream::Oidc(upstream) => {
-            let provider = Arc::new(oidc::Provider::new(name, upstream, resolved)?);
-            Ok(Upstream {
-                login: Login::Redirect(Arc::clone(&provider) as _),
-                refresh: asked_again(&provider, spec),
-                sign_out: None,
-                probe: Some(provider),
-            })
+            Ok(with_pages(oidc::Provider::new(name, upstream, resolved)?, spec))
+        }
+        api::Upstream::Google(upstream) => {
+            Ok(with_pages(google::provider(name, upstream, resolved)?, spec))
+        }
+        api::Upstream::Linkedin(upstream) => {
+            Ok(with_pages(linkedin::provider(name, upstream, resolved)?, spec))
+        }
+        api::Upstream::Microsoft(upstream) => {
+            Ok(with_pages(microsoft::provider(name, upstream, resolved)?, spec))
         }
         #[cfg(feature = "saml")]
         api::Upstream::Saml(upstream) => {
@@ -307,6 +321,20 @@ fn vendor<V: oauth2::Vendor>(
         sign_out: None,
         probe: Some(service),
     })
+}
+
+/// An upstream with pages of its own, that is asked again.
+fn with_pages<P: RedirectLogin + Recheck + Probe + 'static>(
+    provider: P,
+    spec: &ConnectorSpec,
+) -> Upstream {
+    let provider = Arc::new(provider);
+    Upstream {
+        login: Login::Redirect(Arc::clone(&provider) as _),
+        refresh: asked_again(&provider, spec),
+        sign_out: None,
+        probe: Some(provider),
+    }
 }
 
 /// How sessions go on whose upstream is asked again.

@@ -30,6 +30,8 @@ pub enum Purpose {
     RequestKey,
     /// That key's certificate, PEM.
     RequestCertificate,
+    /// The key file of a service account, JSON.
+    ServiceAccount,
 }
 
 impl fmt::Display for Purpose {
@@ -44,6 +46,7 @@ impl fmt::Display for Purpose {
             Self::SignatureCertificates => "the identity provider's certificates",
             Self::RequestKey => "the key that signs requests",
             Self::RequestCertificate => "the certificate of the key that signs requests",
+            Self::ServiceAccount => "the service account's key file",
         })
     }
 }
@@ -70,6 +73,8 @@ impl SecretRef {
 #[derive(Debug, Default)]
 pub struct Resolved {
     secrets: HashMap<(String, String), SecretSlice<u8>>,
+    /// Through which proxy the upstream is reached over HTTP, if through one.
+    pub proxy: Option<String>,
     /// All local users in service, for a `local` connector.
     pub local_users: Vec<LocalUser>,
     /// IDs of local users that exist but are invalid at the moment: their sessions wait.

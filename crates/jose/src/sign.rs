@@ -79,6 +79,23 @@ impl Signer {
         self.signed(header, &claims)
     }
 
+    /// Signs claims under a header of these members and `alg`: for those who know the key by another name than its
+    /// thumbprint.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    pub fn sign_under(
+        &self,
+        members: &Value,
+        claims: &(impl Serialize + ?Sized),
+    ) -> Result<String, SignError> {
+        let claims =
+            serde_json::to_vec(claims).map_err(|error| SignError::Claims(error.to_string()))?;
+        let mut header = members.clone();
+        header["alg"] = self.algorithm.as_str().into();
+        self.signed(BASE64URL_NOPAD.encode(header.to_string().as_bytes()), &claims)
+    }
+
     /// Signs claims with the public key itself in the header: a proof of possession (RFC 9449 4.2).
     ///
     /// # Errors

@@ -56,6 +56,7 @@ pub mod samba;
 pub mod scene;
 pub mod slapd;
 pub mod trusted_proxy;
+pub mod tunnel;
 pub mod upstream_provider;
 pub mod vendor;
 

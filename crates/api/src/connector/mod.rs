@@ -10,10 +10,13 @@ pub mod claim_mapping;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+pub mod google;
 pub mod http;
 pub mod ldap;
 pub mod ldap_claims;
+pub mod linkedin;
 pub mod local;
+pub mod microsoft;
 pub mod oauth2;
 pub mod oidc;
 pub mod saml;
@@ -30,8 +33,11 @@ pub use claim_mapping::ClaimMapping;
 pub use gitea::GiteaUpstream;
 pub use github::GithubUpstream;
 pub use gitlab::GitlabUpstream;
+pub use google::GoogleUpstream;
 pub use ldap::LdapUpstream;
+pub use linkedin::LinkedinUpstream;
 pub use local::LocalUpstream;
+pub use microsoft::MicrosoftUpstream;
 pub use oauth2::OAuth2Upstream;
 pub use oidc::OidcUpstream;
 pub use saml::SamlUpstream;
@@ -71,8 +77,8 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.saml), has(self.upstream.github), has(self.upstream.gitlab), has(self.upstream.gitea), has(self.upstream.bitbucketCloud), has(self.upstream.oauth2)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, saml, github, gitlab, gitea, bitbucketCloud, oauth2"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.google), has(self.upstream.microsoft), has(self.upstream.linkedin), has(self.upstream.saml), has(self.upstream.github), has(self.upstream.gitlab), has(self.upstream.gitea), has(self.upstream.bitbucketCloud), has(self.upstream.oauth2)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, saml, github, gitlab, gitea, bitbucketCloud, oauth2"),
     validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
         .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
     validation = Rule::new("!has(self.upstream.github) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || self.upstream.github.groups == 'All' || has(self.upstream.github.organizations)")
@@ -81,6 +87,10 @@ use crate::schema;
         .message("allowedGroups needs groups to be read: list upstream.gitea.organizations, or set upstream.gitea.groups to All"),
     validation = Rule::new("!has(self.upstream.oauth2) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || has(self.upstream.oauth2.claims.groups)")
         .message("allowedGroups needs groups to be read: name their claim in upstream.oauth2.claims.groups"),
+    validation = Rule::new("!has(self.proxyURL) || !(has(self.upstream.local) || has(self.upstream.ldap) || has(self.upstream.activeDirectory) || has(self.upstream.authProxy))")
+        .message("proxyURL is for upstreams with a web API: remove it"),
+    validation = Rule::new("!has(self.allowedGroups) || self.allowedGroups.size() == 0 || !((has(self.upstream.google) && !has(self.upstream.google.groups)) || (has(self.upstream.microsoft) && !has(self.upstream.microsoft.groups)) || (has(self.upstream.linkedin) && !has(self.claimMapping)))")
+        .message("allowedGroups needs groups to be read: say groups in upstream.google or upstream.microsoft; LinkedIn has none"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || has(self.upstream.authProxy) || has(self.upstream.saml)")
         .message("offlineSessionSeconds is for upstreams that cannot be asked again (authProxy, saml): remove it, the others are asked at refresh"),
     validation = Rule::new("self.offlineSessionSeconds == 0 || self.offlineSessionSeconds >= 600")
@@ -92,7 +102,7 @@ pub struct ConnectorSpec {
     #[schemars(length(min = 1, max = 64))]
     pub display_name: String,
 
-    /// The upstream: exactly one of local (LocalUser objects), ldap, activeDirectory, authProxy, oidc, saml, github,
+    /// The upstream: exactly one of local (LocalUser objects), ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, saml, github,
     /// gitlab, gitea, bitbucketCloud and oauth2.
     pub upstream: Upstream,
 
@@ -115,6 +125,17 @@ pub struct ConnectorSpec {
     #[schemars(length(max = 256), inner(length(min = 1, max = 512)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_groups: Vec<String>,
+
+    /// The HTTP proxy through which the upstream is reached, such as `http://proxy.example.com:3128`: for upstreams with a
+    /// web API. What goes through it is encrypted to the upstream. Default: none, whatever
+    /// the environment says.
+    #[serde(rename = "proxyURL", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 8, max = 512))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^https?://([A-Za-z0-9._-]+|\\\\[[0-9A-Fa-f:.]+\\\\])(:[0-9]{1,5})?/?$')")
+            .message("proxyURL must be http:// or https:// with a host and perhaps a port, such as http://proxy.example.com:3128"),
+    )]
+    pub proxy_url: Option<String>,
 
     /// How the upstream's answer is read, in CEL. Default: as the connector reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,6 +208,12 @@ pub enum Upstream {
     Oidc(Box<OidcUpstream>),
     /// An identity provider of SAML 2.0.
     Saml(Box<SamlUpstream>),
+    /// Google accounts.
+    Google(Box<GoogleUpstream>),
+    /// Microsoft Entra ID and personal accounts.
+    Microsoft(Box<MicrosoftUpstream>),
+    /// LinkedIn.
+    Linkedin(Box<LinkedinUpstream>),
     /// github.com or a GitHub Enterprise.
     Github(Box<GithubUpstream>),
     /// gitlab.com or a GitLab of one's own.
@@ -210,6 +237,9 @@ impl Upstream {
             Self::AuthProxy(_) => "authProxy",
             Self::Oidc(_) => "oidc",
             Self::Saml(_) => "saml",
+            Self::Google(_) => "google",
+            Self::Microsoft(_) => "microsoft",
+            Self::Linkedin(_) => "linkedin",
             Self::Github(_) => "github",
             Self::Gitlab(_) => "gitlab",
             Self::Gitea(_) => "gitea",

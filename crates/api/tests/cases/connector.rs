@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Table, active_directory, bad, changed, good};
 
-const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, \
+const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, \
                             saml, github, gitlab, gitea, bitbucketCloud, oauth2";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
@@ -52,6 +52,18 @@ pub fn table() -> Table {
                 "an identity provider's document",
                 identity_provider(&json!({"metadataURL": null, "metadata": "<EntityDescriptor/>"})),
             ),
+            good("Google", vendor("google", &json!({}))),
+            good(
+                "Google with everything",
+                changed(
+                    &vendor("google", &every_google_field()),
+                    &json!({"allowedGroups": ["ops@example.com"], "proxyURL": "http://proxy.example.com:3128"}),
+                ),
+            ),
+            good("Microsoft", vendor("microsoft", &json!({"tenant": TENANT}))),
+            good("Microsoft with everything", vendor("microsoft", &every_microsoft_field())),
+            good("personal accounts", vendor("microsoft", &json!({"tenant": "consumers"}))),
+            good("LinkedIn", vendor("linkedin", &json!({}))),
             good("GitHub", github(&json!({}))),
             good("GitHub with everything", github(&every_github_field())),
             good("a Windows domain", active_directory::domain(&json!({}))),
@@ -187,9 +199,10 @@ pub fn table() -> Table {
             providers(),
             identity_providers(),
             githubs(),
-            vendors(),
+            openid_vendors(),
             proxies(),
             policies(),
+            vendors(),
         ]
         .into_iter()
         .flatten()
@@ -466,6 +479,117 @@ fn providers() -> Vec<super::Bad> {
         ),
     ]
 }
+
+const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+const NEEDS_GROUPS_READ: &str = "allowedGroups needs groups to be read: say groups in upstream.google or upstream.microsoft; LinkedIn has none";
+const MANY_TENANTS: &str = "tenant common and organizations admit every tenant in the world: list those you mean in allowedTenants, or name one tenant";
+
+fn every_google_field() -> Value {
+    json!({
+        "hostedDomains": ["example.com"],
+        "groups": {
+            "serviceAccountSecretRef": {"name": "google", "key": "serviceAccount"},
+            "administrators": [
+                {"domain": "example.com", "email": "admin@example.com"},
+                {"domain": "*", "email": "admin@example.org"},
+            ],
+            "nesting": "Nested",
+        },
+        "tls": {"caSecretRef": {"name": "google", "key": "ca.crt"}},
+    })
+}
+
+fn every_microsoft_field() -> Value {
+    json!({
+        "tenant": "organizations", "allowedTenants": [TENANT], "cloud": "USGovernment",
+        "email": "UserPrincipalName", "groups": {"names": "DisplayName", "types": "All"},
+        "domainHint": "corp.example", "tls": {"caSecretRef": {"name": "microsoft", "key": "ca.crt"}},
+    })
+}
+
+fn openid_vendors() -> Vec<super::Bad> {
+    let grouped = |kind: &str, change: &Value| {
+        changed(&vendor(kind, change), &json!({"allowedGroups": ["ops"]}))
+    };
+    let microsoft = |change: &Value| vendor("microsoft", change);
+    let administrator = |domain: &str| {
+        vendor(
+            "google",
+            &json!({"groups": {
+                "serviceAccountSecretRef": {"name": "google", "key": "serviceAccount"},
+                "administrators": [{"domain": domain, "email": "admin@example.com"}],
+            }}),
+        )
+    };
+    vec![
+        bad("Google's groups, not read", grouped("google", &json!({})), NEEDS_GROUPS_READ),
+        bad(
+            "Microsoft's groups, not read",
+            grouped("microsoft", &json!({"tenant": TENANT})),
+            NEEDS_GROUPS_READ,
+        ),
+        bad("LinkedIn's groups", grouped("linkedin", &json!({})), NEEDS_GROUPS_READ),
+        bad(
+            "a Workspace with @",
+            vendor("google", &json!({"hostedDomains": ["@example.com"]})),
+            "hostedDomains must be lower-case domains without '@', such as example.com",
+        ),
+        bad(
+            "an administrator of no domain",
+            administrator("Example.com"),
+            "domain must be a lower-case domain, such as example.com, or * for every domain that is not listed",
+        ),
+        bad("Google by another ID", vendor("google", &json!({"clientID": "clavigér"})), CLIENT_ID),
+        bad(
+            "LinkedIn by another ID",
+            vendor("linkedin", &json!({"clientID": "clavigér"})),
+            CLIENT_ID,
+        ),
+        bad(
+            "Microsoft by another ID",
+            microsoft(&json!({"tenant": TENANT, "clientID": "é"})),
+            CLIENT_ID,
+        ),
+        bad(
+            "a tenant by its domain",
+            microsoft(&json!({"tenant": "corp.onmicrosoft.com"})),
+            "tenant must be a tenant's ID (a lower-case UUID, as the overview of Entra ID shows it), common, organizations or consumers",
+        ),
+        bad("every organization", microsoft(&json!({"tenant": "organizations"})), MANY_TENANTS),
+        bad(
+            "every account",
+            microsoft(&json!({"tenant": "common", "allowedTenants": []})),
+            MANY_TENANTS,
+        ),
+        bad(
+            "a list for one tenant",
+            microsoft(&json!({"tenant": TENANT, "allowedTenants": [TENANT]})),
+            "allowedTenants is for tenant common and organizations: remove it, this connector has one tenant",
+        ),
+        bad(
+            "a tenant on the list by its domain",
+            microsoft(
+                &json!({"tenant": "common", "allowedTenants": ["corp.onmicrosoft.com-corp.onmicrosoft"]}),
+            ),
+            "allowedTenants must be tenants' IDs: lower-case UUIDs, as the overview of Entra ID shows them",
+        ),
+        bad(
+            "a proxy to a directory",
+            json!({"proxyURL": "http://proxy.example.com:3128"}),
+            "proxyURL is for upstreams with a web API: remove it",
+        ),
+        bad(
+            "a proxy with a password",
+            changed(
+                &vendor("google", &json!({})),
+                &json!({"proxyURL": "http://me:secret@proxy.example.com"}),
+            ),
+            "proxyURL must be http:// or https:// with a host and perhaps a port, such as http://proxy.example.com:3128",
+        ),
+    ]
+}
+
+const CLIENT_ID: &str = "clientID must be printable ASCII, as the provider shows it";
 
 /// The base with GitHub instead.
 fn github(change: &Value) -> Value {

@@ -371,7 +371,7 @@ mod tests {
             ("jpegphoto".to_owned(), vec![vec![0xff, 0xd8]]),
             ("unasked".to_owned(), vec![b"x".to_vec()]),
         ]);
-        let partial = Default::default();
+        let partial = HashMap::default();
         let entry = Entry { dn: "uid=ada".into(), attributes, partial };
         let wanted = ["Mail".to_owned(), "jpegPhoto".to_owned(), "cn".to_owned()];
         let raw = Value::Object(entry.raw(&wanted));

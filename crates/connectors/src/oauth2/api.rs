@@ -42,6 +42,8 @@ pub enum Paging {
     Link,
     /// By the member `next`; the list is the member `values`.
     Members,
+    /// By the member `@odata.nextLink`; the list is the member `value` (`OData` 4.01 JSON 4.5.5).
+    OData,
 }
 
 /// What a vendor answered.
@@ -119,6 +121,14 @@ impl fmt::Debug for Api<'_> {
     }
 }
 
+impl<'a> Api<'a> {
+    /// An API below this base, of a vendor whose refusals are no verdicts.
+    pub fn of(http: &'a Http, base: &'a Url, token: &'a str, vendor: &'static str) -> Self {
+        let headers = &[("accept", "application/json")];
+        Self { http, base, token, vendor, headers, verdict: Box::new(|_| None) }
+    }
+}
+
 impl Api<'_> {
     /// One object. `path` begins with a slash and goes below the base.
     ///
@@ -161,6 +171,11 @@ impl Api<'_> {
                 Paging::Members => {
                     let page: Page<T> = self.read(path, &answer.body)?;
                     listed.items.extend(page.values);
+                    page.next
+                }
+                Paging::OData => {
+                    let page: ODataPage<T> = self.read(path, &answer.body)?;
+                    listed.items.extend(page.value);
                     page.next
                 }
             };
@@ -274,6 +289,14 @@ impl Api<'_> {
 struct Page<T> {
     values: Vec<T>,
     #[serde(default)]
+    next: Option<String>,
+}
+
+/// One page, as Microsoft has them.
+#[derive(serde::Deserialize)]
+struct ODataPage<T> {
+    value: Vec<T>,
+    #[serde(rename = "@odata.nextLink", default)]
     next: Option<String>,
 }
 

@@ -10,6 +10,7 @@ use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
 use openidconnect::{AuthUrl, DiscoveryError, IssuerUrl, TokenUrl, UserInfoUrl};
 use thiserror::Error;
 
+use super::description::{self, Description};
 use crate::http::{Http, HttpError};
 use crate::kept::{KEPT, Kept, PAUSE};
 
@@ -37,8 +38,10 @@ impl MetadataError {
 /// A provider's configuration and keys.
 pub struct Metadata {
     issuer: IssuerUrl,
+    /// What it says its issuer is, where that may be another than where it is read.
+    stated_issuer: Option<String>,
     endpoints: OidcEndpoints,
-    kept: Kept<CoreProviderMetadata, MetadataError>,
+    kept: Kept<Description, MetadataError>,
 }
 
 impl fmt::Debug for Metadata {
@@ -49,15 +52,15 @@ impl fmt::Debug for Metadata {
 
 impl Metadata {
     /// Of this issuer, where nobody has asked yet.
-    pub fn of(issuer: IssuerUrl, endpoints: OidcEndpoints) -> Self {
-        Self { issuer, endpoints, kept: Kept::default() }
+    pub fn of(issuer: IssuerUrl, stated_issuer: Option<String>, endpoints: OidcEndpoints) -> Self {
+        Self { issuer, stated_issuer, endpoints, kept: Kept::default() }
     }
 
     /// What it says, from memory if it was asked within the hour.
     ///
     /// # Errors
     /// [`MetadataError`].
-    pub async fn get(&self, http: &Http) -> Result<Arc<CoreProviderMetadata>, MetadataError> {
+    pub async fn get(&self, http: &Http) -> Result<Arc<Description>, MetadataError> {
         self.kept.no_older_than(KEPT, self.ask(http)).await
     }
 
@@ -65,7 +68,7 @@ impl Metadata {
     ///
     /// # Errors
     /// [`MetadataError`].
-    pub async fn again(&self, http: &Http) -> Result<Arc<CoreProviderMetadata>, MetadataError> {
+    pub async fn again(&self, http: &Http) -> Result<Arc<Description>, MetadataError> {
         self.kept.no_older_than(PAUSE, self.ask(http)).await
     }
 
@@ -73,13 +76,19 @@ impl Metadata {
     ///
     /// # Errors
     /// [`MetadataError`].
-    pub async fn refresh(&self, http: &Http) -> Result<Arc<CoreProviderMetadata>, MetadataError> {
+    pub async fn refresh(&self, http: &Http) -> Result<Arc<Description>, MetadataError> {
         self.kept.note(self.ask(http).await)
     }
 
-    async fn ask(&self, http: &Http) -> Result<Arc<CoreProviderMetadata>, MetadataError> {
-        let metadata = CoreProviderMetadata::discover_async(self.issuer.clone(), http).await;
-        self.complete(metadata.map_err(failure)?).map(Arc::new)
+    async fn ask(&self, http: &Http) -> Result<Arc<Description>, MetadataError> {
+        let Some(stated) = &self.stated_issuer else {
+            let metadata = CoreProviderMetadata::discover_async(self.issuer.clone(), http).await;
+            let metadata = self.complete(metadata.map_err(failure)?)?;
+            return Ok(Arc::new(Description::of(metadata)));
+        };
+        let (metadata, keys) = description::read(http, &self.issuer, stated).await?;
+        let metadata = self.complete(metadata)?;
+        Ok(Arc::new(Description::with_keys(metadata, keys)))
     }
 
     /// With what the administrator says instead, and nothing missing.

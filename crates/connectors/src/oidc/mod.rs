@@ -3,6 +3,7 @@
 //! ```text
 //! mod (depart, arrive, re-check, probe) → metadata (configuration and keys) → http
 //!   ├ tokens: the token endpoint, and whether an ID token is believed
+//!   ├ vendor: what a vendor does otherwise, and what is asked of it beyond the standard
 //!   └ claims: who it is about
 //! ```
 //! What always holds: the code is bound to our PKCE verifier and the ID token to our nonce, both of this flow and
@@ -10,12 +11,17 @@
 //! an answer about the user is a verdict, and everything else, our own secret refused above all, is `Unavailable`.
 
 pub(crate) mod claims;
+mod description;
 mod metadata;
-mod tokens;
+pub(crate) mod tokens;
+pub(crate) mod vendor;
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use claviger_api::Reason;
 use claviger_api::connector::oidc::{
     OidcClientAuthentication, OidcOfflineAccess, OidcOfflinePrompt, OidcUpstream,
 };
@@ -30,8 +36,14 @@ use serde::{Deserialize, Serialize};
 
 use self::metadata::Metadata;
 use self::tokens::{Received, TokenFailure};
+use self::vendor::{Omissions, Vendor};
 use crate::http::Http;
+use crate::oauth2::ApiError;
 use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
+
+/// Longest a vendor may take to say more of one user: with the token endpoint it stays below what a refresh waits for.
+const ASK: Duration = Duration::from_secs(25);
+const TOO_SLOW: &str = "the vendor did not say all of the user in time";
 
 /// One provider.
 pub struct Provider {
@@ -40,6 +52,17 @@ pub struct Provider {
     secret: Option<SecretString>,
     metadata: Metadata,
     http: Http,
+    vendor: Option<Arc<dyn Vendor>>,
+}
+
+/// How a vendor speaks OpenID Connect.
+pub(crate) struct Dialect {
+    /// The variant's name in YAML.
+    pub field: &'static str,
+    /// What is the vendor's own.
+    pub vendor: Option<Arc<dyn Vendor>>,
+    /// What its configuration says its issuer is, where that may be another than where it is read.
+    pub stated_issuer: Option<String>,
 }
 
 impl fmt::Debug for Provider {
@@ -79,8 +102,23 @@ impl Provider {
     /// # Errors
     /// [`BuildError`] names the field and the fix.
     pub fn new(name: &str, spec: &OidcUpstream, resolved: &Resolved) -> Result<Self, BuildError> {
+        let dialect = Dialect { field: "oidc", vendor: None, stated_issuer: None };
+        Self::speaking(name, spec, resolved, dialect)
+    }
+
+    /// The same, of a vendor.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the field and the fix.
+    pub(crate) fn speaking(
+        name: &str,
+        spec: &OidcUpstream,
+        resolved: &Resolved,
+        dialect: Dialect,
+    ) -> Result<Self, BuildError> {
+        let field = dialect.field;
         let issuer = IssuerUrl::new(spec.issuer.clone())
-            .map_err(|error| BuildError::Oidc(format!("issuer: {error}")))?;
+            .map_err(|error| BuildError::Oidc(format!("{field}: issuer: {error}")))?;
         let secret = spec.client_secret_ref.as_ref();
         let secret = secret
             .map(|at| resolved.password(&at.name, &at.key, Purpose::ClientSecret))
@@ -88,15 +126,22 @@ impl Provider {
         let wants_secret =
             !matches!(spec.client_authentication, None | Some(OidcClientAuthentication::None));
         if wants_secret && secret.is_none() {
-            return Err(BuildError::Oidc("clientAuthentication needs clientSecretRef".into()));
+            return Err(BuildError::Oidc(format!(
+                "{field}: clientAuthentication needs clientSecretRef"
+            )));
         }
         Ok(Self {
             name: name.to_owned(),
             secret,
-            metadata: Metadata::of(issuer, spec.endpoints.clone()),
+            metadata: Metadata::of(issuer, dialect.stated_issuer, spec.endpoints.clone()),
             http: Http::trusting(&spec.tls, resolved)?,
             spec: spec.clone(),
+            vendor: dialect.vendor,
         })
+    }
+
+    fn omits(&self) -> Omissions {
+        self.vendor.as_ref().map(|vendor| vendor.omits()).unwrap_or_default()
     }
 
     /// The parameters of an authentication request (OIDC Core 3.1.2.1, RFC 7636 4.3).
@@ -128,10 +173,15 @@ impl Provider {
             ("redirect_uri", trip.callback.clone()),
             ("scope", scopes.join(" ")),
             ("state", trip.state.to_owned()),
-            ("nonce", trip.nonce()),
-            ("code_challenge", tokens::challenge(&trip.code_verifier())),
-            ("code_challenge_method", "S256".to_owned()),
         ]);
+        if !self.omits().nonce {
+            parameters.push(("nonce", trip.nonce()));
+        }
+        if !self.omits().pkce {
+            parameters.push(("code_challenge", tokens::challenge(&trip.code_verifier())));
+            parameters.push(("code_challenge_method", "S256".to_owned()));
+        }
+        parameters.extend(self.vendor.iter().flat_map(|vendor| vendor.parameters()));
         let optional = [
             ("prompt", Some(prompts.join(" "))),
             ("acr_values", Some(spec.acr_values.join(" "))),
@@ -149,14 +199,21 @@ impl Provider {
     }
 
     /// Who the tokens are about, and what to keep of them.
-    fn authenticated(&self, received: Received) -> Result<Authenticated, String> {
+    async fn authenticated(&self, received: &Received) -> Result<Authenticated, ApiError> {
         let spec = &self.spec;
-        let identity = claims::identity(&received.claims, &spec.claims, spec.email_verification)?;
-        let kept = received
-            .refresh_token
-            .map(|refresh_token| Kept { refresh_token, subject: received.subject });
-        let data = kept.as_ref().map(Kept::data).transpose()?;
-        Ok(Authenticated { identity, raw: received.claims, data })
+        let identity = claims::identity(&received.claims, &spec.claims, spec.email_verification);
+        let identity = identity.map_err(ApiError::Unusable)?;
+        let kept = received.refresh_token.clone();
+        let kept =
+            kept.map(|token| Kept { refresh_token: token, subject: received.subject.clone() });
+        let data = kept.as_ref().map(Kept::data).transpose().map_err(ApiError::Unusable)?;
+        let mut user = Authenticated { identity, raw: received.claims.clone(), data };
+        if let Some(vendor) = &self.vendor {
+            let completing = vendor.complete(&self.http, received, &mut user);
+            let completed = tokio::time::timeout(ASK, completing).await;
+            completed.unwrap_or_else(|_| Err(ApiError::Unavailable(TOO_SLOW.to_owned())))?;
+        }
+        Ok(user)
     }
 }
 
@@ -191,7 +248,13 @@ impl RedirectLogin for Provider {
             TokenFailure::Unavailable(why) => LoginError::Unavailable(why),
         })?;
         let (time, amr) = (received.auth_time, received.amr.clone());
-        let authenticated = self.authenticated(received).map_err(LoginError::Unusable)?;
+        let authenticated = self.authenticated(&received).await.map_err(|error| match error {
+            ApiError::Refused(why) => LoginError::Refused(why),
+            ApiError::Unusable(why) => LoginError::Unusable(why),
+            ApiError::TokenRefused(why) | ApiError::Unavailable(why) => {
+                LoginError::Unavailable(why)
+            }
+        })?;
         Ok(Arrival { authenticated, time, amr, once: None })
     }
 }
@@ -199,7 +262,7 @@ impl RedirectLogin for Provider {
 #[async_trait]
 impl Recheck for Provider {
     fn consumes(&self, _data: Option<&ConnectorData>) -> bool {
-        true
+        self.vendor.as_ref().is_none_or(|vendor| vendor.rotates())
     }
 
     fn can_ask(&self, data: Option<&ConnectorData>) -> bool {
@@ -225,7 +288,10 @@ impl Recheck for Provider {
         match self.renew(&kept.refresh_token, &kept.subject).await {
             Ok(received) => {
                 let next = received.refresh_token.clone().unwrap_or_default();
-                self.authenticated(received).map_err(|why| interrupted(why, next))
+                self.authenticated(&received).await.map_err(|error| match error {
+                    ApiError::Refused(why) => RecheckError::Gone(why),
+                    other => interrupted(other.to_string(), next),
+                })
             }
             Err((TokenFailure::Refused(why), None)) => Err(RecheckError::Gone(why)),
             Err((failure, None)) => Err(RecheckError::Unavailable(failure.why())),
@@ -237,12 +303,18 @@ impl Recheck for Provider {
 #[async_trait]
 impl Probe for Provider {
     async fn probe(&self) -> Result<(), ProbeError> {
-        match self.metadata.refresh(&self.http).await {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                Err(ProbeError { reason: error.reason().as_str(), message: error.to_string() })
-            }
-        }
+        self.metadata.refresh(&self.http).await.map_err(|error| ProbeError {
+            reason: error.reason().as_str(),
+            message: error.to_string(),
+        })?;
+        let Some(vendor) = &self.vendor else { return Ok(()) };
+        vendor.probe(&self.http).await.map_err(|error| {
+            let reason = match error {
+                ApiError::Unavailable(_) => Reason::UpstreamUnreachable,
+                _ => Reason::UpstreamUnusable,
+            };
+            ProbeError { reason: reason.as_str(), message: error.to_string() }
+        })
     }
 }
 

@@ -11,15 +11,16 @@ use openidconnect::core::{
 };
 use openidconnect::{
     AccessTokenHash, AdditionalClaims, AuthType, AuthorizationCode, ClaimsVerificationError,
-    ClientId, ClientSecret, EndpointMaybeSet, EndpointNotSet, EndpointSet, Nonce,
+    ClientId, ClientSecret, EndpointMaybeSet, EndpointNotSet, EndpointSet, IssuerUrl, Nonce,
     OAuth2TokenResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
     RequestTokenError, StandardErrorResponse, SubjectIdentifier, TokenResponse, UserInfoClaims,
     UserInfoError,
 };
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::description::Description;
 use super::{Provider, claims};
 use crate::http::HttpError;
 
@@ -56,6 +57,16 @@ pub struct Received {
     pub amr: Vec<String>,
     /// The refresh token to ask with next.
     pub refresh_token: Option<String>,
+    /// What opens the vendor's API for this user.
+    pub access_token: SecretString,
+}
+
+/// What an ID token belongs to.
+enum Occasion {
+    /// A sign-in of this nonce, where the provider says it again.
+    SignIn(Option<String>),
+    /// A refresh.
+    Refresh,
 }
 
 /// Why there is nothing to believe.
@@ -111,14 +122,16 @@ impl Provider {
         let tokens = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
             .map_err(|error| ours(&error))?
-            .set_pkce_verifier(PkceCodeVerifier::new(trip.code_verifier()))
-            .set_redirect_uri(Cow::Owned(callback))
-            .request_async(&self.http)
-            .await
-            .map_err(|error| refusal(&error))?;
+            .set_redirect_uri(Cow::Owned(callback));
+        let tokens = if self.omits().pkce {
+            tokens
+        } else {
+            tokens.set_pkce_verifier(PkceCodeVerifier::new(trip.code_verifier()))
+        };
+        let tokens = tokens.request_async(&self.http).await.map_err(|error| refusal(&error))?;
         let id_token = tokens.id_token().ok_or_else(no_id_token)?;
-        let wanted = Some(trip.nonce());
-        let claims = self.verified(id_token, &tokens, wanted.as_deref(), trip.now).await?;
+        let occasion = Occasion::SignIn((!self.omits().nonce).then(|| trip.nonce()));
+        let claims = self.verified(id_token, &tokens, &occasion, trip.now).await?;
         self.received(&client, &tokens, (Some(id_token), Some(&claims)), None).await
     }
 
@@ -155,14 +168,14 @@ impl Provider {
     ) -> Result<Received, TokenFailure> {
         let now = Utc::now().timestamp();
         let claims = match tokens.id_token() {
-            Some(id_token) => Some(self.verified(id_token, tokens, None, now).await?),
+            Some(id_token) => Some(self.verified(id_token, tokens, &Occasion::Refresh, now).await?),
             None => None,
         };
         let said = (tokens.id_token(), claims.as_ref());
         self.received(client, tokens, said, Some(subject)).await
     }
 
-    async fn known(&self) -> Result<std::sync::Arc<CoreProviderMetadata>, TokenFailure> {
+    async fn known(&self) -> Result<std::sync::Arc<Description>, TokenFailure> {
         let known = self.metadata.get(&self.http).await;
         known.map_err(|error| TokenFailure::Unavailable(error.to_string()))
     }
@@ -183,23 +196,24 @@ impl Provider {
         &self,
         id_token: &CoreIdToken,
         tokens: &CoreTokenResponse,
-        nonce: Option<&str>,
+        occasion: &Occasion,
         now: i64,
     ) -> Result<CoreIdTokenClaims, TokenFailure> {
+        let issuer = self.issuer_of(id_token)?;
         let mut known = self.known().await?;
-        let mut believed = self.believe(&known, id_token, (nonce, now));
+        let mut believed = self.believe((&known, &issuer), id_token, (occasion, now));
         if matches!(believed, Err(ClaimsVerificationError::SignatureVerification(_))) {
             let again = self.metadata.again(&self.http).await;
             known = again.map_err(|error| TokenFailure::Unavailable(error.to_string()))?;
-            believed = self.believe(&known, id_token, (nonce, now));
+            believed = self.believe((&known, &issuer), id_token, (occasion, now));
         }
         let claims = believed.map_err(|error| disbelief(&error))?;
         self.check_parties(&claims)?;
-        if nonce.is_some() {
+        if matches!(occasion, Occasion::SignIn(_)) {
             self.check_acr(&claims)?; // a refreshed token is of no new authentication
         }
         let Some(expected) = claims.access_token_hash() else { return Ok(claims) };
-        let verifier = self.verifier(&known, now);
+        let verifier = self.verifier((&known, &issuer), now);
         let actual = id_token.signing_alg().ok().and_then(|algorithm| {
             let key = id_token.signing_key(&verifier).ok()?;
             AccessTokenHash::from_token(tokens.access_token(), algorithm, key).ok()
@@ -213,28 +227,42 @@ impl Provider {
 
     fn believe(
         &self,
-        metadata: &CoreProviderMetadata,
+        from: (&Description, &Option<String>),
         id_token: &CoreIdToken,
-        (nonce, now): (Option<&str>, i64),
+        (occasion, now): (&Occasion, i64),
     ) -> Result<CoreIdTokenClaims, ClaimsVerificationError> {
-        let verifier = self.verifier(metadata, now);
-        let expected = nonce.map(|nonce| Nonce::new(nonce.to_owned()));
+        let verifier = self.verifier(from, now);
         id_token
-            .claims(&verifier, |said: Option<&Nonce>| match (&expected, said) {
+            .claims(&verifier, |said: Option<&Nonce>| match (occasion, said) {
                 // A refreshed token has none, or that of the sign-in.
-                (None, _) => Ok(()),
-                (Some(expected), Some(said)) if said.secret() == expected.secret() => Ok(()),
+                (Occasion::Refresh | Occasion::SignIn(None), _) => Ok(()),
+                (Occasion::SignIn(Some(expected)), Some(said)) if said.secret() == expected => {
+                    Ok(())
+                }
                 _ => Err("nonce is not the one of this sign-in".to_owned()),
             })
             .cloned()
     }
 
-    fn verifier(&self, metadata: &CoreProviderMetadata, now: i64) -> CoreIdTokenVerifier<'static> {
+    /// The issuer that a token must name, where it is not the provider's one. What the token says is not believed yet:
+    /// it chooses among issuers that the vendor's keys are for.
+    fn issuer_of(&self, id_token: &CoreIdToken) -> Result<Option<String>, TokenFailure> {
+        let Some(vendor) = &self.vendor else { return Ok(None) };
+        Ok(vendor.issuer_of(&payload(id_token)?))
+    }
+
+    fn verifier(
+        &self,
+        (known, issuer): (&Description, &Option<String>),
+        now: i64,
+    ) -> CoreIdTokenVerifier<'static> {
+        let issuer = issuer.clone().and_then(|issuer| IssuerUrl::new(issuer).ok());
+        let issuer = issuer.unwrap_or_else(|| known.issuer().clone());
         let at = DateTime::from_timestamp(now, 0).unwrap_or_default();
         CoreIdTokenVerifier::new_public_client(
             ClientId::new(self.spec.client_id.clone()),
-            metadata.issuer().clone(),
-            metadata.jwks().clone(),
+            issuer.clone(),
+            known.keys_of(issuer.as_str()),
         )
         .set_allowed_algs(ALGORITHMS)
         .set_time_fn(move || at - SKEW)
@@ -279,7 +307,8 @@ impl Provider {
         if known_subject.is_some_and(|known| known != subject) {
             return Err(unbelievable("WrongSubject", "the refreshed token is about another user"));
         }
-        let is_thin = known_subject.is_some() && self.lacks(&claims) && self.has_userinfo().await;
+        let may_be_thin = known_subject.is_some() && self.vendor.is_none() && self.lacks(&claims);
+        let is_thin = may_be_thin && self.has_userinfo().await;
         if id_token.is_none() || self.spec.userinfo == OidcUserinfo::Always || is_thin {
             let said = self.userinfo(client, tokens, &subject).await?;
             // What is said of one address is not said of another.
@@ -295,6 +324,7 @@ impl Provider {
             auth_time: verified.and_then(|claims| Some(claims.auth_time()?.timestamp())),
             amr: amr.into_iter().flatten().map(|method| method.as_str().to_owned()).collect(),
             refresh_token: tokens.refresh_token().map(|token| token.secret().clone()),
+            access_token: SecretString::from(tokens.access_token().secret().as_str()),
         })
     }
 

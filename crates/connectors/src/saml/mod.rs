@@ -186,7 +186,7 @@ fn source(spec: &SamlUpstream, resolved: &Resolved) -> Result<Source, BuildError
     Ok(Source::Url(Box::new(Remote {
         url: url.clone(),
         binding: spec.request_binding,
-        http: Http::new(&tls)?,
+        http: Http::new(&tls, resolved.proxy.as_deref())?,
         kept: Kept::default(),
     })))
 }

@@ -93,7 +93,8 @@ async fn a_code_of_another_sign_in_or_provider_is_refused() {
     assert_eq!(reason(service.sign_in(&elsewhere).await.unwrap_err()), "WrongIssuer");
     let location = service.depart().await.unwrap();
     service.provider.agree(&location).unwrap();
-    service.provider.conduct().asked = Some(("another's challenge".into(), "nonce".into()));
+    service.provider.conduct().asked =
+        Some((Some("another's challenge".into()), Some("nonce".into())));
     let answer = claviger_protocol::form::Params::parse(b"code=the-upstreams-code").unwrap();
     let stolen = service.login().arrive(&service.trip(), &answer).await.unwrap_err();
     assert_eq!(reason(stolen), "CodeRefused", "the verifier is not the code's");

@@ -170,6 +170,7 @@ fn resolve(
     findings: &mut Findings,
 ) -> Option<(UpstreamKey, Resolved)> {
     let mut resolved = Resolved::default();
+    resolved.proxy.clone_from(&connector.spec.proxy_url);
     let mut inputs = BTreeSet::new();
     for reference in secret_refs(&connector.spec) {
         let (name, key) = (reference.name.as_str(), reference.key.as_str());

@@ -67,6 +67,9 @@ fn takes_passwords(upstream: &Upstream) -> bool {
         Upstream::Local(_) | Upstream::Ldap(_) | Upstream::ActiveDirectory(_) => true,
         Upstream::AuthProxy(_)
         | Upstream::Oidc(_)
+        | Upstream::Google(_)
+        | Upstream::Microsoft(_)
+        | Upstream::Linkedin(_)
         | Upstream::Saml(_)
         | Upstream::Github(_)
         | Upstream::Gitlab(_)
