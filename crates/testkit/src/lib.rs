@@ -40,6 +40,7 @@ pub mod logout_receiver;
 mod loopback;
 pub mod minio;
 pub mod openid_provider;
+mod openid_vendors;
 pub mod operator;
 pub mod outside;
 mod peer;

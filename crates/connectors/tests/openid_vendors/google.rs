@@ -9,28 +9,8 @@ use crate::fixture::{Vendor, connector};
 const GROUPS: &str = "/admin/directory/v1/groups";
 const DIRECTORY_TOKEN: &str = "the-directory-token";
 
-fn places() -> Places {
-    Places {
-        issuer: "https://accounts.google.com".into(),
-        address: "https://accounts.google.com".into(),
-        authorization: "https://accounts.google.com/o/oauth2/v2/auth".into(),
-        token: "https://oauth2.googleapis.com/token".into(),
-        keys: "https://www.googleapis.com/oauth2/v3/certs".into(),
-        userinfo: "https://openidconnect.googleapis.com/v1/userinfo".into(),
-        hosts: [
-            "accounts.google.com",
-            "oauth2.googleapis.com",
-            "www.googleapis.com",
-            "openidconnect.googleapis.com",
-            "admin.googleapis.com",
-        ]
-        .map(str::to_owned)
-        .into(),
-    }
-}
-
 async fn google(change: Value) -> Vendor {
-    let vendor = Vendor::start(places(), "google", &change, &[]).await;
+    let vendor = Vendor::start(Places::google(), "google", &change, &[]).await;
     vendor.provider.conduct().rotates = false;
     vendor
 }
@@ -53,7 +33,7 @@ async fn workspace(nesting: &str) -> Vendor {
     });
     let secrets = [("serviceAccount", file.to_string())];
     let secrets = secrets.each_ref().map(|(key, value)| (*key, value.as_str()));
-    let vendor = Vendor::start(places(), "google", &change, &secrets).await;
+    let vendor = Vendor::start(Places::google(), "google", &change, &secrets).await;
     vendor.provider.conduct().rotates = false;
     let keys = KeySet::new([key.public_key().clone()]);
     vendor.provider.conduct().accounts = Some((keys, DIRECTORY_TOKEN.into()));

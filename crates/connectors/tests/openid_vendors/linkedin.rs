@@ -4,20 +4,8 @@ use serde_json::json;
 
 use crate::fixture::Vendor;
 
-fn places() -> Places {
-    Places {
-        issuer: "https://www.linkedin.com/oauth".into(),
-        address: "https://www.linkedin.com/oauth".into(),
-        authorization: "https://www.linkedin.com/oauth/v2/authorization".into(),
-        token: "https://www.linkedin.com/oauth/v2/accessToken".into(),
-        keys: "https://www.linkedin.com/oauth/openid/jwks".into(),
-        userinfo: "https://api.linkedin.com/v2/userinfo".into(),
-        hosts: vec!["www.linkedin.com".into(), "api.linkedin.com".into()],
-    }
-}
-
 async fn linkedin() -> Vendor {
-    let vendor = Vendor::start(places(), "linkedin", &json!({}), &[]).await;
+    let vendor = Vendor::start(Places::linkedin(), "linkedin", &json!({}), &[]).await;
     vendor.provider.conduct().refuses_pkce = true;
     vendor
 }

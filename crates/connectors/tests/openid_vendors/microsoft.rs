@@ -11,19 +11,6 @@ const OID: &str = "aaaaaaaa-0000-0000-0000-000000000001";
 const ME: &str = "/v1.0/me";
 const MEMBER_OF: &str = "/v1.0/me/transitiveMemberOf";
 
-fn places(tenant: &str, stated: &str) -> Places {
-    let login = "https://login.microsoftonline.com";
-    Places {
-        issuer: format!("{login}/{stated}/v2.0"),
-        address: format!("{login}/{tenant}/v2.0"),
-        authorization: format!("{login}/{tenant}/oauth2/v2.0/authorize"),
-        token: format!("{login}/{tenant}/oauth2/v2.0/token"),
-        keys: format!("{login}/{tenant}/discovery/v2.0/keys"),
-        userinfo: "https://graph.microsoft.com/oidc/userinfo".into(),
-        hosts: vec!["login.microsoftonline.com".into(), "graph.microsoft.com".into()],
-    }
-}
-
 /// A user of this tenant, as the token and Graph say.
 fn ada(vendor: &Vendor, tenant: &str) {
     vendor.says(json!({
@@ -39,7 +26,7 @@ fn ada(vendor: &Vendor, tenant: &str) {
 async fn one_tenant(change: Value) -> Vendor {
     let mut all = json!({"tenant": TENANT});
     all.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-    let vendor = Vendor::start(places(TENANT, TENANT), "microsoft", &all, &[]).await;
+    let vendor = Vendor::start(Places::microsoft(TENANT, TENANT), "microsoft", &all, &[]).await;
     vendor.provider.conduct().rotates = false; // those before stay good
     ada(&vendor, TENANT);
     vendor
@@ -48,7 +35,8 @@ async fn one_tenant(change: Value) -> Vendor {
 async fn many_tenants() -> Vendor {
     let change = json!({"tenant": "organizations", "allowedTenants": [TENANT]});
     let vendor =
-        Vendor::start(places("organizations", "{tenantid}"), "microsoft", &change, &[]).await;
+        Vendor::start(Places::microsoft("organizations", "{tenantid}"), "microsoft", &change, &[])
+            .await;
     ada(&vendor, TENANT);
     vendor
 }
@@ -222,7 +210,7 @@ fn every_tenant_in_the_world_is_not_a_default() {
 #[tokio::test]
 async fn a_configuration_of_another_issuer_is_refused() {
     let change = json!({"tenant": TENANT});
-    let vendor = Vendor::start(places(TENANT, OTHER), "microsoft", &change, &[]).await;
+    let vendor = Vendor::start(Places::microsoft(TENANT, OTHER), "microsoft", &change, &[]).await;
     let error = vendor.built.probe.as_ref().unwrap().probe().await.unwrap_err();
     assert_eq!(error.reason, "UpstreamUnusable");
     assert!(error.message.contains(OTHER) && error.message.contains(TENANT), "{error}");
