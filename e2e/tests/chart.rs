@@ -297,7 +297,8 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
     apply(&plane, home, "examples/oidc/connector.yaml")?;
     apply(&plane, home, "examples/active-directory/connector.yaml")?;
-    let vendors = [
+    let upstreams = [
+        "saml",
         "google",
         "microsoft",
         "linkedin",
@@ -307,8 +308,8 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
         "bitbucket-cloud",
         "oauth2",
     ];
-    for vendor in vendors {
-        apply(&plane, home, &format!("examples/{vendor}/connector.yaml"))?;
+    for upstream in upstreams {
+        apply(&plane, home, &format!("examples/{upstream}/connector.yaml"))?;
     }
     apply(&plane, home, "examples/by-hand/client.yaml")?;
     apply(&plane, home, "examples/policy/client.yaml")?;
@@ -319,7 +320,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     let kinds =
         "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions,deviceauthorizations";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 20, "{listed}");
+    assert_eq!(listed.lines().count(), 24, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())

@@ -41,8 +41,8 @@ const SCOPE: &str = "https://www.googleapis.com/auth/admin.directory.group.reado
 const ANY_DOMAIN: &str = "*";
 /// Most groups of one user, nested ones included: each costs a question when groups are nested.
 const MAX_NESTED: usize = 500;
-/// Most groups of one user.
-const MAX_GROUPS: usize = 20_000;
+/// Most pages of one list, of 200 groups each.
+const MAX_PAGES: usize = 100;
 /// Seconds a service account's token is asked to live.
 const TOKEN_LIFE: i64 = 3_600;
 /// How long one is used.
@@ -211,6 +211,17 @@ impl Directory {
     ) -> Result<Vec<String>, ApiError> {
         let admin = self.admins.get(domain).or_else(|| self.admins.get(ANY_DOMAIN));
         let Some(admin) = admin else { return Ok(Vec::new()) };
+        match self.read(http, subject, admin).await {
+            // Taken back before its time: another may do.
+            Err(ApiError::TokenRefused(_)) => {
+                self.tokens.lock().unwrap_or_else(PoisonError::into_inner).remove(admin);
+                self.read(http, subject, admin).await
+            }
+            read => read,
+        }
+    }
+
+    async fn read(&self, http: &Http, subject: &str, admin: &str) -> Result<Vec<String>, ApiError> {
         let token = self.token(http, admin).await?;
         let api = Api::of(http, &self.api, token.expose_secret(), "Google");
         let mut found = BTreeSet::new();
@@ -235,19 +246,16 @@ impl Directory {
     async fn direct(&self, api: &Api<'_>, member: &str) -> Result<Vec<String>, ApiError> {
         let mut groups = Vec::new();
         let mut token: Option<String> = None;
-        loop {
+        for _ in 0..MAX_PAGES {
             let page: Page = api.object(&groups_path(member, token.as_deref())).await?;
             groups.extend(page.groups.into_iter().map(|group| group.email.to_lowercase()));
-            if groups.len() > MAX_GROUPS {
-                let why = format!("the user is in more than {MAX_GROUPS} groups");
-                return Err(ApiError::Unusable(why));
-            }
             match page.next.filter(|next| !next.is_empty()) {
-                // Each page brings some, so this ends.
-                Some(next) if Some(&next) != token.as_ref() => token = Some(next),
-                _ => return Ok(groups),
+                Some(next) => token = Some(next),
+                None => return Ok(groups),
             }
         }
+        let why = format!("the user's groups are on more than {MAX_PAGES} pages");
+        Err(ApiError::Unusable(why))
     }
 
     /// A token that reads groups in an administrator's name (domain-wide delegation, RFC 7523 2.1).

@@ -246,7 +246,8 @@ pub fn build(
             Ok(directory(active_directory::ActiveDirectory::new(name, upstream, resolved)?, spec))
         }
         api::Upstream::Oidc(upstream) => {
-            Ok(with_pages(oidc::Provider::new(name, upstream, resolved)?, spec))
+            let provider = oidc::Provider::new(name, upstream, resolved)?;
+            Ok(with_pages(provider.for_mapping(spec.claim_mapping.is_some()), spec))
         }
         api::Upstream::Google(upstream) => {
             Ok(with_pages(google::provider(name, upstream, resolved)?, spec))

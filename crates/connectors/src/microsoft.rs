@@ -41,8 +41,10 @@ struct Microsoft {
     /// Where users sign in.
     login: &'static str,
     graph: Url,
-    /// Empty where the address is one tenant's.
+    /// Those that are admitted.
     tenants: BTreeSet<String>,
+    /// Whether the address is for many tenants, each with an issuer of its own.
+    has_many: bool,
     email: MicrosoftEmail,
     groups: Option<MicrosoftGroups>,
     domain_hint: Option<String>,
@@ -107,7 +109,12 @@ pub fn provider(
     let vendor = Microsoft {
         login,
         graph: oauth2::url("microsoft", "Graph", graph)?,
-        tenants: spec.allowed_tenants.iter().map(|tenant| tenant.to_lowercase()).collect(),
+        tenants: if has_many {
+            spec.allowed_tenants.iter().map(|tenant| tenant.to_lowercase()).collect()
+        } else {
+            [tenant.to_lowercase()].into()
+        },
+        has_many,
         email: spec.email,
         groups: spec.groups.clone(),
         domain_hint: spec.domain_hint.clone(),
@@ -148,6 +155,9 @@ impl Vendor for Microsoft {
     }
 
     fn issuer_of(&self, claims: &Map<String, Value>) -> Option<String> {
+        if !self.has_many {
+            return None; // the one of its configuration, whatever the token says
+        }
         let tenant = claims.get("tid")?.as_str()?;
         let is_id = tenant.len() == 36
             && tenant.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
@@ -162,7 +172,7 @@ impl Vendor for Microsoft {
     ) -> Result<(), ApiError> {
         let claim = |name: &str| received.claims.get(name);
         let tenant = claim("tid").and_then(Value::as_str).unwrap_or_default().to_lowercase();
-        if !self.tenants.is_empty() && !self.tenants.contains(&tenant) {
+        if !self.tenants.contains(&tenant) {
             let why = "the account belongs to no organization that is admitted here";
             return Err(ApiError::Refused(why.to_owned()));
         }
@@ -172,7 +182,7 @@ impl Vendor for Microsoft {
         let me = Me::deserialize(Value::Object(said.clone()));
         let me =
             me.map_err(|_| ApiError::Unusable("Microsoft Graph says no id of the user".into()))?;
-        if me.id != user.identity.user_id {
+        if !is_same(&user.identity.user_id, &me.id, &tenant) {
             let why = "Microsoft Graph answers about another user than the token is about";
             return Err(ApiError::Unusable(why.to_owned()));
         }
@@ -181,16 +191,21 @@ impl Vendor for Microsoft {
         }
         user.raw.insert("graph".to_owned(), said.into());
         let identity = &mut user.identity;
-        if !self.tenants.is_empty() {
+        if self.has_many {
             // An object's ID is its tenant's to vouch for.
-            identity.user_id = format!("{tenant}/{}", me.id);
+            identity.user_id = format!("{tenant}/{}", identity.user_id);
         }
         identity.preferred_username =
             me.principal_name.clone().or(identity.preferred_username.take());
         (identity.email, identity.email_verified) = match self.email {
-            // A tenant has shown that its domains are its own.
-            MicrosoftEmail::UserPrincipalName => (me.principal_name, true),
-            MicrosoftEmail::Mail => (me.mail, claim("xms_edov").is_some_and(is_true)),
+            // A tenant has shown that its domains are its own; that of personal accounts has none.
+            MicrosoftEmail::UserPrincipalName => (me.principal_name, tenant != CONSUMERS),
+            MicrosoftEmail::Mail => {
+                // It speaks of the token's address.
+                let said = claim("email").and_then(Value::as_str).map(str::to_lowercase);
+                let is_said = said.is_some() && said == me.mail.as_deref().map(str::to_lowercase);
+                (me.mail, is_said && claim("xms_edov").is_some_and(is_true))
+            }
         };
         identity.email_verified &= identity.email.is_some();
         if let Some(groups) = &self.groups {
@@ -198,6 +213,15 @@ impl Vendor for Microsoft {
         }
         Ok(())
     }
+}
+
+/// Whether Graph answers about the object of a token. It names personal accounts by the last half of their object ID.
+fn is_same(object: &str, said: &str, tenant: &str) -> bool {
+    let personal = || {
+        let digits = object.replace('-', "").to_lowercase();
+        said.len() == 16 && digits.ends_with(&said.to_lowercase())
+    };
+    object == said || (tenant == CONSUMERS && personal())
 }
 
 /// What is asked of a user.

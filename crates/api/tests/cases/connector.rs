@@ -567,9 +567,9 @@ fn openid_vendors() -> Vec<super::Bad> {
             "allowedTenants is for tenant common and organizations: remove it, this connector has one tenant",
         ),
         bad(
-            "a tenant on the list by its domain",
+            "a tenant on the list in capitals",
             microsoft(
-                &json!({"tenant": "common", "allowedTenants": ["corp.onmicrosoft.com-corp.onmicrosoft"]}),
+                &json!({"tenant": "common", "allowedTenants": ["AAAAAAAA-2222-3333-4444-555555555555"]}),
             ),
             "allowedTenants must be tenants' IDs: lower-case UUIDs, as the overview of Entra ID shows them",
         ),

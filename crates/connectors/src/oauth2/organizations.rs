@@ -35,8 +35,11 @@ pub struct Wanted<'s> {
 
 impl Wanted<'_> {
     fn is(&self, organization: &Organization) -> bool {
+        self.has_name(organization) && self.id.is_none_or(|id| id == organization.id)
+    }
+
+    fn has_name(&self, organization: &Organization) -> bool {
         self.name.eq_ignore_ascii_case(&organization.name)
-            && self.id.is_none_or(|id| id == organization.id)
     }
 
     fn has(&self, team: &Team) -> bool {
@@ -62,7 +65,9 @@ pub fn groups(
     let mut groups = Vec::new();
     for organization in member_of {
         let by = listed(organization);
-        if !takes_all && by.is_none() {
+        // Of a name that is pinned to a number, another organization's groups are not taken, whatever else is.
+        let is_taken_over = by.is_none() && wanted.iter().any(|one| one.has_name(organization));
+        if is_taken_over || (!takes_all && by.is_none()) {
             continue;
         }
         groups.push(organization.name.clone());
@@ -106,6 +111,9 @@ mod tests {
         assert_eq!(of("acme", None, &[]).unwrap(), acme);
         assert_eq!(of("acme2", None, &[]), None, "not a member");
         assert_eq!(groups(&[], false, &member_of()).unwrap(), [""; 0]);
+        let pinned = [("acme", Some(999)), ("other", None)];
+        let pinned = pinned.map(|(name, id)| Wanted { name, id, teams: &[] });
+        assert_eq!(groups(&pinned, true, &member_of()).unwrap(), ["other", "other:dev"]);
         let all = groups(&[], true, &member_of()).unwrap();
         assert_eq!(all[3..], ["other", "other:dev"]);
         let nobody = Wanted { name: "nobody", id: None, teams: &[] };

@@ -53,6 +53,8 @@ pub struct Provider {
     metadata: Metadata,
     http: Http,
     vendor: Option<Arc<dyn Vendor>>,
+    /// Whether a refreshed token may leave nothing out, since nobody knows what of it is looked at.
+    wants_all: bool,
 }
 
 /// How a vendor speaks OpenID Connect.
@@ -137,7 +139,15 @@ impl Provider {
             http: Http::trusting(&spec.tls, resolved)?,
             spec: spec.clone(),
             vendor: dialect.vendor,
+            wants_all: false,
         })
+    }
+
+    /// Asks the userinfo endpoint at each refresh, where there is one: a claim mapping may look at whatever the sign-in said.
+    #[must_use]
+    pub fn for_mapping(mut self, is_mapped: bool) -> Self {
+        self.wants_all = is_mapped;
+        self
     }
 
     fn omits(&self) -> Omissions {

@@ -307,7 +307,9 @@ impl Provider {
         if known_subject.is_some_and(|known| known != subject) {
             return Err(unbelievable("WrongSubject", "the refreshed token is about another user"));
         }
-        let may_be_thin = known_subject.is_some() && self.vendor.is_none() && self.lacks(&claims);
+        let may_be_thin = known_subject.is_some()
+            && self.vendor.is_none()
+            && (self.wants_all || self.lacks(&claims));
         let is_thin = may_be_thin && self.has_userinfo().await;
         if id_token.is_none() || self.spec.userinfo == OidcUserinfo::Always || is_thin {
             let said = self.userinfo(client, tokens, &subject).await?;

@@ -41,6 +41,8 @@ pub struct Believed {
     pub name_id: String,
     /// What kind of name that is; empty if it does not say.
     pub name_id_format: String,
+    /// Whether that name is one of another provider's, or for another service (`NameQualifier`, `SPNameQualifier`).
+    pub is_foreign_name: bool,
     /// When they proved themselves.
     pub authenticated_at: i64,
     /// By which way.
@@ -136,6 +138,12 @@ fn check_assertion(assertion: &Element, expected: &Expected<'_>) -> Result<Belie
         id: id.to_owned(),
         name_id: text.to_owned(),
         name_id_format: name.attribute("Format").unwrap_or_default().to_owned(),
+        is_foreign_name: [
+            ("NameQualifier", expected.issuer),
+            ("SPNameQualifier", expected.audience),
+        ]
+        .into_iter()
+        .any(|(qualifier, ours)| name.attribute(qualifier).is_some_and(|said| said != ours)),
         authenticated_at,
         context,
         attributes: attributes(assertion),

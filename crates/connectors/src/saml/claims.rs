@@ -37,7 +37,7 @@ pub fn identity(believed: &Believed, spec: &SamlUpstream) -> Result<Identity, St
     };
     let user_id = match &names.user_id {
         None => by_name_id(believed, spec.name_id_format)?,
-        Some(name) => text(&names.user_id).ok_or_else(|| {
+        Some(name) => only(believed, name)?.ok_or_else(|| {
             format!(
                 "the assertion has no attribute {name}: let the identity provider send it, or name another in attributes.userID"
             )
@@ -46,7 +46,7 @@ pub fn identity(believed: &Believed, spec: &SamlUpstream) -> Result<Identity, St
     if user_id.len() > MAX_USER_ID {
         return Err(format!("the user's identifier is longer than {MAX_USER_ID} bytes"));
     }
-    let email = text(&names.email);
+    let email = names.email.as_deref().map(|name| only(believed, name)).transpose()?.flatten();
     Ok(Identity {
         user_id,
         email_verified: email.is_some() && spec.email_verification == SamlEmailVerification::Always,
@@ -95,6 +95,12 @@ fn by_name_id(believed: &Believed, wanted: SamlNameIdFormat) -> Result<String, S
              and think of who may get another's name"
         ));
     }
+    if believed.is_foreign_name {
+        return Err(
+            "the NameID is qualified for another provider or service (NameQualifier, SPNameQualifier), where it may be              somebody else's: let the identity provider name its users for this one, or name an attribute in attributes.userID"
+                .into(),
+        );
+    }
     Ok(believed.name_id.clone())
 }
 
@@ -106,6 +112,18 @@ fn values<'b>(believed: &'b Believed, name: &str) -> Vec<&'b str> {
     };
     let by_name = of(&|attribute| &attribute.name);
     if by_name.is_empty() { of(&|attribute| &attribute.friendly_name) } else { by_name }
+}
+
+/// The one value of an attribute by which somebody is known: of several nobody knows which comes first.
+fn only(believed: &Believed, name: &str) -> Result<Option<String>, String> {
+    let mut values = values(believed, name).into_iter().filter(|value| !value.is_empty());
+    let first = values.next();
+    if values.any(|value| Some(value) != first) {
+        return Err(format!(
+            "the assertion has several values of {name}: let the identity provider send one"
+        ));
+    }
+    Ok(first.map(str::to_owned))
 }
 
 /// In the assertion's order, each once.

@@ -19,10 +19,12 @@ mod refusal;
 mod request;
 mod response;
 mod signature;
+mod signature_form;
 mod xml;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_api::connector::saml::SamlUpstream;
@@ -33,6 +35,7 @@ use claviger_protocol::response_type::Delivery;
 use data_encoding::BASE64;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tokio::sync::Semaphore;
 
 use self::assertion::{Believed, Expected};
 use self::metadata::{MetadataError, Remote, Source};
@@ -44,6 +47,12 @@ use crate::http::Http;
 use crate::kept::Kept;
 use crate::tls::{self, Material};
 use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
+
+/// Answers whose signatures are verified at once, at all connectors: anybody can send what takes long to refuse.
+static VERIFYING: Semaphore = Semaphore::const_new(4);
+/// How long one waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+const BUSY: &str = "too many answers of identity providers are being verified";
 
 /// Longest `SAMLResponse` that is decoded: what it holds is longer than may be read anyway, line breaks included.
 const MAX_ENCODED: usize = MAX_BYTES / 3 * 4 + MAX_BYTES / 16;
@@ -123,26 +132,32 @@ impl ServiceProvider {
     ) -> Result<(Believed, Arc<IdentityProvider>), LoginError> {
         let document = decoded(answer)?;
         let provider = self.provider(trip.now).await?;
-        match self.judged(trip, &document, &provider) {
+        let permit = tokio::time::timeout(PATIENCE, VERIFYING.acquire()).await;
+        let _permit = permit.map_err(|_| LoginError::Unavailable(BUSY.to_owned()))?;
+        match self.judged(trip, &document, &provider).await {
             Ok(believed) => Ok((believed, provider)),
             Err(Refusal::BadSignature) => match self.source.changed(&provider).await {
-                Some(now) => Ok((self.judged(trip, &document, &now)?, now)),
+                Some(now) => Ok((self.judged(trip, &document, &now).await?, now)),
                 None => Err(Refusal::BadSignature.into()),
             },
             Err(refusal) => Err(refusal.into()),
         }
     }
 
-    fn judged(
+    /// Signatures are verified aside: they take a processor, and nothing else waits for it.
+    async fn judged(
         &self,
         trip: &Trip<'_>,
         document: &[u8],
-        provider: &IdentityProvider,
+        provider: &Arc<IdentityProvider>,
     ) -> Result<Believed, Refusal> {
         let envelope = Element::parse(document)?;
         let signed = response::check_form(&envelope, self.spec.signatures)?;
-        let text = std::str::from_utf8(document).map_err(|_| xml::XmlError::NotUtf8)?;
-        let covered = signature::covered(text, &provider.certificates)?;
+        let text = std::str::from_utf8(document).map_err(|_| xml::XmlError::NotUtf8)?.to_owned();
+        let by = Arc::clone(provider);
+        let verifying =
+            tokio::task::spawn_blocking(move || signature::covered(&text, &by.certificates));
+        let covered = verifying.await.map_err(|_| Refusal::BadSignature)??;
         let covered = Element::parse(covered.as_bytes())?;
         let expected = Expected {
             issuer: &provider.entity_id,

@@ -6,6 +6,7 @@
 use claviger_api::connector::saml::SamlSignatures;
 
 use super::refusal::{Part, Refusal};
+use super::signature_form;
 use super::xml::Element;
 
 /// SAML 2.0 messages.
@@ -104,11 +105,7 @@ fn is_signed(element: &Element) -> Result<bool, Refusal> {
     if signatures.next().is_some() {
         return Err(Refusal::MisplacedSignature);
     }
-    let parts = ["SignedInfo", "SignatureValue", "KeyInfo"];
-    let known = |part: &Element| part.namespace == SIGNATURE && parts.contains(&part.name.as_str());
-    if !signature.children().iter().all(known) {
-        return Err(Refusal::SignatureForm("it holds more than SignedInfo, value and KeyInfo"));
-    }
+    signature_form::check(signature).map_err(Refusal::SignatureForm)?;
     let info = signature.only(SIGNATURE, "SignedInfo");
     let info = info.ok_or(Refusal::SignatureForm("one SignedInfo is wanted"))?;
     check_signed_info(info, element.attribute("ID").unwrap_or_default())?;

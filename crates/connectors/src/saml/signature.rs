@@ -31,7 +31,8 @@ pub fn covered(document: &str, certificates: &[Vec<u8>]) -> Result<String, Refus
     let certificates: Vec<_> = certificates.iter().cloned().map(CertificateDer::from).collect();
     // The library gives up at a certificate whose key is of another kind than the signature's: alone, the right one is
     // not behind it.
-    let alone = certificates.iter().map(std::slice::from_ref);
+    let several = if certificates.len() > 1 { &certificates[..] } else { &[] };
+    let alone = several.iter().map(std::slice::from_ref);
     let mut tries = std::iter::once(&certificates[..]).chain(alone);
     tries.find_map(|certificates| reduced(document, certificates)).ok_or(Refusal::BadSignature)
 }

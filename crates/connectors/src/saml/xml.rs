@@ -123,6 +123,17 @@ impl Element {
         own.find(|attribute| attribute.name == name).map(|attribute| attribute.value.as_str())
     }
 
+    /// Whether it has no attributes but some of these, in no namespace.
+    pub fn has_no_attributes_but(&self, names: &[&str]) -> bool {
+        let mut own = self.attributes.iter();
+        own.all(|own| own.namespace.is_empty() && names.contains(&own.name.as_str()))
+    }
+
+    /// Whether there is text in it that is more than white space, beside its elements.
+    pub fn has_text(&self) -> bool {
+        !self.text.chars().all(is_space)
+    }
+
     /// The elements directly below it.
     pub fn children(&self) -> &[Element] {
         &self.children
@@ -251,6 +262,10 @@ impl Reading {
             return Err(XmlError::Malformed);
         }
         let is_id = ID_NAMES.contains(&attribute.name.as_str());
+        // Other readers take an attribute by its local name alone, and then it is another than ours.
+        if is_id && !attribute.namespace.is_empty() {
+            return Err(XmlError::Malformed);
+        }
         if is_id && !self.ids.insert(attribute.value.clone()) {
             return Err(XmlError::DuplicateId);
         }

@@ -145,10 +145,24 @@ async fn groups_that_cannot_be_read_are_no_verdict() {
         let unknown = vendor.again(&user).await;
         assert!(matches!(unknown, Err(RecheckError::Interrupted { .. })), "{status}: {unknown:?}");
     }
+    vendor.answers(&of(ADA, None), 200, &groups(&[], Some("on")));
+    vendor.answers(&of(ADA, Some("on")), 200, &groups(&[], Some("on")));
+    let endless = vendor.sign_in().await;
+    assert!(matches!(endless, Err(LoginError::Unusable(_))), "{endless:?}");
     let other = workspace("Direct").await;
     other.provider.conduct().accounts = None;
     let probe = other.built.probe.as_ref().unwrap().probe().await.unwrap_err();
     assert!(probe.message.contains("delegate https://www.googleapis.com/auth/"), "{probe:?}");
+}
+
+#[tokio::test]
+async fn a_token_of_the_service_account_that_was_taken_back_is_asked_for_once_more() {
+    let vendor = workspace("Direct").await;
+    vendor.answers(&of(ADA, None), 200, &groups(&["ops@example.com"], None));
+    let user = vendor.user().await;
+    vendor.answers(&of(ADA, None), 401, &json!({"error": {"code": 401}}));
+    vendor.again(&user).await.unwrap_err();
+    assert_eq!(vendor.provider.conduct().assertions.len(), 2);
 }
 
 #[test]

@@ -68,8 +68,14 @@ async fn an_account_of_the_tenant_signs_in_by_its_object_id() {
 async fn an_address_is_verified_where_its_domain_is_the_tenants_own() {
     let vendor = one_tenant(json!({})).await;
     let mut claims = vendor.provider.conduct().claims.clone();
-    for (said, expected) in [(json!(true), true), (json!("1"), true), (json!(0), false)] {
+    for (said, email, expected) in [
+        (json!(true), "ada@EXAMPLE.com", true),
+        (json!("1"), "ada@example.com", true),
+        (json!(0), "ada@example.com", false),
+        (json!(true), "ceo@victim.example", false),
+    ] {
         claims["xms_edov"] = said;
+        claims["email"] = email.into();
         vendor.says(claims.clone());
         assert_eq!(vendor.user().await.identity.email_verified, expected);
     }
@@ -131,6 +137,44 @@ async fn a_key_for_one_issuer_signs_nothing_for_another() {
         vendor.answers(keys, 200, &published(&issuer, &key));
         vendor.provider.conduct().key = key;
         vendor.user().await;
+    }
+}
+
+#[tokio::test]
+async fn one_tenant_is_that_tenant_whatever_the_token_says_of_itself() {
+    let vendor = one_tenant(json!({})).await;
+    let user = vendor.user().await;
+    ada(&vendor, OTHER);
+    match vendor.sign_in().await {
+        Err(LoginError::Unverified { reason, .. }) => assert_eq!(reason, "WrongIssuer"),
+        other => panic!("{other:?}"),
+    }
+    let unknown = vendor.again(&user).await;
+    assert!(matches!(unknown, Err(RecheckError::Interrupted { .. })), "{unknown:?}");
+    // Of its issuer, and of another tenant.
+    let mut claims = vendor.provider.conduct().claims.clone();
+    claims["iss"] = format!("https://login.microsoftonline.com/{TENANT}/v2.0").into();
+    vendor.says(claims);
+    let refused = vendor.sign_in().await;
+    assert!(matches!(refused, Err(LoginError::Refused(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_personal_account_is_named_otherwise_by_graph_and_has_an_address_that_nobody_verified() {
+    const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+    let change = json!({"tenant": "consumers", "email": "UserPrincipalName"});
+    let places = Places::microsoft(CONSUMERS, CONSUMERS);
+    let vendor = Vendor::start(places, "microsoft", &change, &[]).await;
+    let oid = "00000000-0000-0000-1234-56789abcdef0";
+    vendor.says(json!({"tid": CONSUMERS, "oid": oid, "groups": null}));
+    let me = |id: &str| json!({"id": id, "userPrincipalName": "ada@victim.example"});
+    vendor.answers(ME, 200, &me("123456789ABCDEF0"));
+    let user = vendor.user().await.identity;
+    assert_eq!((user.user_id.as_str(), user.email_verified), (oid, false));
+    for other in ["123456789abcdef1", "def0", ""] {
+        vendor.answers(ME, 200, &me(other));
+        let refused = vendor.sign_in().await;
+        assert!(matches!(refused, Err(LoginError::Unusable(_))), "{refused:?}");
     }
 }
 

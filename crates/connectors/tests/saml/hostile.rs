@@ -242,6 +242,42 @@ fn signatures(table: &mut Table) {
     table.rows.push(("inclusive canonicalization", "SignatureForm", inclusive));
 }
 
+/// What xmlsec1 would follow or run before it knows whose a signature is.
+fn instructions(table: &mut Table) {
+    let answer = table.service.answer();
+    let with = |change: &dyn Fn(&str) -> String| {
+        let empty = template(&answer.assertion_id, &answer.signed_by, &answer.digested_by);
+        let changed = change(&empty);
+        assert_ne!(changed, empty);
+        let assertion = answer.assertion().replace(&empty, &changed);
+        Answer { signs: Signs::Nothing, ..answer.clone() }.around(&assertion)
+    };
+    // xmlsec1 takes an attribute by its local name, the first that stands there.
+    let foreign = "xmlns:x=\"urn:x\" x:";
+    let before = |named: &str, value: &str| {
+        with(&|empty| empty.replacen(named, &format!("{foreign}{named}{value}\" {named}"), 1))
+    };
+    let elsewhere = before("URI=\"", "http://127.0.0.1:1/");
+    table.rows.push(("another URI in a namespace, before the URI", "SignatureForm", elsewhere));
+    let file = before("URI=\"", "file:///etc/hostname");
+    table.rows.push(("a file in a namespace, before the URI", "SignatureForm", file));
+    let method = with(&|empty| {
+        empty.replace("<ds:Transform Algorithm=\"http://www.w3.org/2000/09/xmldsig#enveloped-signature\"/>", "<ds:Transform xmlns:x=\"urn:x\" x:Algorithm=\"http://www.w3.org/TR/1999/REC-xslt-19991116\" Algorithm=\"http://www.w3.org/2000/09/xmldsig#enveloped-signature\"/>")
+    });
+    table.rows.push(("a stylesheet in a namespace, before the transform", "SignatureForm", method));
+    let within = with(&|empty| {
+        empty.replace("#enveloped-signature\"/>", "#enveloped-signature\"><x:stylesheet xmlns:x=\"http://www.w3.org/1999/XSL/Transform\"/></ds:Transform>")
+    });
+    table.rows.push(("a stylesheet within a transform", "SignatureForm", within));
+    let retrieved = with(&|empty| {
+        empty.replace("</ds:Signature>", "<ds:KeyInfo><ds:RetrievalMethod URI=\"http://127.0.0.1:1/\"/></ds:KeyInfo></ds:Signature>")
+    });
+    table.rows.push(("a key to be fetched", "SignatureForm", retrieved));
+    table.changed("another ID in a namespace, before the ID", "Malformed", |honest| {
+        honest.replace("<saml:Assertion ", "<saml:Assertion xmlns:x=\"urn:x\" x:ID=\"other\" ")
+    });
+}
+
 fn documents(table: &mut Table) {
     table.changed("a document type", "DocumentType", |honest| {
         format!("<!DOCTYPE Response>{honest}")
@@ -419,6 +455,7 @@ async fn every_hostile_answer_is_refused_by_name() {
     wrapping(&mut table);
     other_layouts(&mut table);
     signatures(&mut table);
+    instructions(&mut table);
     documents(&mut table);
     addressees(&mut table);
     times(&mut table);

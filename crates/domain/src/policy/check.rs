@@ -94,8 +94,10 @@ struct Bound {
     bytes: u64,
     /// Bytes of it, if it is a text.
     text: u64,
-    /// The largest element; where there are elements and this is `None`, one like itself.
+    /// The largest element, where there are some.
     each: Option<Box<Bound>>,
+    /// Whether it may be a list, a map or a text at any depth, and is like its own elements.
+    tree: bool,
 }
 
 impl Bound {
@@ -113,7 +115,17 @@ impl Bound {
 
     fn list(items: usize, nodes: usize, bytes: usize, each: Self) -> Self {
         let (items, nodes, bytes) = (items as u64, nodes as u64 + 1, bytes as u64);
-        Self { items, nodes, bytes, text: 0, each: Some(Box::new(each)) }
+        Self { items, nodes, bytes, text: 0, each: Some(Box::new(each)), tree: false }
+    }
+
+    /// So many values in all, so many bytes of texts, each text so long.
+    fn tree(nodes: u64, bytes: u64, text: u64) -> Self {
+        Self { items: nodes, nodes, bytes, text, each: None, tree: true }
+    }
+
+    /// The longest text at any depth.
+    fn longest(&self) -> u64 {
+        if self.tree { self.text } else { self.bytes }
     }
 
     fn size(&self) -> u64 {
@@ -124,14 +136,9 @@ impl Bound {
         self.each.as_deref().cloned().unwrap_or_else(|| self.clone())
     }
 
-    /// Whether it is like its own elements: at any depth a list, a map or a text.
-    fn is_tree(&self) -> bool {
-        self.items > 0 && self.each.is_none()
-    }
-
     /// The smallest element: of a tree one that may still have fields.
     fn smallest(&self) -> Self {
-        Self { items: u64::from(self.is_tree()), ..Self::scalar() }
+        if self.tree { Self::tree(1, 0, 0) } else { Self::scalar() }
     }
 
     /// How many elements can be as large as the largest: no more than it goes into the whole.
@@ -143,23 +150,34 @@ impl Bound {
 
     /// One or the other.
     fn or(self, other: Self) -> Self {
+        if self.tree || other.tree {
+            let (nodes, bytes) = (self.nodes.max(other.nodes), self.bytes.max(other.bytes));
+            return Self::tree(nodes, bytes, self.longest().max(other.longest()));
+        }
         Self {
             items: self.items.max(other.items),
             nodes: self.nodes.max(other.nodes),
             bytes: self.bytes.max(other.bytes),
             text: self.text.max(other.text),
             each: either(self.each, other.each),
+            tree: false,
         }
     }
 
     /// Both, one after the other.
     fn and(self, other: Self) -> Self {
+        if self.tree || other.tree {
+            let nodes = self.nodes.saturating_add(other.nodes);
+            let bytes = self.bytes.saturating_add(other.bytes);
+            return Self::tree(nodes, bytes, self.longest().saturating_add(other.longest()));
+        }
         Self {
             items: self.items.saturating_add(other.items),
             nodes: self.nodes.saturating_add(other.nodes),
             bytes: self.bytes.saturating_add(other.bytes),
             text: self.text.saturating_add(other.text),
             each: either(self.each, other.each),
+            tree: false,
         }
     }
 
@@ -174,6 +192,7 @@ impl Bound {
             bytes: sum(self.bytes, other.bytes),
             text: 0,
             each: Some(Box::new(self)),
+            tree: false,
         }
     }
 }
@@ -218,8 +237,9 @@ impl Sizes {
             ("user", Some("claims")) => self.tree(self.nodes),
             ("upstream", _) => self.tree(self.answer),
             ("user", None) => {
-                let groups = self.bound_of("user", Some("groups"));
-                Bound::list(16, self.groups + self.nodes, 2 * self.bytes, groups)
+                // By index any of its fields.
+                let (nodes, bytes) = (self.groups + self.nodes + 16, 2 * self.bytes + 8_192);
+                Bound::tree(nodes as u64, bytes as u64, facts::MAX_TEXT as u64)
             }
             ("scopes", _) => {
                 Bound::list(facts::MAX_SCOPES, facts::MAX_SCOPES, facts::MAX_TEXT, text)
@@ -230,8 +250,7 @@ impl Sizes {
 
     /// At any depth a list, a map or a text.
     fn tree(&self, nodes: usize) -> Bound {
-        let (nodes, bytes) = (nodes as u64, self.bytes as u64);
-        Bound { items: nodes, nodes: nodes + 1, bytes, text: facts::MAX_TEXT as u64, each: None }
+        Bound::tree(nodes as u64 + 1, self.bytes as u64, facts::MAX_TEXT as u64)
     }
 }
 
@@ -393,7 +412,7 @@ impl Check<'_> {
             _ => None,
         };
         // What is like its own elements is a further claim, an answer, or below one.
-        if bound.is_tree() || matches!(operand.expr, Expr::Map(_)) {
+        if bound.tree || matches!(operand.expr, Expr::Map(_)) {
             return Ok(());
         }
         let variable = of_user.unwrap_or("this value").to_owned();
@@ -461,7 +480,7 @@ impl Check<'_> {
             ("split", true, 1) => {
                 let (items, bytes) = (facts::MAX_PARTS as u64, subject.text);
                 let each = Some(Box::new(Bound::text_of(bytes)));
-                Bound { items, nodes: items + 1, bytes, text: 0, each }
+                Bound { items, nodes: items + 1, bytes, text: 0, each, tree: false }
             }
             (name, _, _) => return Err(CompileError::UnknownFunction(name.to_owned())),
         };
@@ -547,6 +566,7 @@ fn with_element(all: Found, element: &Found) -> Found {
         items: 1,
         text: 0,
         each: Some(Box::new(element.bound.clone())),
+        tree: false,
         ..element.bound.clone()
     };
     let cost = all.cost.saturating_add(element.cost).saturating_add(size);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{CompileError, Condition, ConditionError, Expression, Facts, RunError};
+use super::{Answer, CompileError, Condition, ConditionError, Expression, Facts, RunError};
 use crate::identity::Identity;
 
 fn jane() -> Identity {
@@ -327,4 +327,57 @@ fn a_claim_is_a_string_a_bool_an_int_strings_or_a_map_of_those() {
     }
     let large = Expression::compile("user.groups", &Facts::OF_CLAIMS).unwrap();
     assert!(matches!(large.claim(&facts(&largest())), Err(RunError::WrongType(_))));
+}
+
+/// An answer as large as is looked at: so many objects, each with a name.
+fn largest_answer() -> serde_json::Map<String, serde_json::Value> {
+    let objects: Vec<_> = (0..1_300).map(|n| json!({"name": format!("group-{n:0>30}")})).collect();
+    json!({"a": objects}).as_object().unwrap().clone()
+}
+
+#[test]
+fn what_would_take_long_for_a_large_answer_is_refused_however_it_is_wrapped() {
+    for text in [
+        "upstream.a.all(x, x.all(p, x.all(q, x.all(r, true))))",
+        "(upstream.a + ['x']).all(x, x.all(p, x.all(q, x.all(r, true))))",
+        "(['x'] + upstream.a).all(x, x.all(p, x.all(q, x.all(r, true))))",
+        "(user.groups + upstream.a).all(x, x.all(p, x.all(q, x.all(r, true))))",
+        "(user.emailVerified ? upstream.a : ['x']).all(x, x.all(p, x.all(q, x.all(r, true))))",
+        "(user.emailVerified ? 'x' : upstream.a).all(x, x.all(p, x.all(q, x.all(r, true))))",
+        "[upstream.a, 'x'].all(x, x.all(p, x.all(q, x.all(r, true))))",
+        "{'a': upstream.a, 'b': 'x'}.a.all(p, {'a': upstream.a}.a.all(q, true))",
+        "upstream['a'].all(p, upstream['a'].all(q, true))",
+        "upstream.a.filter(x, true).all(x, x.all(p, x.all(q, x.all(r, true))))",
+        "upstream.a.map(x, x).all(x, x.all(p, x.all(q, x.all(r, true))))",
+    ] {
+        let compiled = Expression::compile(text, &Answer::VARIABLES);
+        assert_eq!(compiled.unwrap_err(), CompileError::TooCostly, "{text}");
+    }
+    let by_index = "user['claims']['x'].all(a, user['claims']['x'].all(b, user['claims']['x'].all(c, user['claims']['x'].all(d, true))))";
+    for text in [by_index, "user['groups'].all(a, user['groups'].all(b, a == b))"] {
+        assert_eq!(compiled(text).unwrap_err(), CompileError::TooCostly, "{text}");
+    }
+}
+
+#[test]
+fn the_costliest_that_is_taken_ends_soon_for_the_largest_answer() {
+    let (user, raw) = (jane(), largest_answer());
+    let scope = Answer { identity: &user, raw: &raw }.scope().unwrap();
+    for text in [
+        "upstream.a.all(x, x.name.startsWith('group-') && has(x.name) && !has(x.other))",
+        "(user.groups + upstream.a.map(x, x.name)).filter(n, n.matches('^group-')).size() == 1300",
+        "upstream.a.exists(x, ['a', 'b', 'c', 'd'].exists(n, n == x.name)) == false",
+        "upstream.a.filter(x, x.name.contains('7')).map(x, x.name.split('-')[1]).size() > 100",
+        "size(user['groups']) == 2 && user['email'] == 'jane@example.com'",
+    ] {
+        let expression = Expression::compile(text, &Answer::VARIABLES).unwrap();
+        let began = Instant::now();
+        assert_eq!(expression.holds_in(&scope), Ok(true), "{text}");
+        let took = began.elapsed();
+        println!("{took:?}: {text}");
+        assert!(took < Duration::from_secs(5), "{took:?}: {text}");
+    }
+    let larger = json!({"a": vec![0; 4_096]});
+    let larger = Answer { identity: &user, raw: larger.as_object().unwrap() }.scope();
+    assert_eq!(larger.unwrap_err(), RunError::TooLarge);
 }
