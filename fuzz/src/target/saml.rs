@@ -45,7 +45,8 @@ pub fn answer(bytes: &[u8]) {
         Err(_) => bytes.to_vec(),
     };
     let form = Params::default().with("SAMLResponse", &BASE64.encode(&document));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
     let arrived = runtime.block_on(login.arrive(&trip, &form));
     assert!(arrived.is_err(), "signed in: {arrived:?}");
 }
