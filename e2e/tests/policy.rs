@@ -87,7 +87,9 @@ async fn an_application_for_some_is_asked_at_sign_in_and_at_every_refresh() -> R
         let (error, description) = refusal(&console).await?;
         assert_eq!(error, "access_denied");
         ensure!(description.starts_with("The console is for administrators."), "{description}");
-        assert_eq!(requests(&scene, mark)?, "", "somebody who is refused cost a request");
+        // The controller may still be writing the status of the user who was changed.
+        let counted = requests(&scene, mark)?;
+        ensure!(counted.is_empty(), "somebody who is refused cost a request: {counted}");
         Ok(())
     })
     .await?;
