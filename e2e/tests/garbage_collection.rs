@@ -33,8 +33,8 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 const PROBES: usize = 1_000;
 /// Two minutes on a quiet machine.
 const PATIENCE: Duration = Duration::from_mins(8);
-/// Resident memory of the operator, at most, at any moment (DESIGN 1 and issue 4, and what SAML's libraries take: the ADR).
-const MEMORY_KB: u64 = 64 * 1024;
+/// Resident memory of the operator, at most, at any moment (DESIGN 1 and issue 4).
+const MEMORY_KB: u64 = 60 * 1024;
 
 #[expect(clippy::disallowed_methods, reason = "what is expired depends on the real time")]
 fn now() -> i64 {
