@@ -54,6 +54,7 @@ mod upstream_active_directory;
 mod upstream_github;
 mod upstream_ldap;
 mod upstream_oidc;
+mod upstream_oidc_keycloak;
 mod upstream_openid_vendors;
 mod upstream_saml;
 mod upstream_vendors;

@@ -48,6 +48,67 @@ pub mod scopes {
     }
 }
 
+/// Bytes that are mostly a text: in a format for people as that text, or base64url where they are none; in a binary one as
+/// they are. A list of numbers, as older releases wrote them, is read too.
+pub mod data {
+    use std::fmt;
+
+    use data_encoding::BASE64URL_NOPAD;
+    use serde::de::{Error, SeqAccess, Unexpected, Visitor};
+    use serde::{Deserializer, Serialize, Serializer};
+
+    /// Before a text.
+    const TEXT: char = '=';
+
+    struct Bytes;
+
+    impl<'de> Visitor<'de> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text after =, base64url, or bytes")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u8>, E> {
+            if let Some(text) = text.strip_prefix(TEXT) {
+                return Ok(text.as_bytes().to_vec());
+            }
+            let decoded = BASE64URL_NOPAD.decode(text.as_bytes());
+            decoded.map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<Vec<u8>, A::Error> {
+            let mut read = Vec::new();
+            while let Some(byte) = bytes.next_element()? {
+                read.push(byte);
+            }
+            Ok(read)
+        }
+    }
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(bytes: &Vec<u8>, to: S) -> Result<S::Ok, S::Error> {
+        if !to.is_human_readable() {
+            return bytes.serialize(to);
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => to.serialize_str(&format!("{TEXT}{text}")),
+            Err(_) => to.serialize_str(&BASE64URL_NOPAD.encode(bytes)),
+        }
+    }
+
+    /// # Errors
+    /// The deserializer's, or when a text is not base64url.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        if from.is_human_readable() {
+            from.deserialize_any(Bytes)
+        } else {
+            from.deserialize_seq(Bytes)
+        }
+    }
+}
+
 /// A text; if it is a UUID as Kubernetes writes its UIDs (RFC 9562 4, lower case), and the format is a binary
 /// one, as its sixteen bytes.
 pub mod uid {
@@ -115,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
     use serde::{Deserialize, Serialize};
 
-    use super::{scopes, uid};
+    use super::{data, scopes, uid};
 
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     struct Compact {
@@ -123,6 +184,33 @@ mod tests {
         scopes: String,
         #[serde(with = "uid")]
         uid: String,
+    }
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Data(#[serde(with = "data")] Vec<u8>);
+
+    fn data_written(bytes: &[u8]) -> String {
+        let data = Data(bytes.to_vec());
+        let binary = rmp_serde::to_vec_named(&data).unwrap();
+        assert_eq!(rmp_serde::from_slice::<Data>(&binary).unwrap(), data);
+        let before = rmp_serde::to_vec_named(&bytes.to_vec()).unwrap();
+        assert_eq!(binary, before, "in sessions it stays as older releases read it");
+        let text = serde_json::to_string(&data).unwrap();
+        assert_eq!(serde_json::from_str::<Data>(&text).unwrap(), data);
+        let numbers = serde_json::to_string(bytes).unwrap();
+        assert_eq!(serde_json::from_str::<Data>(&numbers).unwrap(), data, "of an older release");
+        text
+    }
+
+    #[test]
+    fn data_that_is_a_text_is_written_as_one() {
+        assert_eq!(data_written(b"r1.AbC_-"), r#""=r1.AbC_-""#);
+        assert_eq!(data_written(b"=x"), r#""==x""#);
+        assert_eq!(data_written(b""), r#""=""#);
+        assert_eq!(data_written(&[0, 127, 128, 255]), r#""AH-A_w""#);
+        for bad in [r#""a""#, r#""AH-A_w==""#, "7", "[256]", "{}"] {
+            assert!(serde_json::from_str::<Data>(bad).is_err(), "{bad}");
+        }
     }
 
     const UUID: &str = "6c9f8f0e-0000-4000-8000-00000000000f";
@@ -174,6 +262,7 @@ mod tests {
         #[test]
         fn every_text_comes_back(scopes in "[a-p= ]{0,20}", uid in ".{0,40}", bytes: [u8; 16]) {
             written(&scopes, &uid);
+            data_written(&bytes);
             let hex = data_encoding::HEXLOWER.encode(&bytes);
             let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
             written(&scopes, &uuid);

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::claim_mapping::{ClaimMapping, MappingError};
+use crate::compact;
 use crate::identity::Identity;
 use crate::proxy::ProxyLogin;
 use crate::trip::RedirectLogin;
@@ -100,7 +101,7 @@ impl Refresh {
 
 /// What a connector wants back at the next re-check. Opaque; kept sealed in the session only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConnectorData(pub Vec<u8>);
+pub struct ConnectorData(#[serde(with = "compact::data")] pub Vec<u8>);
 
 impl fmt::Debug for ConnectorData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

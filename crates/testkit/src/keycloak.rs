@@ -1,9 +1,11 @@
-//! Keycloak, an identity provider of SAML: one server for all stories of a process, and a client there for each scene.
+//! Keycloak, an identity provider of SAML and, in [`keycloak_openid`](crate::keycloak_openid), of OpenID Connect: one
+//! server for all stories of a process, and a client there for each scene.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use reqwest::{Certificate, Client, Url};
+use reqwest::{Certificate, Client, Method, Response, Url};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
@@ -17,7 +19,7 @@ use crate::{Browser, eventually};
 /// A JVM that starts on a loaded machine.
 const START: Duration = Duration::from_mins(4);
 /// Password of its users, and of its administrator.
-const PASSWORD: &str = "wonderland";
+pub(crate) const PASSWORD: &str = "wonderland";
 
 /// What its own script gives Java. That has Java as a child, which would outlive it, so Java is started here; less code is
 /// compiled, and little memory taken, for it serves a handful of sign-ins.
@@ -40,7 +42,7 @@ const JAVA: [&str; 10] = [
 pub struct Keycloak {
     authority: CertificateAuthority,
     port: PortLease,
-    _process: Supervised,
+    process: Supervised,
 }
 
 /// What it is told of a service provider.
@@ -62,6 +64,14 @@ impl Keycloak {
     pub async fn shared() -> Result<&'static Self> {
         static STARTED: OnceCell<Keycloak> = OnceCell::const_new();
         STARTED.get_or_try_init(Self::start).await
+    }
+
+    /// One of its own, for a story that stops it.
+    ///
+    /// # Errors
+    /// When it cannot be installed, or ends, with its last words.
+    pub async fn apart() -> Result<Self> {
+        Self::start().await
     }
 
     async fn start() -> Result<Self> {
@@ -99,7 +109,28 @@ impl Keycloak {
         let waited = waited.await;
         waited.with_context(|| format!("Keycloak does not answer: {}", process.log_tail()))??;
         // It has read its key, and the log is written to though its folder is gone: nothing is left behind.
-        Ok(Self { authority, port, _process: process })
+        Ok(Self { authority, port, process })
+    }
+
+    /// Stops the whole process where it stands: connections are taken by the kernel, and nobody answers.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.signal(Signal::CONT)
+    }
+
+    /// Whose certificates to trust there.
+    pub fn authority(&self) -> &CertificateAuthority {
+        &self.authority
     }
 
     /// Entity ID of the realm.
@@ -121,6 +152,19 @@ impl Keycloak {
     /// # Errors
     /// With its answer.
     pub async fn register(&self, service: Registration<'_>) -> Result<()> {
+        self.administer(Method::POST, "clients", &client_of(service)).await.map(drop)
+    }
+
+    /// A request of the realm's administrator, by a path below the realm.
+    ///
+    /// # Errors
+    /// With its answer, unless that is a success.
+    pub(crate) async fn administer(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<Response> {
         let http = client(&self.authority)?;
         let root = format!("https://localhost:{}", self.port.port());
         let form = [
@@ -132,16 +176,14 @@ impl Keycloak {
         let token = http.post(format!("{root}/realms/master/protocol/openid-connect/token"));
         let token: Value = serde_json::from_str(&token.form(&form).send().await?.text().await?)?;
         let token = token["access_token"].as_str().context("no token for the administrator")?;
-        let answer = http
-            .post(format!("{root}/admin/realms/corp/clients"))
-            .bearer_auth(token)
-            .header("content-type", "application/json")
-            .body(client_of(service).to_string())
-            .send()
-            .await?;
+        let request = http.request(method, format!("{root}/admin/realms/corp/{path}"));
+        let request = request.bearer_auth(token).header("content-type", "application/json");
+        let answer = request.body(body.to_string()).send().await?;
         let status = answer.status();
-        ensure!(status.is_success(), "{status}: {}", answer.text().await?);
-        Ok(())
+        if status.is_success() {
+            return Ok(answer);
+        }
+        bail!("{path}: {status}: {}", answer.text().await?)
     }
 
     /// Signs a user in whose browser arrives here from Claviger, and returns the page that makes the browser post the

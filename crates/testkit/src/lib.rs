@@ -35,6 +35,7 @@ pub mod identity;
 pub mod installation;
 pub mod key_server;
 pub mod keycloak;
+pub mod keycloak_openid;
 pub mod load;
 pub mod logout_receiver;
 mod loopback;
