@@ -2,6 +2,7 @@
 //! every request that costs is counted.
 
 use anyhow::{Context, Result, bail, ensure};
+use claviger_jose::{Algorithm, PrivateKey};
 use claviger_testkit::browser::{Landing, query_value};
 use claviger_testkit::installation::repository;
 use claviger_testkit::relying_party::claims;
@@ -11,6 +12,7 @@ use claviger_testkit::{
     AuditMark, Browser, ControlPlane, Directory, RelyingParty, Scene, eventually,
 };
 use reqwest::{StatusCode, Url};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -19,8 +21,20 @@ async fn scene(plane: &ControlPlane, spec: Value) -> Result<(Scene, UpstreamProv
     let scene = Scene::start(plane, Directory::None).await?;
     let here = scene.installation();
     let provider = UpstreamProvider::start(here.authority(), &callback(scene.serving())).await?;
+    connect(&scene, &provider, spec, json!({"clientSecret": CLIENT_SECRET})).await?;
+    Ok((scene, provider))
+}
+
+/// Adds the connector `corp` to the quickstart, with what its Secret holds.
+async fn connect(
+    scene: &Scene,
+    provider: &UpstreamProvider,
+    spec: Value,
+    secret: Value,
+) -> Result<()> {
+    let here = scene.installation();
     let mut connector = json!({
-        "displayName": "Corp", "upstream": upstream(&provider, here.authority()),
+        "displayName": "Corp", "upstream": upstream(provider, here.authority()),
         "emailDomains": ["example.com"], "groupPrefix": "corp:",
     });
     connector
@@ -30,15 +44,14 @@ async fn scene(plane: &ControlPlane, spec: Value) -> Result<(Scene, UpstreamProv
     let manifests = json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "Secret",
          "metadata": {"name": "upstream", "labels": {"claviger.dev/secret": "connector"}},
-         "stringData": {"clientSecret": CLIENT_SECRET}},
+         "stringData": secret},
         {"apiVersion": "claviger.dev/v1alpha1", "kind": "Connector", "metadata": {"name": "corp"}, "spec": connector},
     ]});
     here.apply(&manifests.to_string())?;
     let patch = json!([{"op": "add", "path": "/spec/connectors/-", "value": {"name": "corp"}}]);
     here.kubectl(&["patch", "oidcissuer/main", "--type=json", "-p", &patch.to_string()])?;
     here.wait_for("connector/corp", "Ready").await?;
-    here.wait_for("oidcissuer/main", "Ready").await?;
-    Ok((scene, provider))
+    here.wait_for("oidcissuer/main", "Ready").await
 }
 
 /// The way of a browser: to us, to the provider, back to us, back to the application.
@@ -109,6 +122,49 @@ async fn a_user_of_another_provider_costs_one_create_and_each_refresh_a_read_and
     let id_token = claims(text(&second, "id_token")?)?;
     assert_eq!(id_token["groups"], json!(["corp:engineers", "corp:on-call"]));
     party.refresh(text(&second, "refresh_token")?).await?.tokens()?;
+    Ok(())
+}
+
+/// No secret: a key signs for the code and for each refresh. The first one is not known there; another takes over as soon
+/// as the Secret holds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_knows_us_by_a_key_is_shown_what_it_signs_and_keys_change_while_we_run()
+-> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = Scene::start(&plane, Directory::None).await?;
+    let here = scene.installation();
+    let [unknown, key] = [Algorithm::ES256; 2].map(|alg| PrivateKey::generate(alg, 0));
+    let (unknown, key) = (unknown?, key?);
+    let client = json!({
+        "token_endpoint_auth_method": "private_key_jwt", "token_endpoint_auth_signing_alg": "ES256",
+        "jwks": {"keys": [key.public_jwk()]},
+    });
+    let back = callback(scene.serving());
+    let provider = UpstreamProvider::start_knowing(here.authority(), &back, client).await?;
+    let mut upstream = upstream(&provider, here.authority());
+    let oidc = upstream["oidc"].as_object_mut().context("an object")?;
+    oidc.remove("clientSecretRef");
+    let at = json!({"secretRef": {"name": "upstream", "key": "key.pem"}});
+    oidc.insert("clientKey".to_owned(), at);
+    let pem =
+        |key: &PrivateKey| anyhow::Ok(json!({"key.pem": key.to_pkcs8_pem()?.expose_secret()}));
+    connect(&scene, &provider, json!({"upstream": upstream}), pem(&unknown)?).await?;
+    let party = scene.relying_party().await?;
+    let (_, refused, _) = sign_in(&party, &provider, "ada").await?;
+    assert_eq!(query_value(&refused, "error")?, "temporarily_unavailable");
+
+    let patch = json!({"stringData": pem(&key)?}).to_string();
+    here.kubectl(&["patch", "secret/upstream", "--type=merge", "-p", &patch])?;
+    eventually(Duration::from_secs(20), async || tokens(&party, &provider, "ada").await.map(drop))
+        .await?;
+    let audit = plane.audit_log();
+    let mark = audit.mark()?;
+    let first = tokens(&party, &provider, "ada").await?;
+    assert_eq!(requests(&scene, mark)?, "create sessions × 1");
+    let mark = audit.mark()?;
+    let second = party.refresh(text(&first, "refresh_token")?).await?.tokens()?;
+    assert_eq!(requests(&scene, mark)?, "get sessions × 1, patch sessions × 2");
+    assert_eq!(claims(text(&second, "id_token")?)?["groups"], json!(["corp:engineers"]));
     Ok(())
 }
 

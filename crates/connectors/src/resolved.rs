@@ -16,6 +16,8 @@ pub enum Purpose {
     BindPassword,
     /// `client_secret` of Claviger at the upstream.
     ClientSecret,
+    /// The private key that authenticates Claviger at the upstream, PEM.
+    ClientAssertionKey,
     /// Certificates to trust, PEM.
     CertificateAuthority,
     /// Certificates that sign a proxy's client certificate, PEM.
@@ -39,6 +41,7 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Self::BindPassword => "the bind password",
             Self::ClientSecret => "the client secret",
+            Self::ClientAssertionKey => "the client's private key",
             Self::CertificateAuthority => "the CA certificates",
             Self::ClientCertificateAuthority => "the authorities of the proxy's client certificate",
             Self::ClientCertificate => "the client certificate",

@@ -29,6 +29,7 @@ pub mod bench;
 pub mod browser;
 pub mod chromium;
 pub mod ci_issuer;
+pub mod client_assertion;
 pub mod control_plane;
 mod eventually;
 pub mod identity;

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::ci_issuer::now;
+use crate::client_assertion::AssertingClient;
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
 use crate::reverse_proxy::{TlsListener, acceptor};
@@ -112,6 +113,8 @@ pub struct Conduct {
     pub gives_refresh_tokens: bool,
     /// Whether it takes no PKCE, and says so as LinkedIn does.
     pub refuses_pkce: bool,
+    /// The client's keys, where it shows no secret but what they sign.
+    pub client: Option<AssertingClient>,
     /// Keys of service accounts, and the token they get for what they sign (RFC 7523 2.1).
     pub accounts: Option<(KeySet, String)>,
     /// What service accounts signed.
@@ -163,6 +166,7 @@ impl OpenidProvider {
             asked: None,
             gives_refresh_tokens: true,
             refuses_pkce: false,
+            client: None,
             accounts: None,
             assertions: Vec::new(),
             bearers: Vec::new(),
@@ -321,6 +325,23 @@ fn assertion(conduct: &mut Conduct, form: &BTreeMap<String, String>) -> Response
     }
 }
 
+/// Whether it is shown who the client is, and in one way alone (RFC 6749 2.3).
+fn is_client(
+    places: &Places,
+    conduct: &mut Conduct,
+    headers: &HeaderMap,
+    form: &BTreeMap<String, String>,
+) -> bool {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(client) = &mut conduct.client {
+        return shown.is_none() && client.is_shown(form, &[&places.issuer, &places.token]);
+    }
+    let basic = format!("{CLIENT_ID}:{CLIENT_SECRET}");
+    let basic = format!("Basic {}", data_encoding::BASE64.encode(basic.as_bytes()));
+    let posted = form.get("client_secret").map(String::as_str) == Some(CLIENT_SECRET);
+    shown == Some(basic.as_str()) || posted
+}
+
 fn token(
     places: &Places,
     conduct: &mut Conduct,
@@ -330,12 +351,8 @@ fn token(
     if form.get("grant_type").is_some_and(|grant| grant.ends_with(":jwt-bearer")) {
         return assertion(conduct, form);
     }
-    let basic = format!("{CLIENT_ID}:{CLIENT_SECRET}");
-    let basic = format!("Basic {}", data_encoding::BASE64.encode(basic.as_bytes()));
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let posted = form.get("client_secret").map(String::as_str) == Some(CLIENT_SECRET);
     let has_pkce = form.contains_key("code_verifier");
-    if (shown != Some(basic.as_str()) && !posted) || (conduct.refuses_pkce && has_pkce) {
+    if !is_client(places, conduct, headers, form) || (conduct.refuses_pkce && has_pkce) {
         return error(StatusCode::UNAUTHORIZED, "invalid_client");
     }
     let of = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();

@@ -38,6 +38,19 @@ impl UpstreamProvider {
     /// # Errors
     /// When it cannot be installed, or ends, with its last words.
     pub async fn start(authority: &CertificateAuthority, redirect_uri: &str) -> Result<Self> {
+        let by_secret = json!({"client_secret": CLIENT_SECRET});
+        Self::start_knowing(authority, redirect_uri, by_secret).await
+    }
+
+    /// The same, which knows Claviger by this client metadata (RFC 7591 2).
+    ///
+    /// # Errors
+    /// When it cannot be installed, or ends, with its last words.
+    pub async fn start_knowing(
+        authority: &CertificateAuthority,
+        redirect_uri: &str,
+        client: Value,
+    ) -> Result<Self> {
         let installed = provided("oidc-provider").await?;
         let folder = tempfile::Builder::new().prefix("claviger-upstream-").tempdir()?;
         // A module is looked for beside the script that imports it.
@@ -53,7 +66,7 @@ impl UpstreamProvider {
         let url = format!("https://localhost:{}", port.port());
         let settings = json!({
             "issuer": url, "port": port.port(), "certificate": certificate, "key": key,
-            "client": {"id": CLIENT_ID, "secret": CLIENT_SECRET, "redirect_uris": [redirect_uri]},
+            "client": {"id": CLIENT_ID, "redirect_uris": [redirect_uri], "metadata": client},
         });
         let process = spawn(&script, &settings, &folder.path().join("log"))?;
         let trusted = Certificate::from_pem(authority.certificate_pem().as_bytes())?;

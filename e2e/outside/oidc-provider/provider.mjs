@@ -1,5 +1,5 @@
 // panva's oidc-provider, a certified OpenID provider, as an upstream. Settings come as JSON in the environment:
-// {issuer, port, certificate, key, client: {id, secret, redirect_uris}}. It rotates refresh tokens, asks for PKCE, and
+// {issuer, port, certificate, key, client: {id, redirect_uris, metadata}}, where metadata is the rest of what it knows of the client. It rotates refresh tokens, asks for PKCE, and
 // signs in whoever is in its list; a user of it is changed or taken away by what is sent to /users, a line of which is
 // never followed by a browser.
 import { createServer } from 'node:https';
@@ -15,7 +15,7 @@ const users = new Map([
 const provider = new Provider(settings.issuer, {
   clients: [{
     client_id: settings.client.id,
-    client_secret: settings.client.secret,
+    ...settings.client.metadata,
     redirect_uris: settings.client.redirect_uris,
     grant_types: ['authorization_code', 'refresh_token'],
     response_types: ['code'],

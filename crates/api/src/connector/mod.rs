@@ -7,6 +7,7 @@ pub mod active_directory;
 pub mod auth_proxy;
 pub mod bitbucket_cloud;
 pub mod claim_mapping;
+pub mod client_key;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;

@@ -4,6 +4,7 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::client_key::OidcClientKey;
 use super::http::HttpTls;
 use crate::secret_ref::SecretKeyRef;
 
@@ -19,6 +20,10 @@ pub(super) const URL_RULE: &str = "must be an https URL without user, query and 
         .message("clientAuthentication needs clientSecretRef: name the Secret, or set clientAuthentication to None"),
     validation = Rule::new("!has(self.clientSecretRef) || !has(self.clientAuthentication) || self.clientAuthentication != 'None'")
         .message("clientAuthentication None uses no secret: remove clientSecretRef, or set ClientSecretBasic or ClientSecretPost"),
+    validation = Rule::new("!has(self.clientKey) || !has(self.clientSecretRef)")
+        .message("clientKey takes the place of a secret: remove clientSecretRef, or clientKey"),
+    validation = Rule::new("!has(self.clientKey) || !has(self.clientAuthentication)")
+        .message("clientKey says how Claviger authenticates: remove clientAuthentication"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OidcUpstream {
@@ -46,6 +51,10 @@ pub struct OidcUpstream {
     /// ClientSecretPost, or None.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_authentication: Option<OidcClientAuthentication>,
+
+    /// A private key by which Claviger authenticates to the provider instead of a secret (`private_key_jwt`). Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<OidcClientKey>,
 
     /// Scopes to ask for besides `openid` (up to 32). Default: `profile` and `email`.
     #[serde(default = "OidcUpstream::default_scopes")]

@@ -42,6 +42,7 @@ pub fn table() -> Table {
                 provider(&json!({"issuer": "https://[2001:db8::1]:8443/idp"})),
             ),
             good("an OpenID provider with everything", provider(&every_oidc_field())),
+            good("an OpenID provider that is shown a key", provider(&by_key(&json!({})))),
             good("an identity provider", identity_provider(&json!({}))),
             good("an identity provider with everything", identity_provider(&every_saml_field())),
             good(
@@ -381,6 +382,15 @@ fn reading() -> Value {
     })
 }
 
+/// A provider to which Claviger authenticates by a key.
+fn by_key(change: &Value) -> Value {
+    let key = json!({
+        "secretRef": {"name": "corp", "key": "key.pem"}, "keyID": "2026-11", "algorithm": "PS256",
+        "audience": "TokenEndpoint",
+    });
+    changed(&json!({"clientKey": key}), change)
+}
+
 fn every_oidc_field() -> Value {
     json!({
         "clientSecretRef": {"name": "corp", "key": "clientSecret"},
@@ -442,6 +452,21 @@ fn providers() -> Vec<super::Bad> {
             })),
             "clientAuthentication None uses no secret: remove clientSecretRef, or set ClientSecretBasic \
              or ClientSecretPost",
+        ),
+        bad(
+            "a secret and a key",
+            provider(&by_key(&json!({"clientSecretRef": {"name": "corp", "key": "clientSecret"}}))),
+            "clientKey takes the place of a secret: remove clientSecretRef, or clientKey",
+        ),
+        bad(
+            "a key and another way to authenticate",
+            provider(&by_key(&json!({"clientAuthentication": "None"}))),
+            "clientKey says how Claviger authenticates: remove clientAuthentication",
+        ),
+        bad(
+            "a key of a name that no header holds",
+            provider(&by_key(&json!({"clientKey": {"keyID": "two words"}}))),
+            "keyID must be printable ASCII without spaces, as the provider shows it",
         ),
         bad(
             "a client ID of other characters",

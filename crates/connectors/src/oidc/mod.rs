@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! mod (depart, arrive, re-check, probe) → metadata (configuration and keys) → http
+//!   ├ client_authentication: how we show the token endpoint who we are
 //!   ├ tokens: the token endpoint, and whether an ID token is believed
 //!   ├ vendor: what a vendor does otherwise, and what is asked of it beyond the standard
 //!   └ claims: who it is about
@@ -11,6 +12,7 @@
 //! an answer about the user is a verdict, and everything else, our own secret refused above all, is `Unavailable`.
 
 pub(crate) mod claims;
+pub(crate) mod client_authentication;
 mod description;
 mod metadata;
 pub(crate) mod tokens;
@@ -22,18 +24,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_api::Reason;
-use claviger_api::connector::oidc::{
-    OidcClientAuthentication, OidcOfflineAccess, OidcOfflinePrompt, OidcUpstream,
-};
+use claviger_api::connector::oidc::{OidcOfflineAccess, OidcOfflinePrompt, OidcUpstream};
 use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
 use claviger_domain::identity::Identity;
 use claviger_domain::trip::{Arrival, RedirectLogin, Trip};
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
 use openidconnect::IssuerUrl;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use self::client_authentication::ClientAuthentication;
 use self::metadata::Metadata;
 use self::tokens::{Received, TokenFailure};
 use self::vendor::{Omissions, Vendor};
@@ -49,7 +49,7 @@ const TOO_SLOW: &str = "the vendor did not say all of the user in time";
 pub struct Provider {
     name: String,
     spec: OidcUpstream,
-    secret: Option<SecretString>,
+    authentication: ClientAuthentication,
     metadata: Metadata,
     http: Http,
     vendor: Option<Arc<dyn Vendor>>,
@@ -92,10 +92,9 @@ impl Kept {
 
 /// Which keys of which Secrets the connector needs.
 pub fn secret_refs(spec: &OidcUpstream) -> Vec<SecretRef> {
-    let secret = spec.client_secret_ref.iter().map(|at| SecretRef::new(at, Purpose::ClientSecret));
     let authorities = spec.tls.ca_secret_ref.iter();
     let authorities = authorities.map(|at| SecretRef::new(at, Purpose::CertificateAuthority));
-    secret.chain(authorities).collect()
+    client_authentication::secret_refs(spec).chain(authorities).collect()
 }
 
 impl Provider {
@@ -121,20 +120,9 @@ impl Provider {
         let field = dialect.field;
         let issuer = IssuerUrl::new(spec.issuer.clone())
             .map_err(|error| BuildError::Oidc(format!("{field}: issuer: {error}")))?;
-        let secret = spec.client_secret_ref.as_ref();
-        let secret = secret
-            .map(|at| resolved.password(&at.name, &at.key, Purpose::ClientSecret))
-            .transpose()?;
-        let wants_secret =
-            !matches!(spec.client_authentication, None | Some(OidcClientAuthentication::None));
-        if wants_secret && secret.is_none() {
-            return Err(BuildError::Oidc(format!(
-                "{field}: clientAuthentication needs clientSecretRef"
-            )));
-        }
         Ok(Self {
             name: name.to_owned(),
-            secret,
+            authentication: ClientAuthentication::of(field, spec, resolved)?,
             metadata: Metadata::of(issuer, dialect.stated_issuer, spec.endpoints.clone()),
             http: Http::trusting(&spec.tls, resolved)?,
             spec: spec.clone(),

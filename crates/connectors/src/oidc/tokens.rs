@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use claviger_api::connector::oidc::{OidcClientAuthentication, OidcUserinfo};
+use claviger_api::connector::oidc::OidcUserinfo;
 use claviger_domain::trip::Trip;
 use openidconnect::core::{
     CoreClient, CoreErrorResponseType, CoreGenderClaim, CoreIdToken, CoreIdTokenClaims,
@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::client_authentication::ClientAuthentication;
 use super::description::Description;
 use super::{Provider, claims};
 use crate::http::HttpError;
@@ -118,6 +119,7 @@ impl Provider {
     ) -> Result<Received, TokenFailure> {
         let metadata = self.known().await?;
         let client = self.client(&metadata);
+        let shown = self.assertion(&metadata, trip.now)?;
         let callback = RedirectUrl::new(trip.callback.clone()).map_err(|error| ours(&error))?;
         let tokens = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
@@ -128,6 +130,8 @@ impl Provider {
         } else {
             tokens.set_pkce_verifier(PkceCodeVerifier::new(trip.code_verifier()))
         };
+        let tokens =
+            shown.iter().fold(tokens, |tokens, (name, value)| tokens.add_extra_param(*name, value));
         let tokens = tokens.request_async(&self.http).await.map_err(|error| refusal(&error))?;
         let id_token = tokens.id_token().ok_or_else(no_id_token)?;
         let occasion = Occasion::SignIn((!self.omits().nonce).then(|| trip.nonce()));
@@ -145,11 +149,14 @@ impl Provider {
         let nothing_used = |failure| (failure, None);
         let metadata = self.known().await.map_err(nothing_used)?;
         let client = self.client(&metadata);
+        let shown = self.assertion(&metadata, Utc::now().timestamp()).map_err(nothing_used)?;
         let used = RefreshToken::new(refresh_token.to_owned());
         let asking = client
             .exchange_refresh_token(&used)
             .map_err(|error| ours(&error))
             .map_err(nothing_used)?;
+        let asking =
+            shown.iter().fold(asking, |asking, (name, value)| asking.add_extra_param(*name, value));
         let tokens = asking.request_async(&self.http).await;
         let tokens = tokens.map_err(|error| nothing_used(refusal(&error)))?;
         // Kept where the provider gives no other (RFC 6749 6).
@@ -181,14 +188,25 @@ impl Provider {
     }
 
     fn client(&self, metadata: &CoreProviderMetadata) -> Relying {
-        let secret = self.secret.as_ref();
-        let secret = secret.map(|secret| ClientSecret::new(secret.expose_secret().to_owned()));
-        let id = ClientId::new(self.spec.client_id.clone());
-        let by = match self.spec.client_authentication {
-            Some(OidcClientAuthentication::ClientSecretPost) => AuthType::RequestBody,
-            _ => AuthType::BasicAuth,
+        let (secret, by) = match &self.authentication {
+            ClientAuthentication::Secret(secret, by) => {
+                (Some(ClientSecret::new(secret.expose_secret().to_owned())), by.clone())
+            }
+            // It says its name, and proves it by something else if at all.
+            _ => (None, AuthType::RequestBody),
         };
+        let id = ClientId::new(self.spec.client_id.clone());
         CoreClient::from_provider_metadata(metadata.clone(), id, secret).set_auth_type(by)
+    }
+
+    /// What shows who we are, where no secret does.
+    fn assertion(
+        &self,
+        metadata: &CoreProviderMetadata,
+        now: i64,
+    ) -> Result<Vec<(&'static str, String)>, TokenFailure> {
+        let shown = self.authentication.assertion(&self.spec.client_id, metadata, now);
+        shown.map_err(TokenFailure::Unavailable)
     }
 
     /// Whether an ID token is believed (OIDC Core 3.1.3.7, 12.2); keys are read once more for one that is not known.
@@ -417,7 +435,7 @@ fn refusal(
                 CoreErrorResponseType::InvalidGrant => TokenFailure::Refused(why),
                 CoreErrorResponseType::InvalidClient
                 | CoreErrorResponseType::UnauthorizedClient => {
-                    let fix = "compare clientID, clientSecretRef and clientAuthentication with what is registered there";
+                    let fix = "compare clientID and clientSecretRef, clientKey or clientAuthentication with what is registered there";
                     TokenFailure::Unavailable(format!("{why}: {fix}"))
                 }
                 _ => TokenFailure::Unavailable(why),

@@ -84,6 +84,7 @@ pub fn settings(
         client_id: client_id.to_owned(),
         client_secret_ref: Some(client_secret.clone()),
         client_authentication: None,
+        client_key: None,
         scopes: vec!["profile".to_owned(), "email".to_owned()],
         offline_access: OidcOfflineAccess::None,
         offline_prompt: OidcOfflinePrompt::None,

@@ -1,7 +1,7 @@
 //! A provider, a connector to it, and a browser between them.
 
 use claviger_api::ConnectorSpec;
-use claviger_connectors::{Resolved, Upstream, build, secret_refs};
+use claviger_connectors::{BuildError, Resolved, Upstream, build, secret_refs};
 use claviger_domain::connector::{Connector, Login, LoginError, Recheck, Refresh};
 use claviger_domain::device_page;
 use claviger_domain::fakes::World;
@@ -30,9 +30,14 @@ pub struct Service {
 impl Service {
     /// A connector of this configuration to an honest provider.
     pub async fn start(change: Value) -> Self {
+        Self::start_with(change, CLIENT_SECRET).await
+    }
+
+    /// The same, whose Secret holds this.
+    pub async fn start_with(change: Value, secret: &str) -> Self {
         let authority = CertificateAuthority::create("upstream").unwrap();
         let provider = OpenidProvider::start(&authority).await.unwrap();
-        let built = upstream(&provider, &change, authority.certificate_pem());
+        let built = built(&provider, &change, (authority.certificate_pem(), secret)).unwrap();
         let world = World::new();
         let mut connector = world.issuer.connectors[0].as_ref().clone();
         connector.login = built.login.clone();
@@ -97,6 +102,15 @@ impl Service {
 
 /// The connector as the controller makes it.
 pub fn upstream(provider: &OpenidProvider, change: &Value, authority: &str) -> Upstream {
+    built(provider, change, (authority, CLIENT_SECRET)).unwrap()
+}
+
+/// The same, whose Secret holds this, or why not.
+pub fn built(
+    provider: &OpenidProvider,
+    change: &Value,
+    (authority, secret): (&str, &str),
+) -> Result<Upstream, BuildError> {
     let mut oidc = json!({
         "issuer": provider.url(), "clientID": CLIENT_ID,
         "clientSecretRef": {"name": "corp", "key": "clientSecret"},
@@ -107,7 +121,7 @@ pub fn upstream(provider: &OpenidProvider, change: &Value, authority: &str) -> U
         serde_json::from_value(json!({"displayName": "Corp", "upstream": {"oidc": oidc}})).unwrap();
     let mut resolved = Resolved::default();
     for reference in secret_refs(&spec) {
-        resolved.insert(&reference.name, &reference.key, CLIENT_SECRET.as_bytes().to_vec());
+        resolved.insert(&reference.name, &reference.key, secret.as_bytes().to_vec());
     }
-    build("corp", &spec, &resolved).unwrap()
+    build("corp", &spec, &resolved)
 }
