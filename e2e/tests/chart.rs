@@ -204,6 +204,8 @@ fn the_pod_is_admitted_as_restricted(plane: &ControlPlane) -> Result<()> {
         "metadata": {"name": "claviger", "namespace": "home"},
         "spec": deployment["spec"]["template"]["spec"],
     });
+    let token = &pod["spec"]["volumes"][1]["projected"]["sources"][0]["serviceAccountToken"];
+    assert_eq!(token["audience"], "api://AzureADTokenExchange", "{token}");
     let create = ["create", "--dry-run=server", "--validate=strict", "--filename", "-"];
     kubectl(plane, &create, &pod.to_string())?;
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
@@ -254,6 +256,7 @@ async fn helm_installs_an_issuer_in_one_step_with_least_privilege() -> Result<()
         "tenantNamespaces={team-a,registered}",
         "registrationNamespaces={registered}",
         "admissionPolicy.otherHomeNamespaces={other-home}",
+        "azureFederatedToken.create=true",
     ];
     let mut install = plane.helm();
     install.args(["install", "claviger", "charts/claviger", "--namespace", "home"]);

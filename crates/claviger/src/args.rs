@@ -59,6 +59,10 @@ pub struct RunArgs {
     /// client certificate. Without it there is no such listener.
     #[arg(long, requires = "tls_cert_file", env = "CLAVIGER_AUTH_PROXY_LISTEN")]
     pub auth_proxy_listen: Option<SocketAddr>,
+    /// File with the ServiceAccount token that microsoft Connectors with a federatedCredential show to Entra ID. Read whenever
+    /// it is shown. Azure Workload Identity names it in the environment.
+    #[arg(long, env = "AZURE_FEDERATED_TOKEN_FILE")]
+    pub azure_federated_token_file: Option<PathBuf>,
     /// Address of /metrics, /livez and /readyz.
     #[arg(long, default_value = "0.0.0.0:5558", env = "CLAVIGER_ADMIN_LISTEN")]
     pub admin_listen: SocketAddr,

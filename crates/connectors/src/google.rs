@@ -123,13 +123,18 @@ pub fn provider(
         // It gives a refresh token at the first consent alone.
         offline_prompt: OidcOfflinePrompt::Consent,
         claims: OidcClaims { username: "email".to_owned(), ..OidcClaims::default() },
-        ..settings(ISSUER, &spec.client_id, &spec.client_secret_ref, &spec.tls)
+        ..settings(ISSUER, &spec.client_id, Some(&spec.client_secret_ref), &spec.tls)
     };
     let directory =
         spec.groups.as_ref().map(|groups| Directory::new(groups, resolved)).transpose()?;
     let hosted_domains = spec.hosted_domains.iter().map(|domain| domain.to_lowercase()).collect();
     let vendor = Google { hosted_domains, directory };
-    let dialect = Dialect { field: "google", vendor: Some(Arc::new(vendor)), stated_issuer: None };
+    let dialect = Dialect {
+        field: "google",
+        vendor: Some(Arc::new(vendor)),
+        stated_issuer: None,
+        authentication: None,
+    };
     Provider::speaking(name, &oidc, resolved, dialect)
 }
 

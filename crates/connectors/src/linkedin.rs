@@ -41,10 +41,14 @@ pub fn provider(
     // It gives refresh tokens to some partners, without being asked.
     let oidc = OidcUpstream {
         client_authentication: Some(OidcClientAuthentication::ClientSecretPost),
-        ..settings(ISSUER, &spec.client_id, &spec.client_secret_ref, &spec.tls)
+        ..settings(ISSUER, &spec.client_id, Some(&spec.client_secret_ref), &spec.tls)
     };
-    let dialect =
-        Dialect { field: "linkedin", vendor: Some(Arc::new(Linkedin)), stated_issuer: None };
+    let dialect = Dialect {
+        field: "linkedin",
+        vendor: Some(Arc::new(Linkedin)),
+        stated_issuer: None,
+        authentication: None,
+    };
     Provider::speaking(name, &oidc, resolved, dialect)
 }
 

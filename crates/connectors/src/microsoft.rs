@@ -12,9 +12,7 @@ use claviger_api::connector::microsoft::{
     MicrosoftCloud, MicrosoftEmail, MicrosoftGroupNames, MicrosoftGroupTypes, MicrosoftGroups,
     MicrosoftUpstream,
 };
-use claviger_api::connector::oidc::{
-    OidcClaims, OidcClientAuthentication, OidcOfflineAccess, OidcUpstream,
-};
+use claviger_api::connector::oidc::{OidcClaims, OidcOfflineAccess, OidcUpstream};
 use claviger_domain::connector::Authenticated;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
@@ -23,6 +21,8 @@ use url::Url;
 
 use crate::http::Http;
 use crate::oauth2::{self, Api, ApiError, Paging};
+use crate::oidc::client_authentication::{ClientAuthentication, certificate_refs};
+use crate::oidc::federated_token::FederatedToken;
 use crate::oidc::tokens::Received;
 use crate::oidc::vendor::{Vendor, settings};
 use crate::oidc::{Dialect, Provider};
@@ -74,7 +74,9 @@ struct DirectoryObject {
 
 /// Which keys of which Secrets the connector needs.
 pub fn secret_refs(spec: &MicrosoftUpstream) -> Vec<SecretRef> {
-    oauth2::secret_refs(Some(&spec.client_secret_ref), &spec.tls)
+    let certificate = spec.certificate_secret_ref.iter().flat_map(certificate_refs);
+    let others = oauth2::secret_refs(spec.client_secret_ref.as_ref(), &spec.tls);
+    others.into_iter().chain(certificate).collect()
 }
 
 /// Contacts nobody. `name` is for logs.
@@ -99,11 +101,10 @@ pub fn provider(
     }
     let issuer = format!("{login}/{tenant}/v2.0");
     let oidc = OidcUpstream {
-        client_authentication: Some(OidcClientAuthentication::ClientSecretPost),
         scopes,
         offline_access: OidcOfflineAccess::Scope,
         claims: OidcClaims { user_id: "oid".to_owned(), ..OidcClaims::default() },
-        ..settings(&issuer, &spec.client_id, &spec.client_secret_ref, &spec.tls)
+        ..settings(&issuer, &spec.client_id, spec.client_secret_ref.as_ref(), &spec.tls)
     };
     let stated = if has_many { TENANT } else { tenant };
     let vendor = Microsoft {
@@ -123,8 +124,32 @@ pub fn provider(
         field: "microsoft",
         vendor: Some(Arc::new(vendor)),
         stated_issuer: Some(format!("{login}/{stated}/v2.0")),
+        authentication: Some(authentication(spec, resolved)?),
     };
     Provider::speaking(name, &oidc, resolved, dialect)
+}
+
+/// By what Microsoft knows us.
+fn authentication(
+    spec: &MicrosoftUpstream,
+    resolved: &Resolved,
+) -> Result<ClientAuthentication, BuildError> {
+    let refused = |why: &str| Err(BuildError::Oidc(format!("microsoft: {why}")));
+    match (&spec.client_secret_ref, &spec.certificate_secret_ref, &spec.federated_credential) {
+        (Some(at), None, None) => ClientAuthentication::posting(at, resolved),
+        (None, Some(at), None) => ClientAuthentication::certified(at, resolved),
+        (None, None, Some(_)) => match &resolved.azure_federated_token_file {
+            Some(path) => Ok(ClientAuthentication::Federated(FederatedToken::at(path.clone()))),
+            None => refused(
+                "federatedCredential needs a token of this process: start Claviger with --azure-federated-token-file (in the \
+                 chart, azureFederatedToken.create: true)",
+            ),
+        },
+        // The schema says so too; an older one would not.
+        _ => refused(
+            "say exactly one of clientSecretRef, certificateSecretRef and federatedCredential",
+        ),
+    }
 }
 
 /// Where a cloud signs users in, and where its Graph is.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::path::PathBuf;
 
 use claviger_api::SecretKeyRef;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
@@ -78,6 +79,8 @@ pub struct Resolved {
     secrets: HashMap<(String, String), SecretSlice<u8>>,
     /// Through which proxy the upstream is reached over HTTP, if through one.
     pub proxy: Option<String>,
+    /// The token by which Entra ID knows this process, if whoever starts it names one.
+    pub azure_federated_token_file: Option<PathBuf>,
     /// All local users in service, for a `local` connector.
     pub local_users: Vec<LocalUser>,
     /// IDs of local users that exist but are invalid at the moment: their sessions wait.

@@ -34,6 +34,7 @@ pub mod world;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -70,6 +71,8 @@ pub struct Config {
     pub bounds: Bounds,
     /// Whether this process listens for trusted proxies.
     pub takes_proxies: bool,
+    /// The token by which Entra ID knows this process, if there is one.
+    pub azure_federated_token_file: Option<PathBuf>,
 }
 
 /// The control plane of one replica.
@@ -109,7 +112,10 @@ impl Controller {
         .chain(namespaces.map(|namespace| Source::Secrets(namespace.clone())));
         let observations = Observations::new(&config.home, sources, Arc::clone(&clock));
         let observations = Arc::new(observations.with_bounds(config.bounds));
-        observations.update(|world| world.takes_proxies = config.takes_proxies);
+        observations.update(|world| {
+            world.takes_proxies = config.takes_proxies;
+            world.azure_federated_token_file.clone_from(&config.azure_federated_token_file);
+        });
         Self {
             client,
             clock,

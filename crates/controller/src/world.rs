@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use claviger_api::{Connector, LocalUser, OAuth2Client, OIDCIssuer, SigningKey};
@@ -132,6 +133,8 @@ pub struct World {
     pub bounds: Bounds,
     /// Whether this process listens for trusted proxies.
     pub takes_proxies: bool,
+    /// The token by which Entra ID knows this process, if there is one.
+    pub azure_federated_token_file: Option<PathBuf>,
     /// Issuers in home.
     pub issuers: Objects<OIDCIssuer>,
     /// Connectors in home.

@@ -19,6 +19,8 @@ pub struct AssertingClient {
     /// Every assertion that was taken: its header and its claims.
     pub taken: Vec<(Value, Value)>,
     used: BTreeSet<String>,
+    /// Who it is to somebody else whose tokens are taken for its own: their issuer, subject and audience.
+    federated: Option<[String; 3]>,
 }
 
 impl AssertingClient {
@@ -26,6 +28,12 @@ impl AssertingClient {
     pub fn known_by(jwks: &Value) -> Self {
         let keys = KeySet::parse(jwks.to_string().as_bytes()).unwrap_or_default();
         Self { keys, ..Self::default() }
+    }
+
+    /// A client that shows what somebody else signed about it: the key, and issuer, subject and audience there.
+    pub fn federated(jwks: &Value, named: [&str; 3]) -> Self {
+        let federated = Some(named.map(str::to_owned));
+        Self { federated, ..Self::known_by(jwks) }
     }
 
     /// Whether this form shows who the client is, for one of these audiences.
@@ -40,6 +48,16 @@ impl AssertingClient {
         let text = |name: &str| signed.claims.get(name).and_then(Value::as_str).unwrap_or_default();
         let time = |name: &str| signed.claims.get(name).and_then(Value::as_i64).unwrap_or_default();
         let now = now();
+        if let Some(named) = &self.federated {
+            let is_good = is_assertion
+                && !others
+                && [text("iss"), text("sub"), text("aud")] == named.each_ref().map(String::as_str)
+                && time("exp") > now;
+            if is_good {
+                self.taken.push((header(assertion), Value::Object(signed.claims)));
+            }
+            return is_good;
+        }
         let is_timely = time("exp") > now && time("exp") <= now + MAX_LIFE && time("iat") <= now;
         let is_ours = [text("iss"), text("sub")] == [CLIENT_ID; 2]
             && form.get("client_id").is_none_or(|id| id == CLIENT_ID);

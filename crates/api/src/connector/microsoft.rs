@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::http::HttpTls;
+use crate::object_ref::LocalObjectRef;
 use crate::secret_ref::SecretKeyRef;
 
 /// Microsoft. Register an application in Entra ID with the platform *Web*, the redirect URI
@@ -13,6 +14,8 @@ use crate::secret_ref::SecretKeyRef;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
     crates(kube_core = "::kube_core"),
+    validation = Rule::new("[has(self.clientSecretRef), has(self.certificateSecretRef), has(self.federatedCredential)].filter(said, said).size() == 1")
+        .message("say exactly one of clientSecretRef, certificateSecretRef and federatedCredential, by which Microsoft knows Claviger"),
     validation = Rule::new("!(self.tenant in ['common', 'organizations']) || (has(self.allowedTenants) && self.allowedTenants.size() > 0)")
         .message("tenant common and organizations admit every tenant in the world: list those you mean in allowedTenants, or name one tenant"),
     validation = Rule::new("self.tenant in ['common', 'organizations'] || !has(self.allowedTenants) || self.allowedTenants.size() == 0")
@@ -53,8 +56,22 @@ pub struct MicrosoftUpstream {
     pub client_id: String,
 
     /// The value of its client secret: one key of a Secret in the same namespace, labelled
-    /// `claviger.dev/secret: connector`.
-    pub client_secret_ref: SecretKeyRef,
+    /// `claviger.dev/secret: connector`. One of this, `certificateSecretRef` and `federatedCredential` is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_ref: Option<SecretKeyRef>,
+
+    /// A certificate of the application instead of a client secret: a Secret of type kubernetes.io/tls in the same namespace,
+    /// labelled `claviger.dev/secret: connector`, with an RSA key of 2048 bits or more. Upload the certificate to the
+    /// registration; another one takes over as soon as the Secret holds it, so upload that first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_secret_ref: Option<LocalObjectRef>,
+
+    /// A federated credential of the application instead of a client secret: Claviger's pods show a ServiceAccount token
+    /// that their cluster signs, and there is nothing to keep or to rotate. It needs a registration that trusts the
+    /// cluster's issuer and `system:serviceaccount:<namespace>:<ServiceAccount>` of Claviger, an issuer whose keys Microsoft
+    /// can read, and the flag `--azure-federated-token-file` (in the chart, `azureFederatedToken.create`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub federated_credential: Option<MicrosoftFederatedCredential>,
 
     /// What a user's mail address is. Mail (default): their mailbox (`mail`), verified only where the token says that
     /// the tenant owns its domain (`xms_edov`, an optional claim to be switched on at the registration): a tenant can
@@ -76,6 +93,11 @@ pub struct MicrosoftUpstream {
     #[serde(default)]
     pub tls: HttpTls,
 }
+
+/// That this process's own token is shown. There is nothing to say of it: which file holds it, no Connector chooses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MicrosoftFederatedCredential {}
 
 /// A tenant, or the words for several.
 const TENANT: &str = "self in ['common', 'organizations', 'consumers'] || \

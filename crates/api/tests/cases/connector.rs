@@ -63,6 +63,14 @@ pub fn table() -> Table {
             ),
             good("Microsoft", vendor("microsoft", &json!({"tenant": TENANT}))),
             good("Microsoft with everything", vendor("microsoft", &every_microsoft_field())),
+            good(
+                "Microsoft, by a certificate",
+                known_by(&json!({"certificateSecretRef": {"name": "microsoft"}})),
+            ),
+            good(
+                "Microsoft, by a federated credential",
+                known_by(&json!({"federatedCredential": {}})),
+            ),
             good("personal accounts", vendor("microsoft", &json!({"tenant": "consumers"}))),
             good("LinkedIn", vendor("linkedin", &json!({}))),
             good("GitHub", github(&json!({}))),
@@ -507,6 +515,7 @@ fn providers() -> Vec<super::Bad> {
 
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const NEEDS_GROUPS_READ: &str = "allowedGroups needs groups to be read: say groups in upstream.google or upstream.microsoft; LinkedIn has none";
+const ONE_CREDENTIAL: &str = "say exactly one of clientSecretRef, certificateSecretRef and federatedCredential, by which Microsoft knows Claviger";
 const MANY_TENANTS: &str = "tenant common and organizations admit every tenant in the world: list those you mean in allowedTenants, or name one tenant";
 
 fn every_google_field() -> Value {
@@ -532,6 +541,19 @@ fn every_microsoft_field() -> Value {
     })
 }
 
+/// Microsoft, to which Claviger shows this instead of a secret.
+fn known_by(what: &Value) -> Value {
+    let by_nothing = json!({"tenant": TENANT, "clientSecretRef": null});
+    vendor("microsoft", &changed_keeping_nulls(&by_nothing, what))
+}
+
+/// Both, with what is null in either.
+fn changed_keeping_nulls(base: &Value, change: &Value) -> Value {
+    let mut all = base.as_object().cloned().unwrap_or_default();
+    all.extend(change.as_object().cloned().unwrap_or_default());
+    Value::Object(all)
+}
+
 fn openid_vendors() -> Vec<super::Bad> {
     let grouped = |kind: &str, change: &Value| {
         changed(&vendor(kind, change), &json!({"allowedGroups": ["ops"]}))
@@ -552,6 +574,17 @@ fn openid_vendors() -> Vec<super::Bad> {
             "Microsoft's groups, not read",
             grouped("microsoft", &json!({"tenant": TENANT})),
             NEEDS_GROUPS_READ,
+        ),
+        bad("nothing by which Microsoft knows us", known_by(&json!({})), ONE_CREDENTIAL),
+        bad(
+            "two things by which Microsoft knows us",
+            microsoft(&json!({"tenant": TENANT, "federatedCredential": {}})),
+            ONE_CREDENTIAL,
+        ),
+        bad(
+            "a certificate and a federated credential",
+            known_by(&json!({"certificateSecretRef": {"name": "m"}, "federatedCredential": {}})),
+            ONE_CREDENTIAL,
         ),
         bad("LinkedIn's groups", grouped("linkedin", &json!({})), NEEDS_GROUPS_READ),
         bad(

@@ -1,19 +1,26 @@
 //! How we show a provider who we are (OIDC Core 9, RFC 6749 2.3, RFC 7523 2.2).
 //!
 //! What always holds: a signed assertion is for one provider, lives a minute, and no two are alike; a key signs with the
-//! algorithm it was made for; a refusal of it is never a verdict about a user.
+//! algorithm it was made for, and a certificate stands with its own key alone; a refusal of it is never a verdict about a user.
 
 use std::fmt;
 
-use claviger_api::SecretKeyRef;
+use aws_lc_rs::digest;
 use claviger_api::connector::client_key::{OidcAssertionAudience, OidcClientKey};
 use claviger_api::connector::oidc::{OidcClientAuthentication, OidcUpstream};
+use claviger_api::{LocalObjectRef, SecretKeyRef};
 use claviger_jose::{Algorithm, KeyError, PrivateKey, Signer};
+use data_encoding::BASE64URL_NOPAD;
 use openidconnect::core::CoreProviderMetadata;
 use openidconnect::{AuthType, CsrfToken};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use super::federated_token::FederatedToken;
 use crate::{BuildError, Purpose, Resolved, SecretRef};
 
 /// RFC 7523 2.2.
@@ -23,6 +30,9 @@ const LIFE: i64 = 60;
 /// Random bytes in `jti`.
 const JTI_BYTES: u32 = 16;
 /// What a key signs with that states nothing, by what it is.
+/// Keys of a Secret of type kubernetes.io/tls.
+const CERTIFICATE: &str = "tls.crt";
+const PRIVATE_KEY: &str = "tls.key";
 const DEFAULTS: [Algorithm; 4] =
     [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384, Algorithm::ES512];
 
@@ -34,6 +44,8 @@ pub enum ClientAuthentication {
     Secret(SecretString, AuthType),
     /// By what a key signs.
     Key(ClientKey),
+    /// By what somebody else signed about us.
+    Federated(FederatedToken),
 }
 
 /// A key that signs assertions.
@@ -50,6 +62,7 @@ impl fmt::Debug for ClientAuthentication {
             Self::None => "None",
             Self::Secret(..) => "Secret",
             Self::Key(_) => "Key",
+            Self::Federated(_) => "Federated",
         })
     }
 }
@@ -59,6 +72,16 @@ pub fn secret_refs(spec: &OidcUpstream) -> impl Iterator<Item = SecretRef> {
     let secret = spec.client_secret_ref.iter().map(|at| SecretRef::new(at, Purpose::ClientSecret));
     let key = spec.client_key.iter();
     secret.chain(key.map(|key| SecretRef::new(&key.secret_ref, Purpose::ClientAssertionKey)))
+}
+
+/// The same, where a certificate is shown.
+pub fn certificate_refs(at: &LocalObjectRef) -> [SecretRef; 2] {
+    let part = |key: &str, purpose| SecretRef::new(&part_of(at, key), purpose);
+    [part(CERTIFICATE, Purpose::ClientCertificate), part(PRIVATE_KEY, Purpose::ClientAssertionKey)]
+}
+
+fn part_of(at: &LocalObjectRef, key: &str) -> SecretKeyRef {
+    SecretKeyRef { name: at.name.clone(), key: key.to_owned() }
 }
 
 impl ClientAuthentication {
@@ -89,11 +112,44 @@ impl ClientAuthentication {
         }
     }
 
+    /// By a secret that goes where every other parameter does.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn posting(at: &SecretKeyRef, resolved: &Resolved) -> Result<Self, BuildError> {
+        let secret = resolved.password(&at.name, &at.key, Purpose::ClientSecret)?;
+        Ok(Self::Secret(secret, AuthType::RequestBody))
+    }
+
+    /// By the certificate and RSA key in a Secret of type kubernetes.io/tls, for the token endpoint, as Microsoft wants it.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn certified(at: &LocalObjectRef, resolved: &Resolved) -> Result<Self, BuildError> {
+        let key_at = part_of(at, PRIVATE_KEY);
+        let signer = signer(&key_at, Some(Algorithm::PS256), resolved)?;
+        let thumbprint = thumbprint(at, resolved)?;
+        let header = json!({ "typ": "JWT", "x5t#S256": thumbprint });
+        let audience = OidcAssertionAudience::TokenEndpoint;
+        Ok(Self::Key(ClientKey { signer, header, audience }))
+    }
+
+    /// Whether it could be shown now, as far as that is ours.
+    ///
+    /// # Errors
+    /// Why not, and the fix, in words.
+    pub async fn check(&self, now: i64) -> Result<(), String> {
+        match self {
+            Self::Federated(token) => token.read(now).await.map(drop),
+            Self::None | Self::Secret(..) | Self::Key(_) => Ok(()),
+        }
+    }
+
     /// What is shown at the token endpoint besides a secret.
     ///
     /// # Errors
-    /// In words, when nothing can be signed.
-    pub fn assertion(
+    /// In words, when nothing can be signed, or there is nothing to show.
+    pub async fn assertion(
         &self,
         client_id: &str,
         provider: &CoreProviderMetadata,
@@ -102,6 +158,7 @@ impl ClientAuthentication {
         let assertion = match self {
             Self::None | Self::Secret(..) => return Ok(Vec::new()),
             Self::Key(key) => key.sign(client_id, provider, now)?,
+            Self::Federated(token) => token.read(now).await?,
         };
         let kind = ("client_assertion_type", ASSERTION_TYPE.to_owned());
         Ok(vec![kind, ("client_assertion", assertion)])
@@ -159,6 +216,23 @@ fn signer(
     };
     let key = key.map_err(|error| unusable(&error))?;
     Signer::new(&key).map_err(|error| unusable(&error))
+}
+
+/// SHA-256 of the certificate (RFC 7515 4.1.8), if the key beside it is its own.
+fn thumbprint(at: &LocalObjectRef, resolved: &Resolved) -> Result<String, BuildError> {
+    let part = part_of(at, CERTIFICATE);
+    let unusable = |cause: &dyn ToString| {
+        BuildError::unusable(&part, Purpose::ClientCertificate, &cause.to_string())
+    };
+    let pem = resolved.bytes(&part.name, CERTIFICATE, Purpose::ClientCertificate)?;
+    let key = resolved.bytes(&part.name, PRIVATE_KEY, Purpose::ClientAssertionKey)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|error| unusable(&error))?;
+    let leaf = chain.first().ok_or_else(|| unusable(&"there is no certificate in it"))?;
+    let thumbprint = BASE64URL_NOPAD.encode(digest::digest(&digest::SHA256, leaf).as_ref());
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unusable(&error))?;
+    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| unusable(&error))?;
+    Ok(thumbprint)
 }
 
 /// The key with the algorithm that keys of its kind have.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod (depart, arrive, re-check, probe) → metadata (configuration and keys) → http
-//!   ├ client_authentication: how we show the token endpoint who we are
+//!   ├ client_authentication: how we show the token endpoint who we are; federated_token: by a token of the cluster's
 //!   ├ tokens: the token endpoint, and whether an ID token is believed
 //!   ├ vendor: what a vendor does otherwise, and what is asked of it beyond the standard
 //!   └ claims: who it is about
@@ -14,6 +14,7 @@
 pub(crate) mod claims;
 pub(crate) mod client_authentication;
 mod description;
+pub(crate) mod federated_token;
 mod metadata;
 pub(crate) mod tokens;
 pub(crate) mod vendor;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::Utc;
 use claviger_api::Reason;
 use claviger_api::connector::oidc::{OidcOfflineAccess, OidcOfflinePrompt, OidcUpstream};
 use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
@@ -65,6 +67,8 @@ pub(crate) struct Dialect {
     pub vendor: Option<Arc<dyn Vendor>>,
     /// What its configuration says its issuer is, where that may be another than where it is read.
     pub stated_issuer: Option<String>,
+    /// How it is shown who we are, where that is not as OpenID providers are shown it.
+    pub authentication: Option<ClientAuthentication>,
 }
 
 impl fmt::Debug for Provider {
@@ -103,7 +107,8 @@ impl Provider {
     /// # Errors
     /// [`BuildError`] names the field and the fix.
     pub fn new(name: &str, spec: &OidcUpstream, resolved: &Resolved) -> Result<Self, BuildError> {
-        let dialect = Dialect { field: "oidc", vendor: None, stated_issuer: None };
+        let dialect =
+            Dialect { field: "oidc", vendor: None, stated_issuer: None, authentication: None };
         Self::speaking(name, spec, resolved, dialect)
     }
 
@@ -120,9 +125,13 @@ impl Provider {
         let field = dialect.field;
         let issuer = IssuerUrl::new(spec.issuer.clone())
             .map_err(|error| BuildError::Oidc(format!("{field}: issuer: {error}")))?;
+        let authentication = match dialect.authentication {
+            Some(authentication) => authentication,
+            None => ClientAuthentication::of(field, spec, resolved)?,
+        };
         Ok(Self {
             name: name.to_owned(),
-            authentication: ClientAuthentication::of(field, spec, resolved)?,
+            authentication,
             metadata: Metadata::of(issuer, dialect.stated_issuer, spec.endpoints.clone()),
             http: Http::trusting(&spec.tls, resolved)?,
             spec: spec.clone(),
@@ -305,6 +314,8 @@ impl Probe for Provider {
             reason: error.reason().as_str(),
             message: error.to_string(),
         })?;
+        let unusable = |message| ProbeError { reason: Reason::UpstreamUnusable.as_str(), message };
+        self.authentication.check(Utc::now().timestamp()).await.map_err(unusable)?;
         let Some(vendor) = &self.vendor else { return Ok(()) };
         vendor.probe(&self.http).await.map_err(|error| {
             let reason = match error {

@@ -119,7 +119,7 @@ impl Provider {
     ) -> Result<Received, TokenFailure> {
         let metadata = self.known().await?;
         let client = self.client(&metadata);
-        let shown = self.assertion(&metadata, trip.now)?;
+        let shown = self.assertion(&metadata, trip.now).await?;
         let callback = RedirectUrl::new(trip.callback.clone()).map_err(|error| ours(&error))?;
         let tokens = client
             .exchange_code(AuthorizationCode::new(code.to_owned()))
@@ -149,7 +149,8 @@ impl Provider {
         let nothing_used = |failure| (failure, None);
         let metadata = self.known().await.map_err(nothing_used)?;
         let client = self.client(&metadata);
-        let shown = self.assertion(&metadata, Utc::now().timestamp()).map_err(nothing_used)?;
+        let shown = self.assertion(&metadata, Utc::now().timestamp()).await;
+        let shown = shown.map_err(nothing_used)?;
         let used = RefreshToken::new(refresh_token.to_owned());
         let asking = client
             .exchange_refresh_token(&used)
@@ -200,13 +201,13 @@ impl Provider {
     }
 
     /// What shows who we are, where no secret does.
-    fn assertion(
+    async fn assertion(
         &self,
         metadata: &CoreProviderMetadata,
         now: i64,
     ) -> Result<Vec<(&'static str, String)>, TokenFailure> {
         let shown = self.authentication.assertion(&self.spec.client_id, metadata, now);
-        shown.map_err(TokenFailure::Unavailable)
+        shown.await.map_err(TokenFailure::Unavailable)
     }
 
     /// Whether an ID token is believed (OIDC Core 3.1.3.7, 12.2); keys are read once more for one that is not known.
@@ -435,7 +436,7 @@ fn refusal(
                 CoreErrorResponseType::InvalidGrant => TokenFailure::Refused(why),
                 CoreErrorResponseType::InvalidClient
                 | CoreErrorResponseType::UnauthorizedClient => {
-                    let fix = "compare clientID and clientSecretRef, clientKey or clientAuthentication with what is registered there";
+                    let fix = "compare clientID, and the secret, key or certificate that Claviger shows, with what is registered there";
                     TokenFailure::Unavailable(format!("{why}: {fix}"))
                 }
                 _ => TokenFailure::Unavailable(why),

@@ -76,13 +76,13 @@ pub struct Omissions {
 pub fn settings(
     issuer: &str,
     client_id: &str,
-    client_secret: &SecretKeyRef,
+    client_secret: Option<&SecretKeyRef>,
     tls: &HttpTls,
 ) -> OidcUpstream {
     OidcUpstream {
         issuer: issuer.to_owned(),
         client_id: client_id.to_owned(),
-        client_secret_ref: Some(client_secret.clone()),
+        client_secret_ref: client_secret.cloned(),
         client_authentication: None,
         client_key: None,
         scopes: vec!["profile".to_owned(), "email".to_owned()],

@@ -41,6 +41,8 @@ pub fn connector(
     let spec: ConnectorSpec = serde_json::from_value(spec).unwrap();
     let mut resolved = Resolved::default();
     resolved.proxy = proxy;
+    let token = secrets.iter().find(|(name, _)| *name == "federatedTokenFile");
+    resolved.azure_federated_token_file = token.map(|(_, path)| path.into());
     let known: BTreeMap<&str, &str> =
         [("clientSecret", CLIENT_SECRET)].into_iter().chain(secrets.iter().copied()).collect();
     for reference in secret_refs(&spec) {

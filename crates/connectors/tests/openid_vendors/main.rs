@@ -6,3 +6,4 @@ mod fixture;
 mod google;
 mod linkedin;
 mod microsoft;
+mod microsoft_credentials;

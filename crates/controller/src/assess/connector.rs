@@ -171,6 +171,7 @@ fn resolve(
 ) -> Option<(UpstreamKey, Resolved)> {
     let mut resolved = Resolved::default();
     resolved.proxy.clone_from(&connector.spec.proxy_url);
+    resolved.azure_federated_token_file.clone_from(&world.azure_federated_token_file);
     let mut inputs = BTreeSet::new();
     for reference in secret_refs(&connector.spec) {
         let (name, key) = (reference.name.as_str(), reference.key.as_str());

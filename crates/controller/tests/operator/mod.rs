@@ -233,6 +233,7 @@ impl Stage {
             tenant_namespaces: BTreeSet::from([self.tenant.clone()]),
             instance: Some("test".into()),
             takes_proxies: true,
+            azure_federated_token_file: None,
         };
         let (leadership, led) = watch::channel(leads);
         let controller = Controller::new(client, config, Arc::new(Wall), led);

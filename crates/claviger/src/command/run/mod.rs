@@ -148,6 +148,7 @@ fn controller_config(place: &Place, args: &RunArgs) -> ControllerConfig {
         instance: Some(place.identity.clone()),
         bounds: bounds(&args.bounds),
         takes_proxies: args.auth_proxy_listen.is_some(),
+        azure_federated_token_file: args.azure_federated_token_file.clone(),
     }
 }
 
