@@ -2,7 +2,7 @@
 //!
 //! What always holds: a code is the grant itself, sealed, and costs no request; something is stored first
 //! only where the grant is too large for a code, where an access token leaves at once and must be one
-//! that can be revoked, or an ID token whose client wants to be told of the session's end. Everything that can be refused is, before anything is stored.
+//! that can be revoked, or an ID token whose client wants to be told of the session's end, or that comes of an upstream's answer which is good once. Everything that can be refused is, before anything is stored.
 
 use claviger_protocol::authorize::AuthorizationResponse;
 use claviger_protocol::error::ErrorCode;
@@ -133,10 +133,13 @@ impl Answering<'_> {
     }
 
     /// Whether something must be stored before the answer leaves, however large the grant is: an access token must
-    /// be one that can be revoked, and of an ID token it must be known whom to tell of the session's end.
+    /// be one that can be revoked, and of an ID token it must be known whom to tell of the session's end; what an upstream's
+    /// answer became that is good once is what says that it was used.
     fn is_stored(&self) -> bool {
         let response_type = self.flow.response_type;
-        response_type.has_token() || (response_type.has_id_token() && self.remembered() > 0)
+        let is_once = || self.grant.session.is_some();
+        response_type.has_token()
+            || (response_type.has_id_token() && (is_once() || self.remembered() > 0))
     }
 
     fn remembered(&self) -> i64 {

@@ -183,7 +183,8 @@ pub struct SamlAttributes {
     #[schemars(length(min = 1, max = 256))]
     pub groups: Option<String>,
 
-    /// What divides several groups in one value, such as a comma. Default: a value is one group.
+    /// What divides several groups in one value, such as `,`, or `, ` where a space comes with it: groups are taken to the
+    /// last space. Default: a value is one group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub groups_delimiter: Option<String>,

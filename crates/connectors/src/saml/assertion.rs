@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::refusal::{Part, Refusal};
 use super::response::{ASSERTION, PROTOCOL, Signed, shortened};
-use super::xml::Element;
+use super::xml::{Element, is_space};
 
 /// Seconds by which two clocks may differ.
 const SKEW: i64 = 60;
@@ -37,7 +37,7 @@ pub struct Expected<'e> {
 pub struct Believed {
     /// Its ID.
     pub id: String,
-    /// The user's name.
+    /// The user's name, as it stands there.
     pub name_id: String,
     /// What kind of name that is; empty if it does not say.
     pub name_id_format: String,
@@ -58,7 +58,7 @@ pub struct Attribute {
     pub name: String,
     /// `FriendlyName`; empty if it has none.
     pub friendly_name: String,
-    /// Its values, as far as they are text.
+    /// Its values, as far as they are text, with the white space that stands in them.
     pub values: Vec<String>,
 }
 
@@ -132,7 +132,8 @@ fn check_assertion(assertion: &Element, expected: &Expected<'_>) -> Result<Belie
     let subject = assertion.only(ASSERTION, "Subject").ok_or(Refusal::Missing(Part::NameId))?;
     check_confirmations(subject, expected)?;
     let name = subject.only(ASSERTION, "NameID").ok_or(Refusal::Missing(Part::NameId))?;
-    let text = name.text().filter(|text| !text.is_empty()).ok_or(Refusal::Missing(Part::NameId))?;
+    let text = name.exact_text().filter(|text| !text.chars().all(is_space));
+    let text = text.ok_or(Refusal::Missing(Part::NameId))?;
     let (authenticated_at, context) = statement(assertion, expected)?;
     Ok(Believed {
         id: id.to_owned(),
@@ -246,7 +247,7 @@ fn attributes(assertion: &Element) -> Vec<Attribute> {
     attributes
         .map(|attribute| {
             let said = |name| attribute.attribute(name).unwrap_or_default().to_owned();
-            let values = attribute.all(ASSERTION, "AttributeValue").filter_map(Element::text);
+            let values = attribute.all(ASSERTION, "AttributeValue").filter_map(Element::exact_text);
             Attribute {
                 name: said("Name"),
                 friendly_name: said("FriendlyName"),

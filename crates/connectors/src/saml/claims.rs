@@ -1,4 +1,7 @@
 //! From an assertion to who its user is here.
+//!
+//! What always holds: identifiers, names and groups are what the provider says, to the last space: who may call themselves
+//! `admin ` there is not `admin` here.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +9,8 @@ use claviger_api::connector::saml::{SamlEmailVerification, SamlNameIdFormat, Sam
 use claviger_domain::identity::Identity;
 use serde_json::{Map, Value};
 
-use super::assertion::Believed;
+use super::assertion::{Attribute, Believed};
+use super::xml::is_space;
 
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
 const UNSPECIFIED: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified";
@@ -33,7 +37,7 @@ pub fn identity(believed: &Believed, spec: &SamlUpstream) -> Result<Identity, St
     let names = &spec.attributes;
     let text = |name: &Option<String>| {
         let mut values = name.as_deref().into_iter().flat_map(|name| values(believed, name));
-        values.find(|value| !value.is_empty()).map(str::to_owned)
+        values.find(|value| is_said(value)).map(str::to_owned)
     };
     let user_id = match &names.user_id {
         None => by_name_id(believed, spec.name_id_format)?,
@@ -104,19 +108,25 @@ fn by_name_id(believed: &Believed, wanted: SamlNameIdFormat) -> Result<String, S
     Ok(believed.name_id.clone())
 }
 
-/// The values of an attribute: by its name, or where none has it, by the name for people.
+/// Whether a value says anything.
+fn is_said(value: &str) -> bool {
+    !value.chars().all(is_space)
+}
+
+/// The values of an attribute: by its name, or where none has it, by the name for people. One that is there and empty says
+/// that there is nothing: what is called by its name for people may be the user's own to fill.
 fn values<'b>(believed: &'b Believed, name: &str) -> Vec<&'b str> {
-    let of = |by: &dyn Fn(&'b super::assertion::Attribute) -> &'b str| -> Vec<&'b str> {
-        let named = believed.attributes.iter().filter(|attribute| by(attribute) == name);
-        named.flat_map(|attribute| &attribute.values).map(String::as_str).collect()
+    let of = |by: fn(&Attribute) -> &str| -> Vec<&'b Attribute> {
+        believed.attributes.iter().filter(|attribute| by(attribute) == name).collect()
     };
-    let by_name = of(&|attribute| &attribute.name);
-    if by_name.is_empty() { of(&|attribute| &attribute.friendly_name) } else { by_name }
+    let by_name = of(|attribute| &attribute.name);
+    let found = if by_name.is_empty() { of(|attribute| &attribute.friendly_name) } else { by_name };
+    found.into_iter().flat_map(|attribute| &attribute.values).map(String::as_str).collect()
 }
 
 /// The one value of an attribute by which somebody is known: of several nobody knows which comes first.
 fn only(believed: &Believed, name: &str) -> Result<Option<String>, String> {
-    let mut values = values(believed, name).into_iter().filter(|value| !value.is_empty());
+    let mut values = values(believed, name).into_iter().filter(|value| is_said(value));
     let first = values.next();
     if values.any(|value| Some(value) != first) {
         return Err(format!(
@@ -135,7 +145,7 @@ fn groups(believed: &Believed, spec: &SamlUpstream) -> Result<Vec<String>, Strin
         Some(delimiter) => values.into_iter().flat_map(|value| value.split(delimiter)).collect(),
     };
     let mut seen = BTreeSet::new();
-    let named = listed.into_iter().map(str::trim).filter(|group| !group.is_empty());
+    let named = listed.into_iter().filter(|group| is_said(group));
     let groups: Vec<String> =
         named.filter(|group| seen.insert(*group)).map(str::to_owned).collect();
     if groups.len() > MAX_GROUPS {

@@ -2,6 +2,7 @@
 //! read anew for a signature that no known certificate verifies.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use claviger_api::Reason;
 use claviger_api::connector::saml::SamlBinding;
@@ -11,6 +12,9 @@ use thiserror::Error;
 use super::provider::IdentityProvider;
 use crate::http::{Http, HttpError};
 use crate::kept::{KEPT, Kept, PAUSE};
+
+/// How long a key is believed that the provider's metadata says no more, while the metadata can be had.
+const FRESH: Duration = Duration::from_mins(5);
 
 /// Why an identity provider's metadata is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -56,14 +60,31 @@ pub struct Remote {
 }
 
 impl Source {
-    /// The provider, from memory if it was read within the hour.
+    /// The provider whose answers are believed, from memory if it was read within [`FRESH`]: a key that it withdrew is good no
+    /// longer.
+    ///
+    /// # Errors
+    /// [`MetadataError`].
+    pub async fn believed(&self, now: i64) -> Result<Arc<IdentityProvider>, MetadataError> {
+        self.no_older_than(FRESH, now).await
+    }
+
+    /// The provider to send users to, from memory if it was read within the hour.
     ///
     /// # Errors
     /// [`MetadataError`].
     pub async fn get(&self, now: i64) -> Result<Arc<IdentityProvider>, MetadataError> {
+        self.no_older_than(KEPT, now).await
+    }
+
+    async fn no_older_than(
+        &self,
+        age: Duration,
+        now: i64,
+    ) -> Result<Arc<IdentityProvider>, MetadataError> {
         let found = match self {
             Self::Given(provider) => Arc::clone(provider),
-            Self::Url(remote) => remote.kept.no_older_than(KEPT, remote.ask()).await?,
+            Self::Url(remote) => remote.kept.no_older_than(age, remote.ask()).await?,
         };
         found.check_validity(now).map_err(MetadataError::Unusable)?;
         Ok(found)

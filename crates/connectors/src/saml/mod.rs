@@ -119,11 +119,6 @@ impl ServiceProvider {
         self.spec.entity_id.as_deref().unwrap_or(callback)
     }
 
-    async fn provider(&self, now: i64) -> Result<Arc<IdentityProvider>, LoginError> {
-        let provider = self.source.get(now).await;
-        provider.map_err(|error| LoginError::Unavailable(error.to_string()))
-    }
-
     /// Judges an answer. Only a signature that does not verify is worth a look whether the provider has another key by now.
     async fn believed(
         &self,
@@ -131,7 +126,7 @@ impl ServiceProvider {
         answer: &Params,
     ) -> Result<(Believed, Arc<IdentityProvider>), LoginError> {
         let document = decoded(answer)?;
-        let provider = self.provider(trip.now).await?;
+        let provider = self.source.believed(trip.now).await.map_err(unavailable)?;
         let permit = tokio::time::timeout(PATIENCE, VERIFYING.acquire()).await;
         let _permit = permit.map_err(|_| LoginError::Unavailable(BUSY.to_owned()))?;
         match self.judged(trip, &document, &provider).await {
@@ -169,6 +164,10 @@ impl ServiceProvider {
         };
         assertion::judge(&envelope, &covered, signed, &expected)
     }
+}
+
+fn unavailable(error: MetadataError) -> LoginError {
+    LoginError::Unavailable(error.to_string())
 }
 
 fn source(spec: &SamlUpstream, resolved: &Resolved) -> Result<Source, BuildError> {
@@ -235,7 +234,7 @@ fn decoded(answer: &Params) -> Result<Vec<u8>, Refusal> {
 #[async_trait]
 impl RedirectLogin for ServiceProvider {
     async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError> {
-        let provider = self.provider(trip.now).await?;
+        let provider = self.source.get(trip.now).await.map_err(unavailable)?;
         let request = Request {
             spec: &self.spec,
             provider: &provider,

@@ -1,7 +1,9 @@
 //! XML signatures: the only place that hands bytes to libxml2 and xmlsec1.
 //!
 //! What always holds: only a document that [`super::xml`] has read and [`super::response`] has found in form comes here, with
-//! at least one certificate; every signature in it must verify; what is given back is what was digested, byte by byte.
+//! at least one certificate; every signature in it must verify; what is given back is what was digested, byte by byte. The
+//! library leaves xmlsec1's callbacks for files and URLs in place, and only unsafe code could take them away: nothing asks
+//! them, for [`super::signature_form`] lets no element pass that names a place, and a Reference but to the ID of its own element.
 
 use samael::crypto::{
     AllowedSignatureAlgorithm, CertificateDer, Crypto, CryptoProvider, ReduceMode,

@@ -161,7 +161,13 @@ impl Element {
 
     /// Its text without white space around it, where it holds nothing else.
     pub fn text(&self) -> Option<&str> {
-        self.children.is_empty().then(|| self.text.trim_matches(is_space))
+        self.exact_text().map(|text| text.trim_matches(is_space))
+    }
+
+    /// Its text as it stands there, where it holds nothing else: what somebody is known by, for `admin` and `admin ` may be
+    /// two.
+    pub fn exact_text(&self) -> Option<&str> {
+        self.children.is_empty().then_some(self.text.as_str())
     }
 }
 
@@ -340,7 +346,8 @@ fn is_character(c: char) -> bool {
 }
 
 /// `S` of XML 1.0.
-fn is_space(c: char) -> bool {
+/// White space of XML, and none of Unicode's other.
+pub fn is_space(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' ')
 }
 

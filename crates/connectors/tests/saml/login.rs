@@ -112,22 +112,73 @@ async fn attributes_say_what_the_administrator_chose() {
         values("urn:oid:uid", &["4711"]),
         values("urn:oid:cn", &["Alice &amp; Bob"]),
         values("uid", &[" alice "]),
-        values("memberOf", &["dev, ops", "ops,,admins"]),
+        values("memberOf", &["dev, ops", "ops, , admins"]),
     ];
     let friendly =
         attributes.concat().replace("\"urn:oid:cn\"", "\"urn:oid:cn\" FriendlyName=\"cn\"");
     let service = Service::of(&json!({"attributes": {
         "userID": "urn:oid:uid", "name": "cn", "username": "uid", "groups": "memberOf",
-        "groupsDelimiter": ",",
+        "groupsDelimiter": ", ",
     }, "emailVerification": "Never"}));
     let answer = Answer { attributes: friendly, ..service.answer() };
     let arrival = service.arrive(&answer.signed()).await.unwrap();
     let identity = arrival.authenticated.identity;
     assert_eq!(identity.user_id, "4711");
     assert_eq!(identity.name.as_deref(), Some("Alice & Bob"));
-    assert_eq!(identity.preferred_username.as_deref(), Some("alice"));
+    assert_eq!(identity.preferred_username.as_deref(), Some(" alice "));
     assert_eq!(identity.groups, ["dev", "ops", "admins"]);
     assert_eq!((identity.email, identity.email_verified), (None, false));
+}
+
+/// A provider may let somebody register `admin` with a space behind it, of whatever kind.
+#[tokio::test]
+async fn who_is_called_nearly_like_somebody_else_is_somebody_else() {
+    for space in [" ", "\n", "\u{a0}", "\u{2003}", "\u{3000}"] {
+        let service = Service::of(&json!({"attributes": {
+            "email": "mail", "username": "uid", "groups": "groups",
+        }}));
+        let nearly = format!("admin{space}");
+        let honest = service.answer();
+        let attributes = [
+            values("mail", &[&format!("{space}admin@example.com")]),
+            values("uid", &[&nearly]),
+            values("groups", &[&nearly, &format!("{space}admin"), space]),
+        ];
+        let name_id = honest.name_id.replace("alice@corp", &nearly);
+        let answer = Answer { name_id, attributes: attributes.concat(), ..honest };
+        let arrival = service.arrive(&answer.signed()).await.unwrap();
+        let identity = arrival.authenticated.identity;
+        assert_eq!(identity.user_id, nearly);
+        assert_eq!(identity.preferred_username, Some(nearly.clone()));
+        assert_ne!(identity.email.as_deref(), Some("admin@example.com"));
+        assert!(!identity.groups.iter().any(|group| group == "admin"), "{:?}", identity.groups);
+        assert_eq!(arrival.authenticated.raw["NameID"], nearly);
+    }
+    let nobody = |answer: &mut Answer| {
+        answer.name_id = answer.name_id.replace("alice@corp", "\n ");
+    };
+    let refused = user(nobody).await;
+    assert!(
+        matches!(refused, Err(LoginError::Unverified { reason: "NoNameID", .. })),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_attribute_that_is_there_and_empty_is_not_looked_for_by_the_name_for_people() {
+    let nicknamed = values("urn:user:note", &["admins"])
+        .replace("\"urn:user:note\"", "\"urn:user:note\" FriendlyName=\"groups\"");
+    for there in [values("groups", &[]), values("groups", &[""])] {
+        let service = Service::of(&json!({}));
+        let attributes = format!("{there}{nicknamed}");
+        let answer = Answer { attributes, ..service.answer() };
+        let arrival = service.arrive(&answer.signed()).await.unwrap();
+        assert!(arrival.authenticated.identity.groups.is_empty());
+    }
+    let service = Service::of(&json!({}));
+    let answer = Answer { attributes: nicknamed, ..service.answer() };
+    let arrival = service.arrive(&answer.signed()).await.unwrap();
+    assert_eq!(arrival.authenticated.identity.groups, ["admins"], "where none has it as its name");
 }
 
 #[tokio::test]

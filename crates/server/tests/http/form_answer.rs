@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use claviger_domain::client::ResponseType;
 use claviger_domain::connector::{Login, Refresh};
 use claviger_domain::fakes::{PostingUpstream, alice};
 use claviger_domain::ports::SessionState;
@@ -32,7 +33,12 @@ struct Away {
 
 impl Away {
     async fn with(browser: &mut Browser<'_>) -> Self {
-        let mut answer = browser.authorize(&[("connector_id", "local")]).await;
+        Self::asking(browser, &[]).await
+    }
+
+    async fn asking(browser: &mut Browser<'_>, change: &[(&str, &str)]) -> Self {
+        let change = [&[("connector_id", "local")], change].concat();
+        let mut answer = browser.authorize(&change).await;
         while !answer.location().starts_with("https://idp") {
             let next = answer.location();
             answer = browser.get(&next).await;
@@ -112,6 +118,43 @@ async fn an_answer_is_good_once_whichever_flow_and_browser_it_is_shown_in() {
     assert_eq!(userinfo.status, StatusCode::OK, "who was first is not harmed");
     let another = code(&rig, &mut browser, "two").await;
     assert_eq!(rig.redeem(&another).await.status, StatusCode::OK, "another answer is another");
+}
+
+/// No code names a session here: the ID token leaves at once, and the answer is used up first.
+#[tokio::test]
+async fn an_answer_is_good_once_where_tokens_come_without_a_code_too() {
+    for response_type in ["id_token", "code id_token", "id_token token", "code token"] {
+        let upstream = Arc::new(PostingUpstream::of(alice()));
+        let rig = Rig::with(|world| {
+            set_login(world, Login::Redirect(Arc::clone(&upstream) as _));
+            world.issuer.response_types = ResponseType::ALL.into();
+            world.change_client("kubernetes", |client| {
+                client.response_types = ResponseType::ALL.into();
+            });
+            for connector in &mut world.issuer.connectors {
+                let mut there = connector.as_ref().clone();
+                there.refresh = Refresh::Unsupported;
+                *connector = Arc::new(there);
+            }
+        });
+        let change = [("response_type", response_type), ("nonce", "n")];
+        let mut browser = rig.browser();
+        let away = Away::asking(&mut browser, &change).await;
+        let first = away.answered(&rig, &mut browser, "one").await.location();
+        assert!(!first.contains("error="), "{response_type}: {first}");
+        let twice = away.answered(&rig, &mut browser, "one").await.location();
+        let mut elsewhere = rig.browser();
+        let away = Away::asking(&mut elsewhere, &change).await;
+        let replayed = away.answered(&rig, &mut elsewhere, "one").await.location();
+        for refused in [twice, replayed] {
+            assert!(refused.contains("error=access_denied"), "{response_type}: {refused}");
+            assert!(!refused.contains("id_token=") && !refused.contains("access_token="));
+        }
+        assert_eq!(rig.store_requests(), ["create", "create", "create"], "{response_type}");
+        let now = rig.world.provider.clock.now();
+        let [session] = &rig.world.sessions.all()[..] else { panic!("one session") };
+        assert!(session.expires_at >= now + 720, "{response_type}: forgotten too soon");
+    }
 }
 
 #[tokio::test]
