@@ -45,6 +45,8 @@ const HOME: &[&str] = &[
     "patch claviger.dev/deviceauthorizations",
     "deletecollection claviger.dev/deviceauthorizations",
     "delete /secrets",
+    "list /configmaps",
+    "watch /configmaps",
     "create coordination.k8s.io/leases",
     "get coordination.k8s.io/leases claviger-leader",
     "patch coordination.k8s.io/leases claviger-leader",

@@ -20,7 +20,7 @@ const STALENESS_SECONDS: u64 = 15;
 const SLACK: Duration = Duration::from_mins(1);
 
 /// Everything a replica hears of the cluster.
-const NEWS: [&str; 16] = [
+const NEWS: [&str; 18] = [
     "list oidcissuers",
     "watch oidcissuers",
     "list connectors",
@@ -35,6 +35,8 @@ const NEWS: [&str; 16] = [
     "watch namespaces",
     "list secrets",
     "watch secrets",
+    "list configmaps",
+    "watch configmaps",
     "list sessions",
     "watch sessions",
 ];

@@ -9,7 +9,8 @@ use claviger_testkit::relying_party::claims;
 use claviger_testkit::scene::SCOPE;
 use claviger_testkit::upstream_provider::{CLIENT_SECRET, UpstreamProvider, callback, upstream};
 use claviger_testkit::{
-    AuditMark, Browser, ControlPlane, Directory, RelyingParty, Scene, eventually,
+    AuditMark, Browser, CertificateAuthority, ControlPlane, Directory, RelyingParty, Scene,
+    eventually,
 };
 use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret;
@@ -165,6 +166,49 @@ async fn a_provider_that_knows_us_by_a_key_is_shown_what_it_signs_and_keys_chang
     let second = party.refresh(text(&first, "refresh_token")?).await?.tokens()?;
     assert_eq!(requests(&scene, mark)?, "get sessions × 1, patch sessions × 2");
     assert_eq!(claims(text(&second, "id_token")?)?["groups"], json!(["corp:engineers"]));
+    Ok(())
+}
+
+/// As trust-manager lays it out: the ConfigMap comes later, is of another authority at first, and counts when it changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn authorities_in_a_config_map_count_as_soon_as_they_change() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let (scene, provider) = scene(&plane, json!({})).await?;
+    let here = scene.installation();
+    let party = scene.relying_party().await?;
+    let tls = json!({"caBundle": null, "caConfigMapRef": {"name": "corp-ca"}});
+    let patch = json!({"spec": {"upstream": {"oidc": {"tls": tls}}}}).to_string();
+    here.kubectl(&["patch", "connector/corp", "--type=merge", "-p", &patch])?;
+    let said = |what: &'static str, kind: &'static str| {
+        eventually(Duration::from_secs(20), async move || {
+            let path = format!("jsonpath={{.status.conditions[?(@.type==\"{kind}\")]}}");
+            let said = here.kubectl(&["get", "connector/corp", "-o", &path])?;
+            ensure!(said.contains(what), "{said}");
+            Ok(())
+        })
+    };
+    said("ConfigMapNotFound", "ResolvedRefs").await?;
+
+    let other = CertificateAuthority::create("another")?;
+    let apply = |authority: &CertificateAuthority| {
+        let manifest = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "corp-ca", "labels": {"claviger.dev/config-map": "connector"}},
+            "data": {"ca.crt": authority.certificate_pem()},
+        });
+        here.apply(&manifest.to_string())
+    };
+    apply(&other)?;
+    said("UpstreamUntrusted", "Ready").await?;
+    apply(here.authority())?;
+    here.wait_for("connector/corp", "Ready").await?;
+    let audit = plane.audit_log();
+    let mark = audit.mark()?;
+    tokens(&party, &provider, "ada").await?;
+    assert_eq!(requests(&scene, mark)?, "create sessions × 1", "no request for the ConfigMap");
+
+    here.kubectl(&["label", "configmap/corp-ca", "claviger.dev/config-map-"])?;
+    said("ConfigMapNotFound", "ResolvedRefs").await?;
     Ok(())
 }
 

@@ -143,6 +143,12 @@ reasons! {
     SecretInvalid,
     /// A Secret of the generated name exists and belongs to somebody else; it is left alone.
     SecretNotOwned,
+    /// The ConfigMap is not there, or lacks the label `claviger.dev/config-map`.
+    ConfigMapNotFound,
+    /// The ConfigMap has no such key.
+    ConfigMapKeyNotFound,
+    /// Claviger may not read ConfigMaps in its namespace.
+    ConfigMapAccessDenied,
     /// The OIDCIssuer is not there.
     IssuerNotFound,
     /// The OIDCIssuer is there but out of service.

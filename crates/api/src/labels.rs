@@ -20,6 +20,11 @@ pub const SECRET_SIGNING_KEY: &str = "signing-key";
 /// no field can refer to it.
 pub const SECRET_SEALING_RING: &str = "sealing-ring";
 
+/// On a ConfigMap: that a `Connector` may refer to it. Others are not read.
+pub const CONFIG_MAP: &str = "claviger.dev/config-map";
+/// Value of [`CONFIG_MAP`].
+pub const CONFIG_MAP_CONNECTOR: &str = "connector";
+
 /// On a signing-key Secret: name of the SigningKey it belongs to. It replaces an ownerReference,
 /// which would let Kubernetes delete the keys of a restored SigningKey.
 pub const SIGNING_KEY: &str = "claviger.dev/signing-key";

@@ -26,6 +26,7 @@ mod client_information;
 mod client_logout;
 mod client_policy;
 pub mod condition;
+mod config_map_ref;
 pub mod connector;
 mod crds;
 mod custom_claim;
@@ -65,6 +66,7 @@ pub use client_policy::{
     ClientConsent, ClientIntrospection, Dpop, Pkce, PushedAuthorizationRequests,
 };
 pub use condition::{Condition, ConditionType, Conditioned, Reason};
+pub use config_map_ref::ConfigMapKeyRef;
 pub use connector::{Connector, ConnectorSpec, ConnectorStatus, Upstream};
 pub use crds::crds;
 pub use custom_claim::{ClaimExample, CustomClaim};

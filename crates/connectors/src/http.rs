@@ -18,8 +18,9 @@ use reqwest::redirect::Policy;
 use thiserror::Error;
 use url::Url;
 
+use crate::resolved::Authorities;
 use crate::tls::{self, Material};
-use crate::{BuildError, Purpose, Resolved};
+use crate::{BuildError, Resolved};
 
 /// Longest answer, in bytes: ten thousand groups fit.
 pub const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -138,12 +139,11 @@ impl Http {
     /// # Errors
     /// [`BuildError`] names the field and the fix.
     pub fn trusting(tls: &HttpTls, resolved: &Resolved) -> Result<Self, BuildError> {
-        let ca = match (&tls.ca_secret_ref, &tls.ca_bundle) {
-            (Some(at), _) => {
-                Some(resolved.bytes(&at.name, &at.key, Purpose::CertificateAuthority)?)
-            }
-            (None, bundle) => bundle.as_ref().map(String::as_bytes),
-        };
+        let ca = resolved.authorities(&Authorities {
+            bundle: tls.ca_bundle.as_deref(),
+            secret: tls.ca_secret_ref.as_ref(),
+            config_map: tls.ca_config_map_ref.as_ref(),
+        })?;
         let tls = tls::client_config(&Material { ca, ..Material::default() })?;
         Self::new(&tls, resolved.proxy.as_deref())
     }

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use claviger_api::connector as api;
-use claviger_api::{ConnectorSpec, Reason, SecretKeyRef};
+use claviger_api::{ConfigMapKeyRef, ConnectorSpec, Reason, SecretKeyRef};
 use claviger_domain::connector::{Login, PasswordLogin, Recheck, Refresh, SignOut};
 use claviger_domain::trip::RedirectLogin;
 use thiserror::Error;
@@ -88,6 +88,16 @@ pub enum BuildError {
         key: String,
         /// What for.
         purpose: Purpose,
+    },
+    /// A ConfigMap or key that is not there.
+    #[error(
+        "config map {name:?} has no key {key:?} for the CA certificates: create it, labelled claviger.dev/config-map=connector"
+    )]
+    ConfigMapMissing {
+        /// The ConfigMap.
+        name: String,
+        /// The key.
+        key: String,
     },
     /// A Secret that holds something else.
     #[error("key {key:?} of secret {name:?} is not usable as {purpose}: {cause}")]
@@ -170,6 +180,7 @@ impl BuildError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::SecretMissing { .. } => Reason::SecretKeyNotFound,
+            Self::ConfigMapMissing { .. } => Reason::ConfigMapKeyNotFound,
             Self::SecretUnusable { .. } => Reason::SecretInvalid,
             Self::Url(_)
             | Self::BaseDn { .. }
@@ -214,6 +225,28 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
         api::Upstream::BitbucketCloud(upstream) => bitbucket_cloud::secret_refs(upstream),
         api::Upstream::OAuth2(upstream) => oauth2::generic::secret_refs(upstream),
     }
+}
+
+/// Which ConfigMap [`build`] needs for this connector, in its own namespace: its certificate authorities.
+pub fn config_map_ref(spec: &ConnectorSpec) -> Option<&ConfigMapKeyRef> {
+    let tls = match &spec.upstream {
+        api::Upstream::Local(_) | api::Upstream::AuthProxy(_) => return None,
+        api::Upstream::Ldap(upstream) => return upstream.tls.ca_config_map_ref.as_ref(),
+        api::Upstream::ActiveDirectory(upstream) => {
+            return upstream.tls.ca_config_map_ref.as_ref();
+        }
+        api::Upstream::Oidc(upstream) => &upstream.tls,
+        api::Upstream::Saml(upstream) => &upstream.tls,
+        api::Upstream::Google(upstream) => &upstream.tls,
+        api::Upstream::Linkedin(upstream) => &upstream.tls,
+        api::Upstream::Microsoft(upstream) => &upstream.tls,
+        api::Upstream::Github(upstream) => &upstream.tls,
+        api::Upstream::Gitlab(upstream) => &upstream.tls,
+        api::Upstream::Gitea(upstream) => &upstream.tls,
+        api::Upstream::BitbucketCloud(upstream) => &upstream.tls,
+        api::Upstream::OAuth2(upstream) => &upstream.tls,
+    };
+    tls.ca_config_map_ref.as_ref()
 }
 
 /// Makes a connector of what the administrator wrote. `name` is for logs. Contacts nobody.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 
-use claviger_api::SecretKeyRef;
+use claviger_api::{ConfigMapKeyRef, SecretKeyRef};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::BuildError;
@@ -73,10 +73,22 @@ impl SecretRef {
     }
 }
 
+/// Where the certificate authorities of a connector are; at most one of them.
+pub struct Authorities<'a> {
+    /// Inline, PEM.
+    pub bundle: Option<&'a str>,
+    /// In a Secret.
+    pub secret: Option<&'a SecretKeyRef>,
+    /// In a ConfigMap.
+    pub config_map: Option<&'a ConfigMapKeyRef>,
+}
+
 /// What the controller has read for one connector.
 #[derive(Debug, Default)]
 pub struct Resolved {
     secrets: HashMap<(String, String), SecretSlice<u8>>,
+    /// What the ConfigMap holds that the connector names.
+    pub config_map: Option<String>,
     /// Through which proxy the upstream is reached over HTTP, if through one.
     pub proxy: Option<String>,
     /// The token by which Entra ID knows this process, if whoever starts it names one.
@@ -102,6 +114,25 @@ impl Resolved {
             || BuildError::SecretMissing { name: name.to_owned(), key: key.to_owned(), purpose };
         let value = self.secrets.get(&(name.to_owned(), key.to_owned())).ok_or_else(missing)?;
         Ok(value.expose_secret())
+    }
+
+    /// The certificate authorities to trust instead of the system's, PEM.
+    ///
+    /// # Errors
+    /// [`BuildError::SecretMissing`], [`BuildError::ConfigMapMissing`].
+    pub fn authorities<'a>(&'a self, at: &Authorities<'a>) -> Result<Option<&'a [u8]>, BuildError> {
+        match (at.bundle, at.secret, at.config_map) {
+            (Some(bundle), _, _) => Ok(Some(bundle.as_bytes())),
+            (None, Some(at), _) => {
+                self.bytes(&at.name, &at.key, Purpose::CertificateAuthority).map(Some)
+            }
+            (None, None, Some(at)) => {
+                let (name, key) = (at.name.clone(), at.key.clone());
+                let missing = BuildError::ConfigMapMissing { name, key };
+                self.config_map.as_ref().map(|text| Some(text.as_bytes())).ok_or(missing)
+            }
+            (None, None, None) => Ok(None),
+        }
     }
 
     /// A password.

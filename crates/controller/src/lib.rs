@@ -15,6 +15,7 @@
 pub mod assess;
 pub mod backoff;
 pub mod bounds;
+pub mod config_map;
 pub mod deadline;
 pub mod error;
 pub mod events;
@@ -42,7 +43,7 @@ use claviger_api::{Connector, LocalUser, OAuth2Client, OIDCIssuer, SigningKey};
 use claviger_domain::Snapshot;
 use claviger_domain::ports::Clock;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
@@ -107,6 +108,7 @@ impl Controller {
             Source::LocalUsers,
             Source::Clients,
             Source::Namespaces,
+            Source::ConfigMaps,
         ]
         .into_iter()
         .chain(namespaces.map(|namespace| Source::Secrets(namespace.clone())));
@@ -170,6 +172,7 @@ impl Controller {
         self.reflect::<LocalUser>(tasks, Source::LocalUsers, |world| &mut world.local_users);
         self.reflect_clients(tasks);
         self.reflect_namespaces(tasks);
+        self.reflect_config_maps(tasks);
         for namespace in self.config.tenant_namespaces.iter().chain([&self.config.home]) {
             self.reflect_secrets(tasks, namespace.clone());
         }
@@ -204,6 +207,14 @@ impl Controller {
         let api = Api::all_with(self.client.clone(), &resource);
         self.follow(tasks, Source::Clients, api, |world, change| {
             world::store::<OAuth2Client>(&mut world.clients, change);
+        });
+    }
+
+    fn reflect_config_maps(&self, tasks: &mut Tasks) {
+        let resource = ApiResource::erase::<ConfigMap>(&());
+        let api = Api::namespaced_with(self.client.clone(), &self.config.home, &resource);
+        self.follow(tasks, Source::ConfigMaps, api, |world, change| {
+            config_map::store(&mut world.config_maps, change);
         });
     }
 

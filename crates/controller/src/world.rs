@@ -17,12 +17,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use claviger_api::{Connector, LocalUser, OAuth2Client, OIDCIssuer, SigningKey};
 use claviger_domain::ports::Clock;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use tokio::sync::Notify;
 
 use crate::bounds::Bounds;
+use crate::config_map;
 use crate::probe::ProbeResult;
 use crate::ring_secret;
 use crate::secret::{self, Use};
@@ -76,17 +77,28 @@ pub enum Source {
     Namespaces,
     /// Labelled Secrets of one namespace.
     Secrets(String),
+    /// Labelled ConfigMaps in home.
+    ConfigMaps,
 }
 
 impl Source {
     /// Which of the objects are looked at.
     pub fn labels(&self) -> Option<&'static str> {
-        matches!(self, Self::Secrets(_)).then_some(secret::WATCHED)
+        match self {
+            Self::Secrets(_) => Some(secret::WATCHED),
+            Self::ConfigMaps => Some(config_map::WATCHED),
+            _ => None,
+        }
     }
 
-    /// Whether Claviger can serve without these objects: only the Secrets of a tenant namespace.
+    /// Whether Claviger can serve without these objects: only the Secrets of a tenant namespace, and ConfigMaps, which a
+    /// Role of an older chart does not show.
     fn may_be_denied(&self, home: &str) -> bool {
-        matches!(self, Self::Secrets(namespace) if namespace != home)
+        match self {
+            Self::Secrets(namespace) => namespace != home,
+            Self::ConfigMaps => true,
+            _ => false,
+        }
     }
 }
 
@@ -149,6 +161,8 @@ pub struct World {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Labelled Secrets of the namespaces that are watched.
     pub secrets: Objects<Secret>,
+    /// Labelled ConfigMaps in home.
+    pub config_maps: Objects<ConfigMap>,
     /// Signing-key Secrets that somebody deleted or labelled for another use, as they last were. One
     /// that cannot be read is not among them: to delete it is the way to be rid of it.
     pub remembered: Objects<Secret>,

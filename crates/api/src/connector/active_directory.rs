@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ldap::LdapTimeouts;
 use super::ldap_claims::LdapClaimAttributes;
+use crate::config_map_ref::ConfigMapKeyRef;
 use crate::object_ref::LocalObjectRef;
 use crate::secret_ref::SecretKeyRef;
 
@@ -130,6 +131,8 @@ impl ActiveDirectoryUpstream {
     crates(kube_core = "::kube_core"),
     validation = Rule::new("!has(self.caSecretRef) || !has(self.caBundle)")
         .message("tls takes caSecretRef or caBundle, not both: remove one"),
+    validation = Rule::new("!has(self.caConfigMapRef) || (!has(self.caSecretRef) && !has(self.caBundle))")
+        .message("tls takes one of caConfigMapRef, caSecretRef and caBundle: remove the others"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ActiveDirectoryTls {
@@ -141,6 +144,11 @@ pub struct ActiveDirectoryTls {
     /// same namespace, labelled `claviger.dev/secret: connector`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<SecretKeyRef>,
+
+    /// The same, in a ConfigMap of the same namespace, labelled `claviger.dev/config-map: connector`, as trust-manager makes
+    /// them. It counts as soon as it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<ConfigMapKeyRef>,
 
     /// The same, inline (PEM, up to 64 KiB).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -86,6 +86,13 @@ pub fn domains() -> Vec<Bad> {
             "netBIOSDomain is the name before the backslash alone, such as EXAMPLE",
         ),
         bad(
+            "a ConfigMap and a bundle of a domain",
+            domain(&json!({"tls": {
+                "caConfigMapRef": {"name": "ca"}, "caBundle": "-----BEGIN CERTIFICATE-----",
+            }})),
+            super::connector::ONE_AUTHORITY,
+        ),
+        bad(
             "two sources of a domain's certificates",
             domain(&json!({"tls": {
                 "caSecretRef": {"name": "ca", "key": "ca.crt"},

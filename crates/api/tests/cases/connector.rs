@@ -53,6 +53,19 @@ pub fn table() -> Table {
                 "an identity provider's document",
                 identity_provider(&json!({"metadataURL": null, "metadata": "<EntityDescriptor/>"})),
             ),
+            good(
+                "authorities of trust-manager",
+                vendor(
+                    "google",
+                    &json!({"tls": {"caConfigMapRef": {"name": "corp-ca", "key": "bundle.pem"}}}),
+                ),
+            ),
+            good(
+                "a directory behind authorities of trust-manager",
+                json!({"upstream": {"ldap": {"tls": {
+                    "caSecretRef": null, "caBundle": null, "caConfigMapRef": {"name": "corp-ca", "key": "ca.crt"},
+                }}}}),
+            ),
             good("Google", vendor("google", &json!({}))),
             good(
                 "Google with everything",
@@ -515,6 +528,8 @@ fn providers() -> Vec<super::Bad> {
 
 const TENANT: &str = "11111111-2222-3333-4444-555555555555";
 const NEEDS_GROUPS_READ: &str = "allowedGroups needs groups to be read: say groups in upstream.google or upstream.microsoft; LinkedIn has none";
+pub(super) const ONE_AUTHORITY: &str =
+    "tls takes one of caConfigMapRef, caSecretRef and caBundle: remove the others";
 const ONE_CREDENTIAL: &str = "say exactly one of clientSecretRef, certificateSecretRef and federatedCredential, by which Microsoft knows Claviger";
 const MANY_TENANTS: &str = "tenant common and organizations admit every tenant in the world: list those you mean in allowedTenants, or name one tenant";
 
@@ -707,6 +722,13 @@ fn githubs() -> Vec<super::Bad> {
             changed(&github(&json!({})), &json!({"allowedGroups": ["acme"]})),
             "allowedGroups needs groups to be read: list upstream.github.organizations, or set \
              upstream.github.groups to All",
+        ),
+        bad(
+            "a ConfigMap and a bundle for GitHub",
+            github(&json!({"tls": {
+                "caConfigMapRef": {"name": "ca"}, "caBundle": "-----BEGIN CERTIFICATE-----",
+            }})),
+            ONE_AUTHORITY,
         ),
         bad(
             "two sources of certificates for GitHub",
@@ -903,6 +925,20 @@ fn directories() -> Vec<super::Bad> {
                 "caBundle": "-----BEGIN CERTIFICATE-----",
             }})),
             "tls takes caSecretRef or caBundle, not both: remove one",
+        ),
+        bad(
+            "a ConfigMap and a bundle",
+            ldap(&json!({"tls": {
+                "caConfigMapRef": {"name": "ca"}, "caBundle": "-----BEGIN CERTIFICATE-----",
+            }})),
+            ONE_AUTHORITY,
+        ),
+        bad(
+            "plain text with a ConfigMap of authorities",
+            ldap(&json!({"urls": ["ldap://a"], "tls": {
+                "mode": "Plaintext", "caConfigMapRef": {"name": "ca"},
+            }})),
+            PLAINTEXT,
         ),
         bad(
             "plain text with a certificate",

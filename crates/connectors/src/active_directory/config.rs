@@ -137,6 +137,7 @@ fn tls(tls: &spec::ActiveDirectoryTls) -> ldap::LdapTls {
             spec::ActiveDirectoryTlsMode::StartTls => ldap::LdapTlsMode::StartTls,
         },
         ca_secret_ref: tls.ca_secret_ref.clone(),
+        ca_config_map_ref: tls.ca_config_map_ref.clone(),
         ca_bundle: tls.ca_bundle.clone(),
         client_certificate_secret_ref: tls.client_certificate_secret_ref.clone(),
         server_verification: ldap::LdapServerVerification::Verify,

@@ -12,7 +12,7 @@ use url::Url;
 use super::claims::{Claims, nothing_to_tell};
 use super::dn::Dn;
 use super::filter::{Attribute, Filter, FilterError};
-use crate::resolved::{Purpose, Resolved};
+use crate::resolved::{Authorities, Purpose, Resolved};
 use crate::tls::{self, Material, TlsError};
 use crate::{BuildError, SecretRef};
 
@@ -252,13 +252,11 @@ fn endpoints(spec: &spec::LdapUpstream, resolved: &Resolved) -> Result<Vec<Endpo
 }
 
 fn tls(spec: &spec::LdapTls, resolved: &Resolved) -> Result<Arc<rustls::ClientConfig>, BuildError> {
-    let ca = match (&spec.ca_bundle, &spec.ca_secret_ref) {
-        (Some(bundle), _) => Some(bundle.as_bytes()),
-        (None, Some(secret)) => {
-            Some(resolved.bytes(&secret.name, &secret.key, Purpose::CertificateAuthority)?)
-        }
-        (None, None) => None,
-    };
+    let ca = resolved.authorities(&Authorities {
+        bundle: spec.ca_bundle.as_deref(),
+        secret: spec.ca_secret_ref.as_ref(),
+        config_map: spec.ca_config_map_ref.as_ref(),
+    })?;
     let client = match &spec.client_certificate_secret_ref {
         None => None,
         Some(secret) => Some((

@@ -45,7 +45,6 @@ use self::request::{RELAY_STATE, Request, SigningKey};
 use self::xml::{Element, MAX_BYTES};
 use crate::http::Http;
 use crate::kept::Kept;
-use crate::tls::{self, Material};
 use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
 
 /// Answers whose signatures are verified at once, at all connectors: anybody can send what takes long to refuse.
@@ -192,15 +191,10 @@ fn source(spec: &SamlUpstream, resolved: &Resolved) -> Result<Source, BuildError
         let why = "say exactly one of metadataURL, metadata and identityProvider";
         return Err(BuildError::Saml(why.into()));
     };
-    let ca = match (&spec.tls.ca_secret_ref, &spec.tls.ca_bundle) {
-        (Some(at), _) => Some(resolved.bytes(&at.name, &at.key, Purpose::CertificateAuthority)?),
-        (None, bundle) => bundle.as_ref().map(String::as_bytes),
-    };
-    let tls = tls::client_config(&Material { ca, ..Material::default() })?;
     Ok(Source::Url(Box::new(Remote {
         url: url.clone(),
         binding: spec.request_binding,
-        http: Http::new(&tls, resolved.proxy.as_deref())?,
+        http: Http::trusting(&spec.tls, resolved)?,
         kept: Kept::default(),
     })))
 }

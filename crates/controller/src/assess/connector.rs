@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use claviger_api::condition::{ConditionType, Conditioned, Reason};
 use claviger_api::{Connector, ConnectorStatus, OIDCIssuer, Upstream};
-use claviger_connectors::{BuildError, Resolved, build, secret_refs};
+use claviger_connectors::{BuildError, Resolved, build, config_map_ref, secret_refs};
 use claviger_domain::connector::{Connector as DomainConnector, GroupFilter, IdentityPolicy};
 use kube::ResourceExt;
 
@@ -16,6 +16,7 @@ use crate::assess::claim_mapping::{MappingMemo, claim_mapping};
 use crate::assess::findings::Findings;
 use crate::assess::local_user::AssessedUser;
 use crate::assess::unreadable::{Unreadable, UnreadableUser};
+use crate::config_map;
 use crate::probe::{ProbeResult, ProbeTarget};
 use crate::secret::{self, Unresolved, Use};
 use crate::upstream::{Cache, UpstreamKey};
@@ -181,6 +182,13 @@ fn resolve(
             inputs.insert(secret_version(world, name));
         }
     }
+    if let Some(at) = config_map_ref(&connector.spec) {
+        let found = config_map::resolve(world, (&at.name, &at.key));
+        if let Some((value, version)) = findings.resolved(found) {
+            resolved.config_map = Some(value.to_owned());
+            inputs.insert(version);
+        }
+    }
     if matches!(connector.spec.upstream, Upstream::Local(_)) {
         for user in users {
             inputs.insert(user.version.clone());
@@ -219,6 +227,9 @@ fn refuse(findings: &mut Findings, error: &BuildError) {
     match error {
         BuildError::SecretMissing { .. } => {
             findings.unresolved(Unresolved::new(Reason::SecretKeyNotFound, error.to_string()));
+        }
+        BuildError::ConfigMapMissing { .. } => {
+            findings.unresolved(Unresolved::new(Reason::ConfigMapKeyNotFound, error.to_string()));
         }
         BuildError::SecretUnusable { .. } => {
             findings.unresolved(Unresolved::new(Reason::SecretInvalid, error.to_string()));

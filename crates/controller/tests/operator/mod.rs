@@ -91,6 +91,7 @@ impl Stage {
             {"apiGroups": ["claviger.dev"], "resources": kinds, "verbs": ["list", "watch"]},
             {"apiGroups": ["claviger.dev"], "resources": statuses, "verbs": ["patch"]},
             {"apiGroups": ["claviger.dev"], "resources": ["sessions"], "verbs": ["list"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch"]},
         ]});
         self.make("rbac.authorization.k8s.io/v1/Role", home, "claviger", rules).await?;
         self.bind("RoleBinding", home, "claviger", "Role").await?;
