@@ -108,6 +108,16 @@ impl<T, E: Clone> Kept<T, E> {
 }
 
 #[cfg(test)]
+impl<T, E> Kept<T, E> {
+    /// What was read so long ago.
+    pub fn read_ago(read: Arc<T>, age: Duration) -> Self {
+        let at = Instant::now().checked_sub(age).unwrap_or_else(Instant::now);
+        let known = Known { read: Some((at, read)), failed: None };
+        Self { known: Mutex::new(known), asking: tokio::sync::Mutex::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

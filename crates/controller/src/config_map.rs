@@ -95,10 +95,13 @@ mod tests {
     #[test]
     fn a_value_comes_with_the_version_it_is_of_and_what_is_missing_is_said() {
         let mut world = world(Progress::Synced { confirmed_at: 0 });
-        let reason = |world: &World, key| resolve(world, ("corp-ca", key)).map_err(|e| e.reason);
+        let reason = |world: &World, key| {
+            let found = resolve(world, ("corp-ca", key)).map_err(|unresolved| unresolved.reason);
+            found.map(|(value, version)| (value.to_owned(), version))
+        };
         assert_eq!(reason(&world, "ca.crt"), Err(Reason::ConfigMapNotFound));
         store(&mut world.config_maps, Change::Applied(config_map("connector")));
-        let found = ("a certificate", "configmap corp-ca/u@7".to_owned());
+        let found = ("a certificate".to_owned(), "configmap corp-ca/u@7".to_owned());
         assert_eq!(reason(&world, "ca.crt"), Ok(found));
         assert_eq!(reason(&world, "empty"), Err(Reason::ConfigMapKeyNotFound));
         assert_eq!(reason(&world, "other"), Err(Reason::ConfigMapKeyNotFound));

@@ -121,3 +121,57 @@ impl Remote {
         provider.map(Arc::new).map_err(unusable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use claviger_testkit::{CertificateAuthority, KeyServer, pki};
+
+    use super::*;
+    use crate::tls::{Material, client_config};
+
+    /// A provider with a key of its own.
+    fn document() -> String {
+        let certificate = pki::rsa("idp").unwrap().certificate_pem;
+        let base64: String = certificate.lines().filter(|line| !line.starts_with('-')).collect();
+        format!(
+            "<md:EntityDescriptor xmlns:md=\"urn:oasis:names:tc:SAML:2.0:metadata\" entityID=\"https://idp.example.com\">\
+             <md:IDPSSODescriptor protocolSupportEnumeration=\"urn:oasis:names:tc:SAML:2.0:protocol\">\
+             <md:KeyDescriptor use=\"signing\"><ds:KeyInfo xmlns:ds=\"http://www.w3.org/2000/09/xmldsig#\"><ds:X509Data>\
+             <ds:X509Certificate>{base64}</ds:X509Certificate></ds:X509Data></ds:KeyInfo></md:KeyDescriptor>\
+             <md:SingleSignOnService Binding=\"urn:oasis:names:tc:SAML:2.0:bindings:HTTP-Redirect\" \
+             Location=\"https://idp.example.com/sso\"/></md:IDPSSODescriptor></md:EntityDescriptor>"
+        )
+    }
+
+    fn provider(document: &str) -> Arc<IdentityProvider> {
+        Arc::new(IdentityProvider::from_metadata(document.as_bytes(), None).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_withdrawn_key_is_believed_for_five_minutes_while_the_metadata_can_be_had() {
+        let authority = CertificateAuthority::create("idp").unwrap();
+        let (old, new) = (document(), document());
+        let server = KeyServer::start(&authority, new.clone()).await.unwrap();
+        let ca = Some(authority.certificate_pem().as_bytes());
+        let tls = client_config(&Material { ca, ..Material::default() }).unwrap();
+        let http = Http::new(&tls, None).unwrap();
+        let url = server.url();
+        let known_for = |age| {
+            let kept = Kept::read_ago(provider(&old), age);
+            let (url, http) = (url.clone(), http.clone());
+            Source::Url(Box::new(Remote { url, binding: None, http, kept }))
+        };
+        let minutes = Duration::from_mins;
+        assert_eq!(known_for(minutes(4)).believed(0).await, Ok(provider(&old)));
+        assert_eq!(known_for(minutes(6)).get(0).await, Ok(provider(&old)), "users may go there");
+        assert_eq!(server.take_asked(), 0);
+        let source = known_for(minutes(6));
+        for _ in 0..3 {
+            assert_eq!(source.believed(0).await, Ok(provider(&new)));
+        }
+        assert_eq!(server.take_asked(), 1);
+        drop(server);
+        assert_eq!(known_for(minutes(6)).believed(0).await, Ok(provider(&old)), "nobody says more");
+        assert!(known_for(Duration::from_hours(25)).believed(0).await.is_err());
+    }
+}
