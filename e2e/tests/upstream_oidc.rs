@@ -169,7 +169,7 @@ async fn a_provider_that_knows_us_by_a_key_is_shown_what_it_signs_and_keys_chang
     Ok(())
 }
 
-/// As trust-manager lays it out: the ConfigMap comes later, is of another authority at first, and counts when it changes.
+/// As trust-manager lays it out: the `ConfigMap` comes later, is of another authority at first, and counts when it changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn authorities_in_a_config_map_count_as_soon_as_they_change() -> Result<()> {
     let plane = ControlPlane::from_env()?;
@@ -181,8 +181,8 @@ async fn authorities_in_a_config_map_count_as_soon_as_they_change() -> Result<()
     here.kubectl(&["patch", "connector/corp", "--type=merge", "-p", &patch])?;
     let said = |what: &'static str, kind: &'static str| {
         eventually(Duration::from_secs(20), async move || {
-            let path = format!("jsonpath={{.status.conditions[?(@.type==\"{kind}\")]}}");
-            let said = here.kubectl(&["get", "connector/corp", "-o", &path])?;
+            let query = format!("jsonpath={{.status.conditions[?(@.type==\"{kind}\")]}}");
+            let said = here.kubectl(&["get", "connector/corp", "-o", &query])?;
             ensure!(said.contains(what), "{said}");
             Ok(())
         })

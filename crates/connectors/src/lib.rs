@@ -89,12 +89,12 @@ pub enum BuildError {
         /// What for.
         purpose: Purpose,
     },
-    /// A ConfigMap or key that is not there.
+    /// A `ConfigMap` or key that is not there.
     #[error(
         "config map {name:?} has no key {key:?} for the CA certificates: create it, labelled claviger.dev/config-map=connector"
     )]
     ConfigMapMissing {
-        /// The ConfigMap.
+        /// The `ConfigMap`.
         name: String,
         /// The key.
         key: String,
@@ -227,7 +227,7 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
     }
 }
 
-/// Which ConfigMap [`build`] needs for this connector, in its own namespace: its certificate authorities.
+/// Which `ConfigMap` [`build`] needs for this connector, in its own namespace: its certificate authorities.
 pub fn config_map_ref(spec: &ConnectorSpec) -> Option<&ConfigMapKeyRef> {
     let tls = match &spec.upstream {
         api::Upstream::Local(_) | api::Upstream::AuthProxy(_) => return None,

@@ -79,7 +79,7 @@ pub struct Authorities<'a> {
     pub bundle: Option<&'a str>,
     /// In a Secret.
     pub secret: Option<&'a SecretKeyRef>,
-    /// In a ConfigMap.
+    /// In a `ConfigMap`.
     pub config_map: Option<&'a ConfigMapKeyRef>,
 }
 
@@ -87,7 +87,7 @@ pub struct Authorities<'a> {
 #[derive(Debug, Default)]
 pub struct Resolved {
     secrets: HashMap<(String, String), SecretSlice<u8>>,
-    /// What the ConfigMap holds that the connector names.
+    /// What the `ConfigMap` holds that the connector names.
     pub config_map: Option<String>,
     /// Through which proxy the upstream is reached over HTTP, if through one.
     pub proxy: Option<String>,

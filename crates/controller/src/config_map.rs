@@ -1,10 +1,9 @@
-//! ConfigMaps that Connectors refer to: certificate authorities, as trust-manager lays them out.
+//! `ConfigMaps` that Connectors refer to: certificate authorities, as trust-manager lays them out.
 //!
 //! What always holds: those of home alone are watched, and of them those that say they are for this; what was known stands
 //! where the API server refuses to show more, for a certificate authority taken away would end sign-ins.
 
 use claviger_api::condition::Reason;
-use claviger_api::labels;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
@@ -22,7 +21,7 @@ pub fn store(config_maps: &mut Objects<ConfigMap>, change: Change<ConfigMap>) {
     }
 }
 
-/// One value of a ConfigMap in home, which is there and not empty, and the version it is of.
+/// One value of a `ConfigMap` in home, which is there and not empty, and the version it is of.
 ///
 /// # Errors
 /// [`Unresolved`] says what to do: make it, label it, or let Claviger read it.
@@ -64,6 +63,7 @@ pub fn resolve<'w>(
 mod tests {
     use std::sync::Arc;
 
+    use claviger_api::labels;
     use serde_json::json;
 
     use super::*;

@@ -77,7 +77,7 @@ pub enum Source {
     Namespaces,
     /// Labelled Secrets of one namespace.
     Secrets(String),
-    /// Labelled ConfigMaps in home.
+    /// Labelled `ConfigMaps` in home.
     ConfigMaps,
 }
 
@@ -91,7 +91,7 @@ impl Source {
         }
     }
 
-    /// Whether Claviger can serve without these objects: only the Secrets of a tenant namespace, and ConfigMaps, which a
+    /// Whether Claviger can serve without these objects: only the Secrets of a tenant namespace, and `ConfigMaps`, which a
     /// Role of an older chart does not show.
     fn may_be_denied(&self, home: &str) -> bool {
         match self {
@@ -161,7 +161,7 @@ pub struct World {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Labelled Secrets of the namespaces that are watched.
     pub secrets: Objects<Secret>,
-    /// Labelled ConfigMaps in home.
+    /// Labelled `ConfigMaps` in home.
     pub config_maps: Objects<ConfigMap>,
     /// Signing-key Secrets that somebody deleted or labelled for another use, as they last were. One
     /// that cannot be read is not among them: to delete it is the way to be rid of it.

@@ -1,4 +1,5 @@
 //! What every upstream that is spoken to over HTTP has in common.
+#![expect(clippy::struct_field_names, reason = "the fields' names are the API's")]
 
 use kube_derive::KubeSchema;
 use schemars::JsonSchema;

@@ -86,6 +86,27 @@ pub fn domains() -> Vec<Bad> {
             "netBIOSDomain is the name before the backslash alone, such as EXAMPLE",
         ),
         bad(
+            "a filter of a domain's users without parentheses",
+            domain(&json!({"userSearch": {"filter": "department=Engineering"}})),
+            "userSearch.filter must be in parentheses, such as (department=Engineering)",
+        ),
+        bad(
+            "a filter of a domain's groups without parentheses",
+            domain(&json!({"groupSearch": {"filter": "cn=k8s-*"}})),
+            "groupSearch.filter must be in parentheses, such as (sAMAccountName=k8s-*)",
+        ),
+        bad(
+            "a filter of no groups",
+            domain(&json!({"groupSearch": {"source": "None", "filter": "(cn=k8s-*)"}})),
+            "groupSearch.source None searches nothing: remove baseDN and filter",
+        ),
+    ]
+}
+
+/// Whose certificates a domain's controllers may show.
+pub fn trusted() -> Vec<Bad> {
+    vec![
+        bad(
             "a ConfigMap and a bundle of a domain",
             domain(&json!({"tls": {
                 "caConfigMapRef": {"name": "ca"}, "caBundle": "-----BEGIN CERTIFICATE-----",
@@ -104,21 +125,6 @@ pub fn domains() -> Vec<Bad> {
             "a file name for a domain's certificate",
             domain(&json!({"tls": {"caBundle": "/etc/ssl/ca.pem"}})),
             "caBundle must hold certificates in PEM form (-----BEGIN CERTIFICATE-----)",
-        ),
-        bad(
-            "a filter of a domain's users without parentheses",
-            domain(&json!({"userSearch": {"filter": "department=Engineering"}})),
-            "userSearch.filter must be in parentheses, such as (department=Engineering)",
-        ),
-        bad(
-            "a filter of a domain's groups without parentheses",
-            domain(&json!({"groupSearch": {"filter": "cn=k8s-*"}})),
-            "groupSearch.filter must be in parentheses, such as (sAMAccountName=k8s-*)",
-        ),
-        bad(
-            "a filter of no groups",
-            domain(&json!({"groupSearch": {"source": "None", "filter": "(cn=k8s-*)"}})),
-            "groupSearch.source None searches nothing: remove baseDN and filter",
         ),
     ]
 }

@@ -218,6 +218,7 @@ pub fn table() -> Table {
             upstreams(),
             directories(),
             active_directory::domains(),
+            active_directory::trusted(),
             providers(),
             identity_providers(),
             githubs(),

@@ -125,7 +125,7 @@ impl ServiceProvider {
         answer: &Params,
     ) -> Result<(Believed, Arc<IdentityProvider>), LoginError> {
         let document = decoded(answer)?;
-        let provider = self.source.believed(trip.now).await.map_err(unavailable)?;
+        let provider = self.source.believed(trip.now).await.map_err(|error| unavailable(&error))?;
         let permit = tokio::time::timeout(PATIENCE, VERIFYING.acquire()).await;
         let _permit = permit.map_err(|_| LoginError::Unavailable(BUSY.to_owned()))?;
         match self.judged(trip, &document, &provider).await {
@@ -165,7 +165,7 @@ impl ServiceProvider {
     }
 }
 
-fn unavailable(error: MetadataError) -> LoginError {
+fn unavailable(error: &MetadataError) -> LoginError {
     LoginError::Unavailable(error.to_string())
 }
 
@@ -228,7 +228,7 @@ fn decoded(answer: &Params) -> Result<Vec<u8>, Refusal> {
 #[async_trait]
 impl RedirectLogin for ServiceProvider {
     async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError> {
-        let provider = self.source.get(trip.now).await.map_err(unavailable)?;
+        let provider = self.source.get(trip.now).await.map_err(|error| unavailable(&error))?;
         let request = Request {
             spec: &self.spec,
             provider: &provider,

@@ -96,7 +96,7 @@ async fn a_key_that_the_provider_does_not_know_costs_nobody_their_session() {
     let refused = service.recheck().recheck(&user.identity, user.data.as_ref()).await;
     match refused {
         Err(RecheckError::Unavailable(why)) => {
-            assert!(why.contains("secret, key or certificate"), "{why}")
+            assert!(why.contains("secret, key or certificate"), "{why}");
         }
         other => panic!("{other:?}"),
     }

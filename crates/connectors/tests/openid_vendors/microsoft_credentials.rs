@@ -20,7 +20,7 @@ const SUBJECT: &str = "system:serviceaccount:claviger-system:claviger";
 const EXCHANGE: &str = "api://AzureADTokenExchange";
 
 /// A tenant, and a connector to it that is known by this.
-async fn vendor(by: Value, secrets: &[(&str, &str)], client: AssertingClient) -> Vendor {
+async fn vendor(by: &Value, secrets: &[(&str, &str)], client: AssertingClient) -> Vendor {
     let vendor =
         Vendor::start(Places::microsoft(TENANT, TENANT), "microsoft", &stated(by), secrets).await;
     vendor.says(json!({
@@ -35,7 +35,7 @@ async fn vendor(by: Value, secrets: &[(&str, &str)], client: AssertingClient) ->
     vendor
 }
 
-fn stated(by: Value) -> Value {
+fn stated(by: &Value) -> Value {
     let mut all = json!({"tenant": TENANT, "clientSecretRef": null});
     all.as_object_mut().unwrap().extend(by.as_object().unwrap().clone());
     all
@@ -64,7 +64,8 @@ async fn a_certificate_is_shown_by_its_thumbprint_and_its_key_signs_for_the_toke
     let (certificate_pem, key_pem) =
         (certified.certificate_pem.as_str(), certified.key_pem.as_str());
     let secrets = [("tls.crt", certificate_pem), ("tls.key", key_pem)];
-    let vendor = vendor(certificate(), &secrets, AssertingClient::known_by(&key_of(key_pem))).await;
+    let vendor =
+        vendor(&certificate(), &secrets, AssertingClient::known_by(&key_of(key_pem))).await;
     let user = vendor.user().await;
     vendor.again(&user).await.unwrap();
     vendor.built.probe.as_ref().unwrap().probe().await.unwrap();
@@ -95,7 +96,7 @@ async fn a_certificate_stands_with_its_own_rsa_key_alone() {
         (one.certificate_pem.as_str(), one.certificate_pem.as_str()),
     ] {
         let secrets = [("tls.crt", certificate_pem), ("tls.key", key_pem)];
-        let error = connector("microsoft", &stated(certificate()), (&secrets, None)).unwrap_err();
+        let error = connector("microsoft", &stated(&certificate()), (&secrets, None)).unwrap_err();
         assert!(matches!(error, BuildError::SecretUnusable { .. }), "{error:?}");
         assert!(!error.to_string().contains("BEGIN"), "{error}");
     }
@@ -119,7 +120,7 @@ async fn a_federated_credential_is_the_token_that_the_file_holds_at_that_moment(
     let keys = json!({"keys": [key.public_jwk()]});
     let client = AssertingClient::federated(&keys, [CLUSTER, SUBJECT, EXCHANGE]);
     let secrets = [("federatedTokenFile", path.as_str())];
-    let vendor = vendor(json!({"federatedCredential": {}}), &secrets, client).await;
+    let vendor = vendor(&json!({"federatedCredential": {}}), &secrets, client).await;
     let probe = vendor.built.probe.clone().unwrap();
     let missing = probe.probe().await.unwrap_err();
     assert!(missing.message.contains("cannot be read"), "{missing}");
@@ -148,15 +149,15 @@ async fn a_federated_credential_is_the_token_that_the_file_holds_at_that_moment(
 
 #[test]
 fn a_federated_credential_without_a_token_of_the_process_is_said() {
-    let stated = stated(json!({"federatedCredential": {}}));
+    let stated = stated(&json!({"federatedCredential": {}}));
     let error = connector("microsoft", &stated, (&[], None)).unwrap_err().to_string();
     assert!(error.contains("--azure-federated-token-file"), "{error}");
 }
 
 #[test]
 fn microsoft_knows_us_by_one_thing() {
-    let none = connector("microsoft", &stated(json!({})), (&[], None)).unwrap_err();
-    let two = stated(json!({"federatedCredential": {}, "certificateSecretRef": {"name": "m"}}));
+    let none = connector("microsoft", &stated(&json!({})), (&[], None)).unwrap_err();
+    let two = stated(&json!({"federatedCredential": {}, "certificateSecretRef": {"name": "m"}}));
     let secrets = [("tls.crt", "x"), ("tls.key", "x")];
     let two = connector("microsoft", &two, (&secrets, None)).unwrap_err();
     for error in [none, two] {
