@@ -9,11 +9,11 @@ use claviger_testkit::browser::{Landing, query_value};
 use claviger_testkit::keycloak::Keycloak;
 use claviger_testkit::keycloak_openid::CLIENT_SECRET;
 use claviger_testkit::relying_party::claims;
-use claviger_testkit::scene::SCOPE;
+use claviger_testkit::scene::{REDIRECT_URI, SCOPE};
 use claviger_testkit::{
-    AuditMark, Browser, ControlPlane, Directory, RelyingParty, Scene, eventually,
+    AuditMark, Browser, ControlPlane, Directory, Installation, RelyingParty, Scene, eventually,
 };
-use reqwest::StatusCode;
+use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -28,15 +28,17 @@ struct Corp<K> {
 impl<K: Borrow<Keycloak>> Corp<K> {
     async fn start(scene: Scene, keycloak: K, spec: Value) -> Result<Self> {
         let here = scene.installation();
-        let callback = format!("{}/callback/corp", scene.serving().url());
-        let client_id = here.namespace(); // unlike the callback's port, nobody else has it later
+        let client_id = here.namespace(); // unlike the issuer's port, nobody else has it later
         let peer: &Keycloak = keycloak.borrow();
-        peer.register_openid(client_id, &callback).await?;
+        peer.register_openid(client_id, &scene.serving().url()).await?;
         let mut connector = json!({
             "displayName": "Corp", "groupPrefix": "corp:", "emailDomains": ["example.com"],
             "upstream": peer.openid_upstream(client_id),
         });
-        let members = spec.as_object().cloned().unwrap_or_default();
+        let mut members = spec.as_object().cloned().unwrap_or_default();
+        let oidc = members.remove("oidc");
+        let oidc = oidc.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+        connector["upstream"]["oidc"].as_object_mut().context("an object")?.extend(oidc);
         connector.as_object_mut().context("an object")?.extend(members);
         let manifests = json!({"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "v1", "kind": "Secret",
@@ -57,10 +59,19 @@ impl<K: Borrow<Keycloak>> Corp<K> {
     /// The way of a browser: to us, to Keycloak, where `there` may have signed in before, back to us, back to the
     /// application.
     async fn tokens(&self, there: &Browser, name: &str) -> Result<Value> {
-        let attempt = self.party.attempt(SCOPE)?;
+        self.tokens_in((&self.party.browser()?, there), name, SCOPE).await
+    }
+
+    /// The same in this browser of ours.
+    async fn tokens_in(
+        &self,
+        (browser, there): (&Browser, &Browser),
+        name: &str,
+        scope: &str,
+    ) -> Result<Value> {
+        let attempt = self.party.attempt(scope)?;
         let mut url = attempt.url.clone();
         url.query_pairs_mut().append_pair("connector_id", "corp");
-        let browser = self.party.browser()?;
         let Landing::Application(departing) = browser.open(&url).await? else {
             bail!("sent nowhere")
         };
@@ -141,6 +152,70 @@ async fn a_group_of_keycloak_is_seen_at_the_next_refresh_and_who_is_disabled_the
     let answer = corp.party.refresh(text(&second, "refresh_token")?).await?;
     assert_eq!((answer.status, answer.error()), (StatusCode::BAD_REQUEST, "invalid_grant"));
     assert_eq!(corp.standing()?, [("Revoked".to_owned(), 1)]);
+    Ok(())
+}
+
+/// Where an address of the application's leads, asking nobody.
+async fn silently<K: Borrow<Keycloak>>(corp: &Corp<K>, browser: &Browser) -> Result<Url> {
+    let attempt = corp.party.attempt("openid email")?;
+    let mut url = attempt.url.clone();
+    url.query_pairs_mut().append_pair("prompt", "none");
+    match browser.open(&url).await? {
+        Landing::Application(url) => Ok(url),
+        Landing::Page(page) => bail!("asked: {}", page.html),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lasting_refresh_tokens_bring_single_sign_on_here_and_who_signs_out_here_has_signed_out_there()
+-> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let keycloak = Keycloak::shared().await?;
+    let here = Installation::create(&plane).await?;
+    let scene = Scene::start_in(here, Directory::None, |manifests| {
+        if let Ok(issuer) = manifests.find("OIDCIssuer", "main") {
+            issuer["spec"]["browserSessions"] = json!({});
+        }
+        if let Ok(client) = manifests.find("OAuth2Client", "kubernetes") {
+            client["spec"]["postLogoutRedirectURIs"] = json!([REDIRECT_URI]);
+        }
+    })
+    .await?;
+    let oidc = json!({"refreshTokens": "Lasting", "signOut": "Provider"});
+    let spec = json!({"recheckIntervalSeconds": 0, "oidc": oidc});
+    let corp = Corp::start(scene, keycloak, spec).await?;
+    keycloak.add_person("joan", &["developers"]).await?;
+    let (browser, there) = (corp.party.browser()?, keycloak.browser()?);
+
+    let mark = plane.audit_log().mark()?;
+    let tokens = corp.tokens_in((&browser, &there), "joan", "openid email").await?;
+    assert_eq!(corp.requests(mark)?, "create sessions × 2");
+    let mark = plane.audit_log().mark()?;
+    query_value(&silently(&corp, &browser).await?, "code")?;
+    // What Keycloak gave to ask with next is kept, though what it gave before would do.
+    assert_eq!(corp.requests(mark)?, "get sessions × 1, patch sessions × 1");
+
+    let mut logout = corp.party.endpoint("end_session_endpoint")?;
+    let asked = [
+        ("id_token_hint", text(&tokens, "id_token")?),
+        ("post_logout_redirect_uri", REDIRECT_URI),
+        ("state", "as it was"),
+    ];
+    logout.query_pairs_mut().extend_pairs(asked);
+    let Landing::Application(leaving) = browser.open(&logout).await? else { bail!("asked") };
+    ensure!(leaving.as_str().starts_with(&keycloak.entity_id()), "{leaving}");
+    let Landing::Application(back) = there.open(&leaving).await? else { bail!("asked there") };
+    let Landing::Application(home) = browser.open(&back).await? else { bail!("{back}") };
+    ensure!(home.as_str().starts_with(REDIRECT_URI), "{home}");
+    assert_eq!(query_value(&home, "state")?, "as it was");
+
+    let stranger = silently(&corp, &browser).await?;
+    assert_eq!(query_value(&stranger, "error")?, "login_required");
+    let mut anew = corp.party.attempt("openid email")?.url;
+    anew.query_pairs_mut().append_pair("connector_id", "corp");
+    let Landing::Application(departing) = browser.open(&anew).await? else { bail!("nowhere") };
+    let Landing::Page(form) = there.open(&departing).await? else { bail!("still signed in there") };
+    ensure!(form.form_field("password").is_some(), "{}", form.html);
     Ok(())
 }
 

@@ -280,7 +280,9 @@ pub fn build(
         }
         api::Upstream::Oidc(upstream) => {
             let provider = oidc::Provider::new(name, upstream, resolved)?;
-            Ok(with_pages(provider.for_mapping(spec.claim_mapping.is_some()), spec))
+            let provider = Arc::new(provider.for_mapping(spec.claim_mapping.is_some()));
+            let sign_out = provider.signs_out().then(|| Arc::clone(&provider) as Arc<dyn SignOut>);
+            Ok(Upstream { sign_out, ..pages_of(&provider, spec) })
         }
         api::Upstream::Google(upstream) => {
             Ok(with_pages(google::provider(name, upstream, resolved)?, spec))
@@ -362,12 +364,18 @@ fn with_pages<P: RedirectLogin + Recheck + Probe + 'static>(
     provider: P,
     spec: &ConnectorSpec,
 ) -> Upstream {
-    let provider = Arc::new(provider);
+    pages_of(&Arc::new(provider), spec)
+}
+
+fn pages_of<P: RedirectLogin + Recheck + Probe + 'static>(
+    provider: &Arc<P>,
+    spec: &ConnectorSpec,
+) -> Upstream {
     Upstream {
-        login: Login::Redirect(Arc::clone(&provider) as _),
-        refresh: asked_again(&provider, spec),
+        login: Login::Redirect(Arc::clone(provider) as _),
+        refresh: asked_again(provider, spec),
         sign_out: None,
-        probe: Some(provider),
+        probe: Some(Arc::clone(provider) as _),
     }
 }
 

@@ -75,6 +75,9 @@ pub struct Payload {
     /// When it ends, whatever happens.
     #[serde(rename = "x")]
     pub absolute_expiry: i64,
+    /// What signing out at the upstream will take.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub sign_out: Option<ConnectorData>,
 }
 
 /// A browser session that stands.

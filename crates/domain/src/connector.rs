@@ -42,10 +42,12 @@ pub struct Connector {
 }
 
 /// Signs a user's browser out at an upstream, after they signed out here.
+#[async_trait]
 pub trait SignOut: Send + Sync + fmt::Debug {
     /// Where the browser goes for that. It comes back to `return_to`, an address of ours, where the upstream can
-    /// send it there; `data` is what the connector gave at sign-in, where a session still has it.
-    fn location(&self, return_to: &str, data: Option<&ConnectorData>) -> Option<String>;
+    /// send it there; `data` is what the connector gave at sign-in for this ([`Arrival`](crate::trip::Arrival)), where the
+    /// browser has a session.
+    async fn location(&self, return_to: &str, data: Option<&ConnectorData>) -> Option<String>;
 }
 
 /// How a user signs in at a connector.

@@ -16,7 +16,7 @@ use crate::answer;
 use crate::authentication::Authentication;
 use crate::browser_session::{self, Rechecked, Ticket};
 use crate::client::Client;
-use crate::connector::{Authenticated, Connector, Login, LoginError, PolicyError};
+use crate::connector::{Authenticated, Connector, ConnectorData, Login, LoginError, PolicyError};
 use crate::consent::{Consent, Remembered};
 use crate::cookie::Cookie;
 use crate::device_page::Entry;
@@ -190,7 +190,7 @@ pub async fn with_password(
     let connector = connector_of(issuer, flow, connector)?;
     let authenticated = check_password(provider, &flow.client_id, connector, attempt).await?;
     let authentication = Authentication::at(connector, provider.clock.now());
-    let arrived = Arrived { authenticated, authentication, session: None };
+    let arrived = Arrived { authenticated, authentication, session: None, sign_out: None };
     authenticated_at(provider, issuer, (flow, brought), connector, arrived).await
 }
 
@@ -263,7 +263,7 @@ pub async fn with_proxy(
         Ok(authenticated) => {
             let arriving = (flow, Brought::default());
             let authentication = Authentication::at(connector, provider.clock.now());
-            let arrived = Arrived { authenticated, authentication, session: None };
+            let arrived = Arrived { authenticated, authentication, session: None, sign_out: None };
             authenticated_at(provider, issuer, arriving, connector, arrived).await
         }
         Err(error) => {
@@ -318,7 +318,7 @@ pub async fn with_answer(
             let why = "the other sign-in does not say that its user has just signed in there";
             deny(ErrorCode::LoginRequired, "NotRecent", why.to_owned())
         }
-        Ok(Arrival { authenticated, time, amr, once }) => {
+        Ok(Arrival { authenticated, time, amr, once, sign_out }) => {
             let authentication = Authentication {
                 time: time.unwrap_or(now).min(now),
                 acr: connector.acr.clone(),
@@ -326,7 +326,7 @@ pub async fn with_answer(
             };
             let session =
                 once.map(|once| session::name_for_answer(&issuer.uid, &connector.uid, &once));
-            let arrived = Arrived { authenticated, authentication, session };
+            let arrived = Arrived { authenticated, authentication, session, sign_out };
             authenticated_at(provider, issuer, (flow, brought), connector, arrived).await
         }
         Err(LoginError::Refused(why)) => deny(ErrorCode::AccessDenied, "UpstreamRefused", why),
@@ -358,6 +358,8 @@ struct Arrived {
     authentication: Authentication,
     /// Name of the session that it may become, where the upstream's answer is good once.
     session: Option<String>,
+    /// What signing out there will take.
+    sign_out: Option<ConnectorData>,
 }
 
 /// The upstream has vouched for the user: policy, then the browser's session, then the client.
@@ -368,7 +370,7 @@ async fn authenticated_at(
     connector: &Connector,
     arrived: Arrived,
 ) -> Result<Step, StepError> {
-    let Arrived { authenticated, authentication, session } = arrived;
+    let Arrived { authenticated, authentication, session, sign_out } = arrived;
     let data = authenticated.data.clone();
     let identity = match connector.policy.admit(authenticated) {
         Ok(identity) => identity,
@@ -385,7 +387,8 @@ async fn authenticated_at(
         return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
     }
     let before = brought.ticket;
-    let cookie = begin_session(provider, issuer, (flow, before), connector, &mut signed_in).await?;
+    let arriving = (&mut signed_in, sign_out);
+    let cookie = begin_session(provider, issuer, (flow, before), connector, arriving).await?;
     let remembered = &brought.remembered;
     let outcome = admission::admit(provider, issuer, flow, signed_in, remembered).await?;
     Ok(Step { outcome, cookies: cookie.into_iter().collect() })
@@ -408,7 +411,7 @@ async fn begin_session(
     issuer: &Issuer,
     (flow, before): (&Flow, Option<Ticket>),
     connector: &Connector,
-    signed_in: &mut SignedIn,
+    (signed_in, sign_out): (&mut SignedIn, Option<ConnectorData>),
 ) -> Result<Option<Cookie>, StepError> {
     let shares = Door::of(issuer, flow)?.shares();
     let Some(policy) = issuer.browser_sessions.filter(|_| shares) else { return Ok(None) };
@@ -423,6 +426,7 @@ async fn begin_session(
         upstream: signed_in.upstream.clone(),
         authentication: signed_in.authentication.clone(),
         absolute_expiry: provider.clock.now().saturating_add(policy.absolute),
+        sign_out,
     };
     let begun = browser_session::begin(provider, issuer, flow, (payload, before)).await?;
     let (name, cookie) = begun;

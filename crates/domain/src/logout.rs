@@ -82,7 +82,7 @@ pub enum LogoutError {
 ///
 /// # Errors
 /// [`LogoutError`].
-pub fn decide(
+pub async fn decide(
     issuer: &Issuer,
     request: &LogoutRequest,
     ticket: Option<Ticket>,
@@ -94,16 +94,14 @@ pub fn decide(
     let return_to = return_to(issuer, client, request);
     let name = client.map(|client| client.display_name.clone());
     let Some(ticket) = ticket else {
-        let upstream = hint.as_ref().and_then(|hint| {
-            let connector = hinted_connector(issuer, hint)?;
-            let location = connector.sign_out.as_ref()?.location(&return_to, None)?;
-            Some(Decision::AskForUpstream {
-                client: name,
-                connector: connector.display_name.clone(),
-                location,
-            })
-        });
-        return Ok(upstream.unwrap_or(Decision::End { ticket: None, location, return_to }));
+        let hinted = hint.as_ref().and_then(|hint| hinted_connector(issuer, hint));
+        if let Some((connector, upstream)) = hinted
+            && let Some(location) = upstream.location(&return_to, None).await
+        {
+            let connector = connector.display_name.clone();
+            return Ok(Decision::AskForUpstream { client: name, connector, location });
+        }
+        return Ok(Decision::End { ticket: None, location, return_to });
     };
     let sid = hint.as_ref().and_then(|claims| claims.get("sid")?.as_str());
     let is_hinted = sid.is_some_and(|sid| sid == browser_session::hash_of(&ticket.session));
@@ -150,9 +148,9 @@ pub async fn end<'c>(
             tracing::warn!(%error, "everything has ended; the leader looks at it once more");
         }
         out.frames = frames(issuer, &clients, &sid);
-        let data = session.payload.upstream.data.as_ref();
-        let sign_out = session.connector.sign_out.as_ref();
-        out.upstream = sign_out.and_then(|upstream| upstream.location(return_to, data));
+        if let Some(upstream) = &session.connector.sign_out {
+            out.upstream = upstream.location(return_to, session.payload.sign_out.as_ref()).await;
+        }
     }
     let (session, flows) = (browser_session::cookie_name(issuer), flow::cookie_prefix(issuer));
     let ours = |name: &str| name == session || name.starts_with(&flows);

@@ -15,7 +15,7 @@ use claviger_protocol::response_type::Delivery;
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 
-use crate::connector::{Authenticated, Connector, LoginError};
+use crate::connector::{Authenticated, Connector, ConnectorData, LoginError};
 use crate::flow::{FLOW_SECONDS, Flow};
 use crate::issuer::Issuer;
 use crate::provider::Provider;
@@ -60,6 +60,8 @@ pub struct Arrival {
     /// What the upstream's answer is known by, where it could be shown to us again and is good once: unique at this
     /// connector. Such an answer is believed for [`ANSWER_SECONDS`] at most.
     pub once: Option<String>,
+    /// What signing out there will take ([`SignOut`](crate::connector::SignOut)); kept sealed, for the browser's session alone.
+    pub sign_out: Option<ConnectorData>,
 }
 
 /// How long after it was made an answer that is good once may be believed, at most: as long as a flow lasts.

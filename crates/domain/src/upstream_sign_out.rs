@@ -15,7 +15,7 @@ use claviger_protocol::subject;
 
 use crate::browser_session::has_sessions;
 use crate::client::Client;
-use crate::connector::Connector;
+use crate::connector::{Connector, SignOut};
 use crate::issuer::{Issuer, SubjectFormat};
 
 /// Where an upstream sends the browser back to: what the application asked for, once more, without the ID token.
@@ -41,12 +41,13 @@ pub(crate) fn return_to(
 pub(crate) fn hinted_connector<'i>(
     issuer: &'i Issuer,
     hint: &Claims,
-) -> Option<&'i Arc<Connector>> {
+) -> Option<(&'i Arc<Connector>, &'i Arc<dyn SignOut>)> {
     let sub = hint.get("sub")?.as_str()?;
     let name = match issuer.subject {
         SubjectFormat::Dex => subject::decode(sub)?.1,
         SubjectFormat::Plain => sub.split_once(':')?.0.to_owned(),
     };
     let mut connectors = issuer.connectors.iter();
-    connectors.find(|c| c.name == name && c.sign_out.is_some() && !has_sessions(c, None))
+    let connector = connectors.find(|c| c.name == name && !has_sessions(c, None))?;
+    Some((connector, connector.sign_out.as_ref()?))
 }

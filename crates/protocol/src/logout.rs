@@ -11,6 +11,10 @@ const MAX_ID_TOKEN_HINT: usize = 16 * 1024;
 const MAX_CLIENT_ID: usize = 512;
 const MAX_REDIRECT_URI: usize = 2_048;
 const MAX_STATE: usize = 512;
+/// Longest `state` that is a whole request of ours, on its way back from an upstream.
+const MAX_RETURNING: usize = 8 * 1024;
+/// What such a one begins with.
+const RETURNING: &str = "return?";
 
 /// A request to sign a user out. Nothing of it is required.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -34,11 +38,26 @@ impl fmt::Debug for LogoutRequest {
 }
 
 impl LogoutRequest {
-    /// Reads a request; unknown parameters, `logout_hint` and `ui_locales` among them, are ignored.
+    /// Reads a request; unknown parameters, `logout_hint` and `ui_locales` among them, are ignored. One that an upstream
+    /// brings back in its `state` alone says what that says, which anybody could have said at once.
     ///
     /// # Errors
     /// `invalid_request` for what is too long.
     pub fn parse(params: &Params) -> Result<Self, ErrorResponse> {
+        let state = params.get("state").unwrap_or_default();
+        let is_alone = params.get("post_logout_redirect_uri").is_none();
+        match state.strip_prefix(RETURNING).filter(|_| is_alone && state.len() <= MAX_RETURNING) {
+            Some(query) => Self::read(&Params::parse(query.as_bytes())?),
+            None => Self::read(params),
+        }
+    }
+
+    /// What an upstream is to bring back in `state`, of this query of a request of ours.
+    pub fn returning(query: &str) -> String {
+        format!("{RETURNING}{query}")
+    }
+
+    fn read(params: &Params) -> Result<Self, ErrorResponse> {
         Ok(Self {
             id_token_hint: params.bounded("id_token_hint", MAX_ID_TOKEN_HINT)?,
             client_id: params.bounded("client_id", MAX_CLIENT_ID)?,
@@ -82,6 +101,28 @@ mod tests {
         let long = format!("state={}", "s".repeat(MAX_STATE + 1));
         assert!(LogoutRequest::parse(&Params::parse(long.as_bytes()).unwrap()).is_err());
         assert_eq!(LogoutRequest::parse(&Params::default()).unwrap(), LogoutRequest::default());
+    }
+
+    #[test]
+    fn a_request_comes_back_in_the_state_of_an_upstream_alone_and_once() {
+        let request = LogoutRequest {
+            client_id: Some("web".into()),
+            post_logout_redirect_uri: Some("https://a/?b=c&d".into()),
+            state: Some("return?client_id=other".into()),
+            ..LogoutRequest::default()
+        };
+        let read = |pairs: &[(&str, &str)]| {
+            let query =
+                form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+            LogoutRequest::parse(&Params::parse(query.as_bytes()).unwrap())
+        };
+        let state = LogoutRequest::returning(&request.query());
+        assert_eq!(read(&[("state", &state)]).unwrap(), request, "its own state is left alone");
+        let beside =
+            read(&[("state", "return?client_id=x"), ("post_logout_redirect_uri", "https://a/")]);
+        assert_eq!(beside.unwrap().client_id, None, "an application's own");
+        let long = LogoutRequest::returning(&"s".repeat(MAX_RETURNING));
+        assert!(read(&[("state", &long)]).is_err());
     }
 
     #[test]

@@ -21,18 +21,20 @@ pub struct Person {
 }
 
 impl Keycloak {
-    /// Makes a client known to it, whose tokens name groups in the claim `groups`.
+    /// Makes the connector `corp` of an issuer known to it as a client, whose tokens name groups in the claim `groups`.
     ///
     /// # Errors
     /// With its answer.
-    pub async fn register_openid(&self, client_id: &str, redirect_uri: &str) -> Result<()> {
+    pub async fn register_openid(&self, client_id: &str, issuer: &str) -> Result<()> {
         let config = json!({
             "claim.name": "groups", "full.path": "false", "id.token.claim": "true",
             "userinfo.token.claim": "true", "access.token.claim": "false",
         });
         let client = json!({
             "clientId": client_id, "protocol": "openid-connect", "enabled": true,
-            "publicClient": false, "secret": CLIENT_SECRET, "redirectUris": [redirect_uri],
+            "publicClient": false, "secret": CLIENT_SECRET,
+            "redirectUris": [format!("{issuer}/callback/corp")],
+            "attributes": {"post.logout.redirect.uris": format!("{issuer}/logout")},
             "protocolMappers": [{
                 "name": "groups", "protocol": "openid-connect",
                 "protocolMapper": "oidc-group-membership-mapper", "config": config,

@@ -8,6 +8,7 @@ use claviger_domain::issuer::Issuer;
 use claviger_domain::logout::{Decision, decide};
 use claviger_protocol::form::Params;
 use claviger_protocol::logout::LogoutRequest;
+use tokio::runtime::Runtime;
 
 use super::signed::NOW;
 
@@ -16,8 +17,8 @@ const AFTERWARDS: &str = "https://app.example.org/bye?from=us";
 /// What is read is written again; nobody is sent but to the one address that the client registered, with the state that was
 /// sent; and no session ends without its form or its hint.
 pub fn logout(bytes: &[u8]) {
-    static ISSUER: OnceLock<Issuer> = OnceLock::new();
-    let issuer = ISSUER.get_or_init(|| {
+    static ISSUER: OnceLock<(Runtime, Issuer)> = OnceLock::new();
+    let (runtime, issuer) = ISSUER.get_or_init(|| {
         let mut world = World::new();
         let day = 86_400;
         world.issuer.browser_sessions =
@@ -25,7 +26,8 @@ pub fn logout(bytes: &[u8]) {
         world.change_client("cli", |cli| {
             cli.post_logout_redirect_uris = [AFTERWARDS.to_owned()].into();
         });
-        world.issuer
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        (runtime.expect("a runtime"), world.issuer)
     });
     let Ok(params) = Params::parse(bytes) else { return };
     let Ok(request) = LogoutRequest::parse(&params) else { return };
@@ -37,7 +39,7 @@ pub fn logout(bytes: &[u8]) {
     let csrf = params.get("csrf");
     let ticket = Ticket { session: "session".into(), checked_at: NOW };
     for ticket in [None, Some(ticket)] {
-        match decide(issuer, &request, ticket.clone(), (csrf, NOW)) {
+        match runtime.block_on(decide(issuer, &request, ticket.clone(), (csrf, NOW))) {
             Ok(Decision::End { ticket: ended, location, .. }) => {
                 assert!(ticket.is_none() && ended.is_none(), "a session ends at a stranger's word");
                 goes_back(&request, location.as_deref());

@@ -75,6 +75,14 @@ pub struct OidcUpstream {
     #[serde(default)]
     pub offline_access: OidcOfflineAccess,
 
+    /// Whether a refresh token of the provider is good once. Rotating (default): once, as most providers have it; one refresh
+    /// of a session asks at a time, and users have no browser session here. Lasting: for as long as the provider likes, as
+    /// with Keycloak unless "Revoke Refresh Token" is on there: users have browser sessions here (single sign-on), of whom
+    /// the provider is asked with the same refresh token. Where that is wrong, the second session that asks is told that its
+    /// user is gone, and ends.
+    #[serde(default)]
+    pub refresh_tokens: OidcRefreshTokens,
+
     /// What the provider is told to ask its user where a refresh token is wanted. Consent (default): `prompt=consent`,
     /// without which most providers give none (OIDC Core 11). None: nothing; for providers whose administrator has
     /// agreed for everybody.
@@ -105,6 +113,14 @@ pub struct OidcUpstream {
             .message("acrValues must be printable ASCII without spaces"),
     )]
     pub acr_values: Vec<String>,
+
+    /// Where users who sign out here sign out too. Here (default): nowhere else; they remain signed in at the provider, and
+    /// signing in again asks nothing of them. Provider: there too, at its `end_session_endpoint` (OpenID Connect
+    /// RP-Initiated Logout), which sends them back; register `<issuer>/logout` there as a post-logout redirect URI. The
+    /// provider's ID token goes along where the browser has a session here (`refreshTokens: Lasting`) and it has 4 KiB or
+    /// less; else the user is asked here, and perhaps there.
+    #[serde(default)]
+    pub sign_out: OidcSignOut,
 
     /// Endpoints that the provider's configuration does not say, or says wrongly.
     #[serde(default)]
@@ -146,6 +162,26 @@ pub enum OidcOfflineAccess {
     AccessType,
     /// It is not.
     None,
+}
+
+/// How often a provider takes one refresh token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OidcRefreshTokens {
+    /// Once.
+    #[default]
+    Rotating,
+    /// While it is valid.
+    Lasting,
+}
+
+/// Where users sign out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OidcSignOut {
+    /// Here alone.
+    #[default]
+    Here,
+    /// At the provider too.
+    Provider,
 }
 
 /// What a provider is told to ask where a refresh token is wanted.
@@ -252,4 +288,9 @@ pub struct OidcEndpoints {
     #[schemars(length(min = 9, max = 512))]
     #[x_kube(validation = Rule::new(HTTPS).message(URL_RULE))]
     pub userinfo: Option<String>,
+    /// Where users sign out, for `signOut: Provider`. Default: the configuration's.
+    #[serde(rename = "endSessionURL", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 512))]
+    #[x_kube(validation = Rule::new(HTTPS).message(URL_RULE))]
+    pub end_session: Option<String>,
 }

@@ -420,6 +420,7 @@ fn every_oidc_field() -> Value {
         "scopes": ["email", "urn:example:groups"],
         "offlineAccess": "AccessType",
         "offlinePrompt": "None",
+        "refreshTokens": "Lasting",
         "userinfo": "Always",
         "claims": {
             "userID": "oid", "username": "upn", "name": "displayName", "email": "mail",
@@ -431,7 +432,9 @@ fn every_oidc_field() -> Value {
             "authorizationURL": "https://idp.example.com/auth",
             "tokenURL": "https://idp.internal:8443/token",
             "userinfoURL": "https://idp.internal:8443/userinfo",
+            "endSessionURL": "https://idp.example.com/logout",
         },
+        "signOut": "Provider",
         "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
     })
 }
@@ -453,6 +456,11 @@ fn providers() -> Vec<super::Bad> {
         bad(
             "a token endpoint without TLS",
             provider(&json!({"endpoints": {"tokenURL": "http://idp.example.com/token"}})),
+            HTTPS,
+        ),
+        bad(
+            "a page to sign out at with a query",
+            provider(&json!({"endpoints": {"endSessionURL": "https://idp.example.com/?a=b"}})),
             HTTPS,
         ),
         bad(

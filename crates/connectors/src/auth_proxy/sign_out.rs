@@ -1,5 +1,6 @@
 //! Signing out at the proxy: it sends the browser on by itself, if it can be told where.
 
+use async_trait::async_trait;
 use claviger_api::connector::AuthProxySignOut;
 use claviger_domain::connector::{ConnectorData, SignOut};
 use url::Url;
@@ -28,8 +29,9 @@ impl ProxySignOut {
     }
 }
 
+#[async_trait]
 impl SignOut for ProxySignOut {
-    fn location(&self, return_to: &str, _data: Option<&ConnectorData>) -> Option<String> {
+    async fn location(&self, return_to: &str, _data: Option<&ConnectorData>) -> Option<String> {
         let mut url = self.url.clone();
         if let Some(parameter) = &self.return_parameter {
             url.query_pairs_mut().append_pair(parameter, return_to);
@@ -42,24 +44,24 @@ impl SignOut for ProxySignOut {
 mod tests {
     use super::*;
 
-    fn location(url: &str, return_parameter: Option<&str>) -> Option<String> {
+    async fn location(url: &str, return_parameter: Option<&str>) -> Option<String> {
         let return_parameter = return_parameter.map(str::to_owned);
         let spec = AuthProxySignOut { url: url.to_owned(), return_parameter };
         let made = ProxySignOut::new(&spec).ok()?;
-        made.location("https://id.example.org/logout?client_id=a", None)
+        made.location("https://id.example.org/logout?client_id=a", None).await
     }
 
-    #[test]
-    fn the_browser_goes_to_the_proxy_which_is_told_where_to_send_it() {
+    #[tokio::test]
+    async fn the_browser_goes_to_the_proxy_which_is_told_where_to_send_it() {
         let url = "https://proxy.example.org/oauth2/sign_out";
-        assert_eq!(location(url, None).as_deref(), Some(url));
+        assert_eq!(location(url, None).await.as_deref(), Some(url));
         assert_eq!(
-            location(url, Some("rd")).as_deref(),
+            location(url, Some("rd")).await.as_deref(),
             Some(
                 "https://proxy.example.org/oauth2/sign_out?rd=https%3A%2F%2Fid.example.org%2Flogout%3Fclient_id%3Da"
             )
         );
-        assert!(location("http://proxy.example.org/", None).is_none());
-        assert!(location("javascript:alert(1)", None).is_none());
+        assert!(location("http://proxy.example.org/", None).await.is_none());
+        assert!(location("javascript:alert(1)", None).await.is_none());
     }
 }

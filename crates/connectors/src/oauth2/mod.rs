@@ -357,6 +357,7 @@ impl<V: Vendor> RedirectLogin for Service<V> {
             time: None,
             amr: Vec::new(),
             once: None,
+            sign_out: None,
         })
     }
 }

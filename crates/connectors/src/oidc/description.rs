@@ -4,10 +4,16 @@
 
 use std::ops::Deref;
 
-use openidconnect::IssuerUrl;
-use openidconnect::core::{CoreJsonWebKey, CoreJsonWebKeySet, CoreProviderMetadata};
-use serde::Deserialize;
+use openidconnect::core::{
+    CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType,
+    CoreJsonWebKey, CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm, CoreResponseMode, CoreResponseType, CoreSubjectIdentifierType,
+};
+use openidconnect::{AdditionalProviderMetadata, IssuerUrl, ProviderMetadata};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
 
 use super::metadata::MetadataError;
 use crate::http::Http;
@@ -15,9 +21,34 @@ use crate::http::Http;
 /// What stands for the customer in an issuer that is a pattern.
 const TENANT: &str = "{tenantid}";
 
+/// A provider's configuration, as it says it.
+pub type Configuration = ProviderMetadata<
+    Beyond,
+    CoreAuthDisplay,
+    CoreClientAuthMethod,
+    CoreClaimName,
+    CoreClaimType,
+    CoreGrantType,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm,
+    CoreJsonWebKey,
+    CoreResponseMode,
+    CoreResponseType,
+    CoreSubjectIdentifierType,
+>;
+
+/// What it says beyond OpenID Connect Discovery. Nobody need use it, so nothing in it makes the rest unusable.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Beyond {
+    #[serde(default)]
+    end_session_endpoint: Value,
+}
+
+impl AdditionalProviderMetadata for Beyond {}
+
 /// What a provider says.
 pub struct Description {
-    metadata: CoreProviderMetadata,
+    metadata: Configuration,
     keys: Option<Keys>,
 }
 
@@ -36,22 +67,28 @@ struct Key {
 }
 
 impl Deref for Description {
-    type Target = CoreProviderMetadata;
+    type Target = Configuration;
 
-    fn deref(&self) -> &CoreProviderMetadata {
+    fn deref(&self) -> &Configuration {
         &self.metadata
     }
 }
 
 impl Description {
     /// Of one issuer, whose keys are all for it.
-    pub fn of(metadata: CoreProviderMetadata) -> Self {
+    pub fn of(metadata: Configuration) -> Self {
         Self { metadata, keys: None }
     }
 
     /// Of an issuer whose keys say what they are for.
-    pub fn with_keys(metadata: CoreProviderMetadata, keys: Keys) -> Self {
+    pub fn with_keys(metadata: Configuration, keys: Keys) -> Self {
         Self { metadata, keys: Some(keys) }
+    }
+
+    /// Where users sign out (RP-Initiated Logout 1.0 2.1), if it says so and it is https.
+    pub fn end_session_endpoint(&self) -> Option<Url> {
+        let said = self.metadata.additional_metadata().end_session_endpoint.as_str()?;
+        Url::parse(said).ok().filter(|url| url.scheme() == "https" && url.has_host())
     }
 
     /// The keys that may sign tokens of this issuer.
@@ -85,9 +122,9 @@ pub async fn read(
     http: &Http,
     address: &IssuerUrl,
     stated: &str,
-) -> Result<(CoreProviderMetadata, Keys), MetadataError> {
+) -> Result<(Configuration, Keys), MetadataError> {
     let place = format!("{}/.well-known/openid-configuration", address.as_str());
-    let metadata: CoreProviderMetadata = document(http, &place).await?;
+    let metadata: Configuration = document(http, &place).await?;
     let said = metadata.issuer().as_str();
     if said != stated {
         let why = format!("it says that its issuer is {said}, and not {stated}");

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use claviger_api::Reason;
 use claviger_api::connector::oidc::OidcEndpoints;
-use openidconnect::core::{CoreJsonWebKeySet, CoreProviderMetadata};
+use openidconnect::core::CoreJsonWebKeySet;
 use openidconnect::{AuthUrl, DiscoveryError, IssuerUrl, TokenUrl, UserInfoUrl};
 use thiserror::Error;
 
-use super::description::{self, Description};
+use super::description::{self, Configuration, Description};
 use crate::http::{Http, HttpError};
 use crate::kept::{KEPT, Kept, PAUSE};
 
@@ -82,7 +82,7 @@ impl Metadata {
 
     async fn ask(&self, http: &Http) -> Result<Arc<Description>, MetadataError> {
         let Some(stated) = &self.stated_issuer else {
-            let metadata = CoreProviderMetadata::discover_async(self.issuer.clone(), http).await;
+            let metadata = Configuration::discover_async(self.issuer.clone(), http).await;
             let metadata = self.complete(metadata.map_err(failure)?)?;
             return Ok(Arc::new(Description::of(metadata)));
         };
@@ -92,10 +92,7 @@ impl Metadata {
     }
 
     /// With what the administrator says instead, and nothing missing.
-    fn complete(
-        &self,
-        mut metadata: CoreProviderMetadata,
-    ) -> Result<CoreProviderMetadata, MetadataError> {
+    fn complete(&self, mut metadata: Configuration) -> Result<Configuration, MetadataError> {
         let bad = |error: url::ParseError| MetadataError::Unusable(error.to_string());
         let said = |url: &Option<String>| url.clone();
         if let Some(url) = said(&self.endpoints.authorization) {

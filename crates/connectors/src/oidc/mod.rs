@@ -5,6 +5,7 @@
 //!   ├ client_authentication: how we show the token endpoint who we are; federated_token: by a token of the cluster's
 //!   ├ tokens: the token endpoint, and whether an ID token is believed
 //!   ├ vendor: what a vendor does otherwise, and what is asked of it beyond the standard
+//!   ├ sign_out: where users sign out there
 //!   └ claims: who it is about
 //! ```
 //! What always holds: the code is bound to our PKCE verifier and the ID token to our nonce, both of this flow and
@@ -16,6 +17,7 @@ pub(crate) mod client_authentication;
 mod description;
 pub(crate) mod federated_token;
 mod metadata;
+mod sign_out;
 pub(crate) mod tokens;
 pub(crate) mod vendor;
 
@@ -26,7 +28,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::Utc;
 use claviger_api::Reason;
-use claviger_api::connector::oidc::{OidcOfflineAccess, OidcOfflinePrompt, OidcUpstream};
+use claviger_api::connector::oidc::{
+    OidcOfflineAccess, OidcOfflinePrompt, OidcRefreshTokens, OidcSignOut, OidcUpstream,
+};
 use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
 use claviger_domain::identity::Identity;
 use claviger_domain::trip::{Arrival, RedirectLogin, Trip};
@@ -147,6 +151,11 @@ impl Provider {
         self
     }
 
+    /// Whether users who sign out here sign out there too.
+    pub fn signs_out(&self) -> bool {
+        self.spec.sign_out == OidcSignOut::Provider
+    }
+
     fn omits(&self) -> Omissions {
         self.vendor.as_ref().map(|vendor| vendor.omits()).unwrap_or_default()
     }
@@ -262,14 +271,15 @@ impl RedirectLogin for Provider {
                 LoginError::Unavailable(why)
             }
         })?;
-        Ok(Arrival { authenticated, time, amr, once: None })
+        Ok(Arrival { authenticated, time, amr, once: None, sign_out: self.hint(&received) })
     }
 }
 
 #[async_trait]
 impl Recheck for Provider {
     fn consumes(&self, _data: Option<&ConnectorData>) -> bool {
-        self.vendor.as_ref().is_none_or(|vendor| vendor.rotates())
+        let rotates = || self.spec.refresh_tokens == OidcRefreshTokens::Rotating;
+        self.vendor.as_ref().map_or_else(rotates, |vendor| vendor.rotates())
     }
 
     fn can_ask(&self, data: Option<&ConnectorData>) -> bool {

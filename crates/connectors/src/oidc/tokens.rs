@@ -7,7 +7,7 @@ use claviger_api::connector::oidc::OidcUserinfo;
 use claviger_domain::trip::Trip;
 use openidconnect::core::{
     CoreClient, CoreErrorResponseType, CoreGenderClaim, CoreIdToken, CoreIdTokenClaims,
-    CoreIdTokenVerifier, CoreJwsSigningAlgorithm, CoreProviderMetadata, CoreTokenResponse,
+    CoreIdTokenVerifier, CoreJwsSigningAlgorithm, CoreTokenResponse,
 };
 use openidconnect::{
     AccessTokenHash, AdditionalClaims, AuthType, AuthorizationCode, ClaimsVerificationError,
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::client_authentication::ClientAuthentication;
-use super::description::Description;
+use super::description::{Configuration, Description};
 use super::{Provider, claims};
 use crate::http::HttpError;
 
@@ -56,6 +56,8 @@ pub struct Received {
     pub auth_time: Option<i64>,
     /// `amr`.
     pub amr: Vec<String>,
+    /// The ID token itself.
+    pub id_token: Option<String>,
     /// The refresh token to ask with next.
     pub refresh_token: Option<String>,
     /// What opens the vendor's API for this user.
@@ -188,7 +190,7 @@ impl Provider {
         known.map_err(|error| TokenFailure::Unavailable(error.to_string()))
     }
 
-    fn client(&self, metadata: &CoreProviderMetadata) -> Relying {
+    fn client(&self, metadata: &Configuration) -> Relying {
         let (secret, by) = match &self.authentication {
             ClientAuthentication::Secret(secret, by) => {
                 (Some(ClientSecret::new(secret.expose_secret().to_owned())), by.clone())
@@ -344,6 +346,7 @@ impl Provider {
             claims,
             auth_time: verified.and_then(|claims| Some(claims.auth_time()?.timestamp())),
             amr: amr.into_iter().flatten().map(|method| method.as_str().to_owned()).collect(),
+            id_token: id_token.map(ToString::to_string),
             refresh_token: tokens.refresh_token().map(|token| token.secret().clone()),
             access_token: SecretString::from(tokens.access_token().secret().as_str()),
         })

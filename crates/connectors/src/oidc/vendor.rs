@@ -9,7 +9,7 @@ use claviger_api::SecretKeyRef;
 use claviger_api::connector::http::HttpTls;
 use claviger_api::connector::oidc::{
     OidcClaims, OidcEmailVerification, OidcEndpoints, OidcOfflineAccess, OidcOfflinePrompt,
-    OidcUpstream, OidcUserinfo,
+    OidcRefreshTokens, OidcSignOut, OidcUpstream, OidcUserinfo,
 };
 use claviger_domain::connector::Authenticated;
 use serde_json::{Map, Value};
@@ -88,10 +88,12 @@ pub fn settings(
         scopes: vec!["profile".to_owned(), "email".to_owned()],
         offline_access: OidcOfflineAccess::None,
         offline_prompt: OidcOfflinePrompt::None,
+        refresh_tokens: OidcRefreshTokens::Rotating,
         userinfo: OidcUserinfo::Never,
         claims: OidcClaims::default(),
         email_verification: OidcEmailVerification::Claim,
         acr_values: Vec::new(),
+        sign_out: OidcSignOut::Here,
         endpoints: OidcEndpoints::default(),
         tls: tls.clone(),
     }

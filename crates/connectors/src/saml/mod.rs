@@ -255,6 +255,7 @@ impl RedirectLogin for ServiceProvider {
             time: Some(believed.authenticated_at),
             amr: Vec::new(),
             once: Some(format!("{}\n{}", provider.entity_id, believed.id)),
+            sign_out: None,
         })
     }
 }

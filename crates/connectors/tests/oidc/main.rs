@@ -7,3 +7,4 @@ mod lies;
 mod login;
 mod outage;
 mod recheck;
+mod sign_out;

@@ -57,6 +57,7 @@ impl RedirectLogin for PostingUpstream {
             time: Some(trip.now),
             amr: Vec::new(),
             once: answer.get("Answer").map(str::to_owned),
+            sign_out: None,
         })
     }
 }

@@ -126,7 +126,8 @@ impl RedirectLogin for RotatingUpstream {
         let identity = identity.ok_or_else(|| LoginError::Unusable("nobody".into()))?;
         let raw = lock(&self.raw).clone();
         let authenticated = Authenticated { identity, raw, data: self.data() };
-        Ok(Arrival { authenticated, time, amr: vec!["otp".into()], once: None })
+        let sign_out = Some(ConnectorData(b"what ends it there".to_vec()));
+        Ok(Arrival { authenticated, time, amr: vec!["otp".into()], once: None, sign_out })
     }
 }
 

@@ -47,14 +47,14 @@ fn asks(pairs: &[(&str, &str)]) -> LogoutRequest {
     LogoutRequest::parse(&encode(pairs)).unwrap()
 }
 
-fn decide(
+async fn decide(
     world: &World,
     pairs: &[(&str, &str)],
     ticket: Option<Ticket>,
     csrf: Option<&str>,
 ) -> Result<Decision, LogoutError> {
     let now = world.provider.clock.now();
-    logout::decide(&world.issuer, &asks(pairs), ticket, (csrf, now))
+    logout::decide(&world.issuer, &asks(pairs), ticket, (csrf, now)).await
 }
 
 #[tokio::test]
@@ -63,26 +63,26 @@ async fn an_id_token_of_the_session_ends_it_unasked_and_nothing_else_does() {
     let (cookie, id_token) = signed_in(&world, "openid").await;
     let own = ticket(&world, &cookie);
     let hint = [("id_token_hint", id_token.as_str())];
-    let ended = decide(&world, &hint, own.clone(), None);
+    let ended = decide(&world, &hint, own.clone(), None).await;
     assert!(
         matches!(ended, Ok(Decision::End { ticket: Some(_), location: None, .. })),
         "{ended:?}"
     );
 
-    let unhinted = decide(&world, &[], own.clone(), None);
+    let unhinted = decide(&world, &[], own.clone(), None).await;
     let Ok(Decision::Ask { client: None, csrf }) = unhinted else { panic!("{unhinted:?}") };
-    let confirmed = decide(&world, &[], own.clone(), Some(&csrf));
+    let confirmed = decide(&world, &[], own.clone(), Some(&csrf)).await;
     assert!(matches!(confirmed, Ok(Decision::End { ticket: Some(_), .. })), "{confirmed:?}");
-    let forged = decide(&world, &[], own.clone(), Some(&format!("{csrf}x")));
+    let forged = decide(&world, &[], own.clone(), Some(&format!("{csrf}x"))).await;
     assert!(matches!(forged, Ok(Decision::Ask { .. })), "{forged:?}");
 
     let (other_cookie, other_token) = signed_in(&world, "openid").await;
     let others_hint = [("id_token_hint", other_token.as_str())];
-    let asked = decide(&world, &others_hint, own.clone(), None);
+    let asked = decide(&world, &others_hint, own.clone(), None).await;
     assert!(matches!(asked, Ok(Decision::Ask { .. })), "another session's: {asked:?}");
-    let others_word = decide(&world, &[], ticket(&world, &other_cookie), Some(&csrf));
+    let others_word = decide(&world, &[], ticket(&world, &other_cookie), Some(&csrf)).await;
     assert!(matches!(others_word, Ok(Decision::Ask { .. })), "another session's form");
-    let nobody = decide(&world, &hint, None, None);
+    let nobody = decide(&world, &hint, None, None).await;
     let ended = matches!(nobody, Ok(Decision::End { ticket: None, location: None, .. }));
     assert!(ended, "no cookie, no session: {nobody:?}");
 }
@@ -94,14 +94,17 @@ async fn a_hint_counts_however_old_and_must_be_an_id_token_of_this_client() {
     let own = ticket(&world, &cookie);
     world.clock.advance(3_000);
     let hint = [("id_token_hint", id_token.as_str())];
-    assert!(matches!(decide(&world, &hint, own.clone(), None), Ok(Decision::End { .. })));
+    assert!(matches!(decide(&world, &hint, own.clone(), None).await, Ok(Decision::End { .. })));
     let elsewhere = [("id_token_hint", id_token.as_str()), ("client_id", "cli")];
-    assert_eq!(decide(&world, &elsewhere, own.clone(), None), Err(LogoutError::AnotherClient));
-    let garbage = decide(&world, &[("id_token_hint", "garbage")], own.clone(), None);
+    assert_eq!(
+        decide(&world, &elsewhere, own.clone(), None).await,
+        Err(LogoutError::AnotherClient)
+    );
+    let garbage = decide(&world, &[("id_token_hint", "garbage")], own.clone(), None).await;
     assert!(matches!(garbage, Err(LogoutError::Hint(_))), "{garbage:?}");
     let mut forged = id_token.clone();
     forged.replace_range(forged.len() - 6.., "AAAAAA");
-    let forged = decide(&world, &[("id_token_hint", &forged)], own, None);
+    let forged = decide(&world, &[("id_token_hint", &forged)], own, None).await;
     assert!(matches!(forged, Err(LogoutError::Hint(_))), "{forged:?}");
 }
 
@@ -110,22 +113,22 @@ async fn nobody_is_sent_where_the_client_did_not_register() {
     let world = world();
     let (cookie, id_token) = signed_in(&world, "openid").await;
     let own = ticket(&world, &cookie);
-    let to = |uri: &str, more: &[(&str, &str)]| {
+    let to = async |uri: &str, more: &[(&str, &str)]| {
         let pairs = [&[("post_logout_redirect_uri", uri)], more].concat();
-        decide(&world, &pairs, own.clone(), None)
+        decide(&world, &pairs, own.clone(), None).await
     };
     let hint = ("id_token_hint", id_token.as_str());
-    let went = to(AFTER, &[hint, ("state", "a&b")]);
+    let went = to(AFTER, &[hint, ("state", "a&b")]).await;
     let Ok(Decision::End { location, .. }) = went else { panic!("{went:?}") };
     assert_eq!(location.as_deref(), Some("https://app.example.org/bye?state=a%26b"));
     for near in
         ["https://app.example.org/bye/", "https://app.example.org/bye?x", "https://evil.example/"]
     {
-        assert_eq!(to(near, &[hint]), Err(LogoutError::AddressNotRegistered), "{near}");
+        assert_eq!(to(near, &[hint]).await, Err(LogoutError::AddressNotRegistered), "{near}");
     }
-    assert_eq!(to(AFTER, &[]), Err(LogoutError::NobodysAddress));
-    assert_eq!(to(AFTER, &[("client_id", "cli")]), Err(LogoutError::AddressNotRegistered));
-    assert_eq!(to(AFTER, &[("client_id", "nobody")]), Err(LogoutError::NoClient));
+    assert_eq!(to(AFTER, &[]).await, Err(LogoutError::NobodysAddress));
+    assert_eq!(to(AFTER, &[("client_id", "cli")]).await, Err(LogoutError::AddressNotRegistered));
+    assert_eq!(to(AFTER, &[("client_id", "nobody")]).await, Err(LogoutError::NoClient));
 }
 
 #[tokio::test]

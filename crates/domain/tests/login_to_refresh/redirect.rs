@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use claviger_domain::browser_session::BrowserSessions;
+use async_trait::async_trait;
+use claviger_domain::browser_session::{BrowserSessions, Ticket};
 use claviger_domain::claim_mapping::{Denial, Rules};
-use claviger_domain::connector::{Login, Refresh};
+use claviger_domain::connector::{ConnectorData, Login, Refresh, SignOut};
 use claviger_domain::fakes::{Answer, Fault, RotatingUpstream, World, alice};
 use claviger_domain::flow::Flow;
 use claviger_domain::identity::Identity;
 use claviger_domain::login::{self, Brought, Outcome, Step, StepError};
+use claviger_domain::logout;
 use claviger_domain::policy::{Answer as Facts, Condition, Expression};
 use claviger_domain::ports::SessionState;
 use claviger_domain::session::Payload;
@@ -291,6 +293,47 @@ async fn what_is_used_up_is_in_one_session_so_the_browser_has_none() {
     let step = arrive(&world, &flow, &nonce).await.unwrap();
     assert!(step.cookies.is_empty(), "{:?}", step.cookies);
     assert!(world.sessions.take_requests().is_empty());
+}
+
+/// An upstream that is told of whom it signs out.
+#[derive(Debug)]
+struct Elsewhere;
+
+#[async_trait]
+impl SignOut for Elsewhere {
+    async fn location(&self, return_to: &str, data: Option<&ConnectorData>) -> Option<String> {
+        let known = data.map(|data| String::from_utf8_lossy(&data.0).into_owned());
+        Some(format!("{return_to} {known:?}"))
+    }
+}
+
+#[tokio::test]
+async fn what_signing_out_there_takes_is_kept_for_the_browser_and_for_no_client() {
+    let (mut world, upstream) = world();
+    world.issuer.browser_sessions =
+        Some(BrowserSessions { idle: 3_600, absolute: 36_000, consent: 0 });
+    let lasting = world.issuer.connectors.iter().find(|c| c.name == "local").unwrap();
+    let (refresh, sign_out) = (lasting.refresh.clone(), Some(Arc::new(Elsewhere) as _));
+    let at = world.issuer.connectors.iter().position(|c| c.name == "directory").unwrap();
+    let there = Arc::make_mut(&mut world.issuer.connectors[at]);
+    (there.refresh, there.sign_out) = (refresh, sign_out);
+    drop(upstream);
+
+    let flow = begin(&world, &[]).flow;
+    let nonce = query(&depart(&world, &flow).await, "nonce").unwrap();
+    let step = arrive(&world, &flow, &nonce).await.unwrap();
+    let Outcome::Answer(Delivery::Redirect(location)) = &step.outcome else { panic!() };
+    redeem(&world, &query(location, "code").unwrap()).await.unwrap();
+    let cookies = step.cookies.iter().map(|cookie| (cookie.name.as_str(), cookie.value.as_str()));
+    let (provider, issuer) = (&world.provider, &world.issuer);
+    let ticket = Ticket::of(issuer, cookies, provider.clock.now()).unwrap();
+    for session in world.sessions.all().iter().filter(|s| !s.client_uid.is_empty()) {
+        let payload = Payload::open(issuer, &session.client_uid, session, provider.clock.now());
+        let payload = rmp_serde::to_vec_named(&payload.unwrap()).unwrap();
+        assert!(!String::from_utf8_lossy(&payload).contains("ends it there"));
+    }
+    let ended = logout::end(provider, issuer, (Some(&ticket), "back"), []).await.unwrap();
+    assert_eq!(ended.upstream.as_deref(), Some(r#"back Some("what ends it there")"#));
 }
 
 /// The world, with an upstream whose suspended users are kept out.

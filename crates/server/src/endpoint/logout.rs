@@ -72,7 +72,7 @@ async fn answer(
 ) -> Response {
     let now = app.provider().clock.now();
     let ticket = brought(app, issuer, headers).ticket;
-    match logout::decide(issuer, request, ticket, (csrf, now)) {
+    match logout::decide(issuer, request, ticket, (csrf, now)).await {
         Ok(Decision::Ask { client, csrf }) => {
             let page = LogoutPage {
                 frame: Frame::of(issuer),

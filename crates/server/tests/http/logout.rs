@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use axum::http::StatusCode;
 use claviger_domain::browser_session::BrowserSessions;
 use claviger_domain::connector::{Connector, ConnectorData, Refresh, SignOut};
@@ -15,8 +16,9 @@ const AFTER: &str = "https://app.example.org/bye";
 #[derive(Debug)]
 struct Elsewhere;
 
+#[async_trait]
 impl SignOut for Elsewhere {
-    fn location(&self, return_to: &str, _data: Option<&ConnectorData>) -> Option<String> {
+    async fn location(&self, return_to: &str, _data: Option<&ConnectorData>) -> Option<String> {
         Some(format!("https://proxy.example.org/sign_out?{}", encode(&[("rd", return_to)])))
     }
 }
