@@ -312,6 +312,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
         "gitea",
         "bitbucket-cloud",
         "oauth2",
+        "keystone",
     ];
     for upstream in upstreams {
         apply(&plane, home, &format!("examples/{upstream}/connector.yaml"))?;
@@ -325,7 +326,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     let kinds =
         "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions,deviceauthorizations";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 24, "{listed}");
+    assert_eq!(listed.lines().count(), 25, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())

@@ -52,6 +52,7 @@ mod token_exchange;
 mod token_revocation;
 mod upstream_active_directory;
 mod upstream_github;
+mod upstream_keystone;
 mod upstream_ldap;
 mod upstream_oidc;
 mod upstream_oidc_keycloak;

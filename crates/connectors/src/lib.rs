@@ -5,6 +5,7 @@
 //! Secrets that [`secret_refs`] names, builds, and keeps what it got until the connector's uid,
 //! generation or Secrets change: connection pools live in it.
 
+mod account_api;
 pub mod active_directory;
 pub mod auth_proxy;
 pub mod bitbucket_cloud;
@@ -14,6 +15,7 @@ pub mod gitlab;
 pub mod google;
 mod http;
 mod kept;
+pub mod keystone;
 pub mod ldap;
 pub mod linkedin;
 pub mod local;
@@ -224,6 +226,7 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
         api::Upstream::Gitea(upstream) => gitea::secret_refs(upstream),
         api::Upstream::BitbucketCloud(upstream) => bitbucket_cloud::secret_refs(upstream),
         api::Upstream::OAuth2(upstream) => oauth2::generic::secret_refs(upstream),
+        api::Upstream::Keystone(upstream) => keystone::secret_refs(upstream),
     }
 }
 
@@ -313,6 +316,9 @@ pub fn build(
         }
         api::Upstream::OAuth2(upstream) => {
             vendor(oauth2::generic::service(name, upstream, resolved), spec)
+        }
+        api::Upstream::Keystone(upstream) => {
+            Ok(directory(keystone::Keystone::new(upstream, resolved)?, spec))
         }
         api::Upstream::AuthProxy(upstream) => {
             // The schema says so too; an older one would not.

@@ -15,6 +15,8 @@ use crate::local::LocalUser;
 pub enum Purpose {
     /// Password of the account that searches a directory.
     BindPassword,
+    /// Password of Claviger's own account at a service.
+    ServicePassword,
     /// `client_secret` of Claviger at the upstream.
     ClientSecret,
     /// The private key that authenticates Claviger at the upstream, PEM.
@@ -41,6 +43,7 @@ impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BindPassword => "the bind password",
+            Self::ServicePassword => "the password of Claviger's account there",
             Self::ClientSecret => "the client secret",
             Self::ClientAssertionKey => "the client's private key",
             Self::CertificateAuthority => "the CA certificates",

@@ -13,6 +13,7 @@ pub mod github;
 pub mod gitlab;
 pub mod google;
 pub mod http;
+pub mod keystone;
 pub mod ldap;
 pub mod ldap_claims;
 pub mod linkedin;
@@ -35,6 +36,7 @@ pub use gitea::GiteaUpstream;
 pub use github::GithubUpstream;
 pub use gitlab::GitlabUpstream;
 pub use google::GoogleUpstream;
+pub use keystone::KeystoneUpstream;
 pub use ldap::LdapUpstream;
 pub use linkedin::LinkedinUpstream;
 pub use local::LocalUpstream;
@@ -78,8 +80,8 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.google), has(self.upstream.microsoft), has(self.upstream.linkedin), has(self.upstream.saml), has(self.upstream.github), has(self.upstream.gitlab), has(self.upstream.gitea), has(self.upstream.bitbucketCloud), has(self.upstream.oauth2)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, saml, github, gitlab, gitea, bitbucketCloud, oauth2"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.google), has(self.upstream.microsoft), has(self.upstream.linkedin), has(self.upstream.saml), has(self.upstream.github), has(self.upstream.gitlab), has(self.upstream.gitea), has(self.upstream.bitbucketCloud), has(self.upstream.oauth2), has(self.upstream.keystone)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, saml, github, gitlab, gitea, bitbucketCloud, oauth2, keystone"),
     validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
         .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
     validation = Rule::new("!has(self.upstream.github) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || self.upstream.github.groups == 'All' || has(self.upstream.github.organizations)")
@@ -104,7 +106,7 @@ pub struct ConnectorSpec {
     pub display_name: String,
 
     /// The upstream: exactly one of local (LocalUser objects), ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, saml, github,
-    /// gitlab, gitea, bitbucketCloud and oauth2.
+    /// gitlab, gitea, bitbucketCloud, oauth2 and keystone.
     pub upstream: Upstream,
 
     /// The authentication context class (`acr`, OIDC Core 2) of a sign-in here, such as
@@ -226,6 +228,8 @@ pub enum Upstream {
     /// Any other vendor that speaks OAuth 2.0.
     #[serde(rename = "oauth2")]
     OAuth2(Box<OAuth2Upstream>),
+    /// The Identity service of an OpenStack.
+    Keystone(Box<KeystoneUpstream>),
 }
 
 impl Upstream {
@@ -246,6 +250,7 @@ impl Upstream {
             Self::Gitea(_) => "gitea",
             Self::BitbucketCloud(_) => "bitbucketCloud",
             Self::OAuth2(_) => "oauth2",
+            Self::Keystone(_) => "keystone",
         }
     }
 }

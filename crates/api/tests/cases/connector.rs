@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Table, active_directory, bad, changed, good};
+use super::{Table, active_directory, bad, changed, good, keystone};
 
 const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, \
-                            saml, github, gitlab, gitea, bitbucketCloud, oauth2";
+                            saml, github, gitlab, gitea, bitbucketCloud, oauth2, keystone";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
 const SIGN_OUT: &str = "signOut.url must be https://, without fragment, user or spaces";
@@ -130,6 +130,11 @@ pub fn table() -> Table {
             ),
             good("any vendor", vendor("oauth2", &endpoints())),
             good("any vendor with everything", vendor("oauth2", &every_oauth2_field())),
+            good("an OpenStack", keystone::openstack(&json!({}))),
+            good(
+                "an OpenStack with everything",
+                keystone::openstack(&keystone::every_keystone_field()),
+            ),
             good("every way to read an answer", reading()),
             good("a trusted proxy", proxy(&json!({}))),
             good(
@@ -226,6 +231,7 @@ pub fn table() -> Table {
             proxies(),
             policies(),
             vendors(),
+            keystone::openstacks(),
         ]
         .into_iter()
         .flatten()

@@ -4,6 +4,7 @@
 mod active_directory;
 mod connector;
 mod device_authorization;
+mod keystone;
 mod local_user;
 mod oauth2_client;
 mod oidc_issuer;

@@ -81,7 +81,7 @@ impl Answer {
     }
 
     /// When to ask again, in words.
-    fn again(&self) -> String {
+    pub fn again(&self) -> String {
         let number = |name: &str| self.header(name)?.parse::<u64>().ok();
         if let Some(seconds) = number("retry-after") {
             return format!("again in {seconds} s");

@@ -55,7 +55,7 @@ pub fn password_connector(
         findings.reject(
             Reason::InvalidSpec,
             format!(
-                "passwordGrant.connector: {name} takes no passwords: name one of kind local, ldap or activeDirectory"
+                "passwordGrant.connector: {name} takes no passwords: name one of kind local, ldap, activeDirectory or keystone"
             ),
         );
     }
@@ -64,7 +64,10 @@ pub fn password_connector(
 
 fn takes_passwords(upstream: &Upstream) -> bool {
     match upstream {
-        Upstream::Local(_) | Upstream::Ldap(_) | Upstream::ActiveDirectory(_) => true,
+        Upstream::Local(_)
+        | Upstream::Ldap(_)
+        | Upstream::ActiveDirectory(_)
+        | Upstream::Keystone(_) => true,
         Upstream::AuthProxy(_)
         | Upstream::Oidc(_)
         | Upstream::Google(_)
