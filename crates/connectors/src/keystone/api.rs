@@ -214,22 +214,27 @@ impl Api {
         let answer = self.get(&self.below(&["users", id], None), what).await?;
         match answer.status {
             StatusCode::OK => Ok(Some(read::<UserAnswer>(NAME, what, &answer.body)?.user)),
-            StatusCode::NOT_FOUND if is_keystones(&answer) => Ok(None),
+            // It may be our account's domain that is not found, since it is disabled.
+            StatusCode::NOT_FOUND if is_keystones(&answer) => self.sees_others().await,
             // To who may read one domain alone, somebody who is in none is somebody of another.
             StatusCode::FORBIDDEN if self.reads_one_domain && is_keystones(&answer) => {
-                self.require_reader().await.map(|()| None)
+                self.sees_others().await
             }
             _ => Err(failed(what, &answer)),
         }
     }
 
-    /// That our account may read the users of its domain.
-    async fn require_reader(&self) -> Result<(), Failure> {
+    /// Nobody, where our account may read users at all: then it is this one who is not there.
+    async fn sees_others(&self) -> Result<Option<Map<String, Value>>, Failure> {
         let what = "users";
         let mut url = self.below(&["users"], None);
         url.query_pairs_mut().append_pair("name", &self.token.credentials.name);
         let answer = self.get(&url, what).await?;
-        success::<UsersAnswer>(what, &answer).map(drop)
+        if answer.status == StatusCode::NOT_FOUND && is_keystones(&answer) {
+            let why = "Keystone does not find the service account's own domain: enable it (openstack domain set --enable)";
+            return Err(Failure::Account(why.into()));
+        }
+        success::<UsersAnswer>(what, &answer).map(|_| None)
     }
 
     /// All groups of a user.

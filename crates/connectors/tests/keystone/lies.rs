@@ -48,6 +48,20 @@ async fn only_keystones_own_word_that_there_is_no_such_user_is_a_verdict() {
 }
 
 #[tokio::test]
+async fn a_404_is_believed_where_others_are_seen() {
+    let (service, ada, known) = signed_in("others").await;
+    let nobody = Scripted::new(404, r#"{"error":{"code":404,"message":"Could not find"}}"#);
+    service.front.script(&format!("GET /v3/users/{ada}"), nobody.clone());
+    service.front.script("GET /v3/users", Scripted::new(503, "{}"));
+    assert!(unavailable(&service, &known).await.contains("answered 503"));
+    service.front.script("GET /v3/users", nobody);
+    assert!(unavailable(&service, &known).await.contains("service account's own domain"));
+    service.front.conduct().answers.remove("GET /v3/users");
+    let error = service.again(&known).await.unwrap_err();
+    assert_eq!(error, RecheckError::Gone("the account is gone".into()));
+}
+
+#[tokio::test]
 async fn a_list_that_was_cut_short_or_has_no_end_is_no_list() {
     let (service, ada, known) = signed_in("lists").await;
     let asked = format!("GET /v3/users/{ada}/groups");

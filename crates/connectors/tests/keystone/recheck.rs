@@ -61,6 +61,7 @@ async fn a_disabled_domain_ends_the_sessions_of_its_users() {
     let known = crate::fixture::sign_in(&built, "ada", PASSWORD).await.unwrap();
     assert_eq!(known.identity.user_id, ada);
     built.probe.as_ref().unwrap().probe().await.unwrap();
+    service.sign_in("ada").await.unwrap();
     service.domain.enable(false).await.unwrap();
     let error = again(&built, &known).await.unwrap_err();
     assert!(
@@ -71,7 +72,10 @@ async fn a_disabled_domain_ends_the_sessions_of_its_users() {
     assert!(said.message.contains("the domain is disabled"), "{said}");
     // Its own service account is of that domain: no verdict then.
     let error = again(&service.built, &known).await.unwrap_err();
-    assert!(matches!(error, RecheckError::Unavailable(_)), "{error:?}");
+    assert!(
+        matches!(&error, RecheckError::Unavailable(why) if why.contains("service account's own domain")),
+        "{error:?}"
+    );
     service.domain.enable(true).await.unwrap();
     again(&built, &known).await.unwrap();
 }
