@@ -1,6 +1,6 @@
 //! Users of an OpenStack (a real Keystone) sign in here by the example's connector, and every request that costs is counted.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use claviger_testkit::browser::Login;
 use claviger_testkit::keystone::{Keystone, KeystoneDomain, PASSWORD, SERVICE_PASSWORD};
 use claviger_testkit::relying_party::claims;
