@@ -70,6 +70,14 @@ pub enum HttpError {
         /// Whom we asked.
         url: String,
     },
+    /// It fails, or has had too many requests: whatever else it says is no verdict.
+    #[error("{url} answered {status}")]
+    Failed {
+        /// Whom we asked.
+        url: String,
+        /// 5xx or 429.
+        status: StatusCode,
+    },
     /// It points elsewhere.
     #[error("{url} answered {status}: redirects are not followed; name the address that answers")]
     Redirect {
@@ -86,9 +94,10 @@ impl HttpError {
         match self {
             Self::Connect { .. } | Self::Deadline { .. } => Reason::UpstreamUnreachable,
             Self::Tls { .. } => Reason::UpstreamUntrusted,
-            Self::Broken { .. } | Self::TooLong { .. } | Self::Redirect { .. } => {
-                Reason::UpstreamUnusable
-            }
+            Self::Broken { .. }
+            | Self::TooLong { .. }
+            | Self::Failed { .. }
+            | Self::Redirect { .. } => Reason::UpstreamUnusable,
         }
     }
 }
@@ -178,13 +187,21 @@ impl Http {
     }
 }
 
-/// As the libraries of protocols want it.
+/// As the libraries of protocols want it: they look at what an answer says, and not at its status.
 impl<'c> AsyncHttpClient<'c> for Http {
     type Error = HttpError;
     type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'c>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(self.send(request))
+        Box::pin(async {
+            let url = shown(&request.uri().to_string());
+            let answer = self.send(request).await?;
+            let status = answer.status();
+            if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+                return Err(HttpError::Failed { url, status });
+            }
+            Ok(answer)
+        })
     }
 }
 

@@ -13,7 +13,6 @@ use anyhow::{Context, Result, ensure};
 use reqwest::{Certificate, Client};
 use tempfile::TempDir;
 
-use crate::eventually;
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
 use crate::process::{Supervised, tied};
@@ -105,15 +104,12 @@ impl Apache {
         let certificate = Certificate::from_pem(authority.certificate_pem().as_bytes())?;
         let http = Client::builder().no_proxy().tls_certs_only([certificate]).build()?;
         let url = self.url();
-        eventually(START, async || {
-            if let Err(ended) = self.process.check_alive() {
-                return Ok(Err(ended));
-            }
-            http.get(&url).send().await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await
-        .with_context(|| format!("apache2 does not answer; it says:\n{}", self.log_tail()))?
+        self.process
+            .until_it_answers(START, async || {
+                http.get(&url).send().await?.error_for_status()?;
+                Ok(())
+            })
+            .await
     }
 }
 

@@ -9,12 +9,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use crate::Browser;
 use crate::browser::{Landing, Page};
 use crate::outside::provided;
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
 use crate::process::{Supervised, tied};
-use crate::{Browser, eventually};
 
 /// A JVM that starts on a loaded machine.
 const START: Duration = Duration::from_mins(4);
@@ -99,15 +99,12 @@ impl Keycloak {
         let mut process = Supervised::spawn("keycloak", command, &folder.path().join("log"))?;
         let url = format!("https://localhost:{}/realms/corp/protocol/saml/descriptor", port.port());
         let http = client(&authority)?;
-        let waited = eventually(START, async || {
-            if let Err(ended) = process.check_alive() {
-                return Ok(Err(ended));
-            }
-            http.get(&url).send().await?.error_for_status()?;
-            Ok(Ok(()))
-        });
-        let waited = waited.await;
-        waited.with_context(|| format!("Keycloak does not answer: {}", process.log_tail()))??;
+        process
+            .until_it_answers(START, async || {
+                http.get(&url).send().await?.error_for_status()?;
+                Ok(())
+            })
+            .await?;
         // It has read its key, and the log is written to though its folder is gone: nothing is left behind.
         Ok(Self { authority, port, process })
     }

@@ -38,6 +38,7 @@ pub mod key_server;
 pub mod keycloak;
 pub mod keycloak_openid;
 pub mod keystone;
+mod lease;
 pub mod load;
 pub mod logout_receiver;
 mod loopback;

@@ -105,15 +105,12 @@ impl Minio {
         let mut process = Supervised::spawn("minio", command, &log)?;
         let url = format!("{}/minio/health/ready", self.url());
         let http = &self.http;
-        eventually(START, async || {
-            if let Err(ended) = process.check_alive() {
-                return Ok(Err(ended));
-            }
-            http.get(&url).send().await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await
-        .with_context(|| format!("minio does not answer; it says:\n{}", process.log_tail()))??;
+        process
+            .until_it_answers(START, async || {
+                http.get(&url).send().await?.error_for_status()?;
+                Ok(())
+            })
+            .await?;
         self.process = Some(process);
         // It is ready before it knows its identity provider: what it refused until then would say nothing.
         self.role().await.map(drop)

@@ -5,13 +5,16 @@
 //! never "reserved" by binding and closing it: between the two anybody could take it. Ports are below
 //! Linux's range for outgoing connections (32768 and up).
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+
+use crate::lease;
+
+/// What is leased.
+const KIND: &str = "ports";
 
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
@@ -28,23 +31,13 @@ impl PortLease {
     /// # Errors
     /// The folder of the locks cannot be written, or all 10,000 ports are taken.
     pub fn take() -> Result<Self> {
-        let folder = folder()?;
+        let folder = lease::folder(KIND)?;
         let first = first_candidate()?;
         for port in (first..=*PORTS.end()).chain(*PORTS.start()..first) {
-            let path = folder.join(format!("{port}.lock"));
-            let lock = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)
-                .with_context(|| format!("failed to open {}", path.display()))?;
-            match lock.try_lock() {
-                Ok(()) if is_free(port) => return Ok(Self { port, _lock: lock }),
-                Ok(()) | Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => {
-                    return Err(error)
-                        .with_context(|| format!("failed to lock {}", path.display()));
-                }
+            if let Some(lock) = lease::try_take(&folder, &port.to_string())?
+                && is_free(port)
+            {
+                return Ok(Self { port, _lock: lock });
             }
         }
         bail!("no port is free in {PORTS:?}")
@@ -54,19 +47,6 @@ impl PortLease {
     pub fn port(&self) -> u16 {
         self.port
     }
-}
-
-fn folder() -> Result<PathBuf> {
-    let parent =
-        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
-    let uid = rustix::process::getuid().as_raw();
-    let folder = parent.join(format!("claviger-ports-{uid}"));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .with_context(|| format!("failed to create {}", folder.display()))?;
-    Ok(folder)
 }
 
 /// Spreads those who look at the same time; what keeps them apart is the lock.
@@ -84,6 +64,8 @@ fn is_free(port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::TryLockError;
+
     use super::*;
     use std::collections::HashSet;
 
@@ -98,7 +80,7 @@ mod tests {
     #[test]
     fn a_leased_port_is_locked_while_the_lease_lives_though_nobody_listens() {
         let lease = PortLease::take().unwrap();
-        let path = folder().unwrap().join(format!("{}.lock", lease.port()));
+        let path = lease::folder(KIND).unwrap().join(format!("{}.lock", lease.port()));
         let other = File::open(path).unwrap();
         assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
         drop(lease);

@@ -17,9 +17,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal};
+
+use crate::eventually;
 
 const LOG_LINES_IN_ERRORS: usize = 15;
 
@@ -85,6 +88,27 @@ impl Supervised {
             None => Ok(()),
             Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.log_tail()),
         }
+    }
+
+    /// Waits until it answers, by whatever `ask` takes for an answer.
+    ///
+    /// # Errors
+    /// When it ends, or does not answer in time, with the end of its log.
+    pub async fn until_it_answers<F>(&mut self, within: Duration, mut ask: F) -> Result<()>
+    where
+        F: AsyncFnMut() -> Result<()>,
+    {
+        let answered = eventually(within, async || {
+            if let Err(ended) = self.check_alive() {
+                return Ok(Err(ended));
+            }
+            ask().await?;
+            Ok(Ok(()))
+        })
+        .await;
+        answered.with_context(|| {
+            format!("{} does not answer; it says:\n{}", self.name, self.log_tail())
+        })?
     }
 
     /// The last lines of its log.

@@ -3,17 +3,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use reqwest::{Certificate, Client, Url};
 use serde_json::{Value, json};
 
+use crate::Browser;
 use crate::browser::{Landing, Page};
 use crate::installation::repository;
 use crate::outside::provided;
 use crate::pki::{self, CertificateAuthority};
 use crate::ports::PortLease;
 use crate::process::{Supervised, tied};
-use crate::{Browser, eventually};
 
 const START: Duration = Duration::from_mins(1);
 
@@ -63,15 +63,12 @@ impl Pysaml2 {
     async fn wait(&mut self) -> Result<()> {
         let url = self.metadata_url();
         let Self { process, http, .. } = self;
-        eventually(START, async || {
-            if let Err(ended) = process.check_alive() {
-                return Ok(Err(ended));
-            }
-            http.get(&url).send().await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await
-        .with_context(|| format!("the provider does not answer: {}", process.log_tail()))?
+        process
+            .until_it_answers(START, async || {
+                http.get(&url).send().await?.error_for_status()?;
+                Ok(())
+            })
+            .await
     }
 
     /// Where its metadata is; also its entity ID.

@@ -22,7 +22,6 @@ use data_encoding::BASE64;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::eventually;
 use crate::loopback::LoopbackLease;
 use crate::pki::CertificateAuthority;
 use crate::process::{Supervised, tied};
@@ -219,16 +218,7 @@ impl Samba {
             .args(["--interactive", "--model=single", "--debug-stdout", "--debuglevel=1"])
             .arg(format!("--configfile={}", self.file("smb.conf").display()));
         let mut process = Supervised::spawn("samba", command, &self.file("log"))?;
-        let answer = eventually(START, async || {
-            if let Err(ended) = process.check_alive() {
-                return Ok(Err(ended));
-            }
-            self.ask_root_entry()?;
-            Ok(Ok(()))
-        })
-        .await
-        .with_context(|| format!("Samba does not answer; it says:\n{}", process.log_tail()))?;
-        answer?;
+        process.until_it_answers(START, async || self.ask_root_entry()).await?;
         self.process = Some(process);
         Ok(())
     }

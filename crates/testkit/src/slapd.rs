@@ -19,7 +19,6 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::eventually;
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
 use crate::process::{Supervised, tied};
@@ -140,16 +139,7 @@ impl Slapd {
             .args(["-d", "stats", "-f", "slapd.conf", "-h"])
             .arg(format!("{} {}", self.ldap_url(), self.ldaps_url()));
         let mut process = Supervised::spawn("slapd", command, &self.file("log"))?;
-        let answer = eventually(START, async || {
-            if let Err(ended) = process.check_alive() {
-                return Ok(Err(ended));
-            }
-            self.ask_root_entry()?;
-            Ok(Ok(()))
-        })
-        .await
-        .with_context(|| format!("slapd does not answer; it says:\n{}", process.log_tail()))?;
-        answer?;
+        process.until_it_answers(START, async || self.ask_root_entry()).await?;
         self.process = Some(process);
         Ok(())
     }

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use reqwest::{Certificate, Client, Url};
 use serde_json::{Value, json};
 
 use crate::browser::Landing;
-use crate::eventually;
 use crate::installation::repository;
 use crate::outside::provided;
 use crate::pki::CertificateAuthority;
@@ -79,15 +78,12 @@ impl UpstreamProvider {
     async fn wait(&mut self) -> Result<()> {
         let url = format!("{}/.well-known/openid-configuration", self.url());
         let Self { process, http, .. } = self;
-        eventually(START, async || {
-            if let Err(ended) = process.check_alive() {
-                return Ok(Err(ended));
-            }
-            http.get(&url).send().await?.error_for_status()?;
-            Ok(Ok(()))
-        })
-        .await
-        .with_context(|| format!("the provider does not answer: {}", process.log_tail()))?
+        process
+            .until_it_answers(START, async || {
+                http.get(&url).send().await?.error_for_status()?;
+                Ok(())
+            })
+            .await
     }
 
     /// `iss`.

@@ -51,7 +51,6 @@ use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
 static VERIFYING: Semaphore = Semaphore::const_new(4);
 /// How long one waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
-const BUSY: &str = "too many answers of identity providers are being verified";
 
 /// Longest `SAMLResponse` that is decoded: what it holds is longer than may be read anyway, line breaks included.
 const MAX_ENCODED: usize = MAX_BYTES / 3 * 4 + MAX_BYTES / 16;
@@ -126,8 +125,6 @@ impl ServiceProvider {
     ) -> Result<(Believed, Arc<IdentityProvider>), LoginError> {
         let document = decoded(answer)?;
         let provider = self.source.believed(trip.now).await.map_err(|error| unavailable(&error))?;
-        let permit = tokio::time::timeout(PATIENCE, VERIFYING.acquire()).await;
-        let _permit = permit.map_err(|_| LoginError::Unavailable(BUSY.to_owned()))?;
         match self.judged(trip, &document, &provider).await {
             Ok(believed) => Ok((believed, provider)),
             Err(Refusal::BadSignature) => match self.source.changed(&provider).await {
@@ -138,7 +135,6 @@ impl ServiceProvider {
         }
     }
 
-    /// Signatures are verified aside: they take a processor, and nothing else waits for it.
     async fn judged(
         &self,
         trip: &Trip<'_>,
@@ -148,10 +144,7 @@ impl ServiceProvider {
         let envelope = Element::parse(document)?;
         let signed = response::check_form(&envelope, self.spec.signatures)?;
         let text = std::str::from_utf8(document).map_err(|_| xml::XmlError::NotUtf8)?.to_owned();
-        let by = Arc::clone(provider);
-        let verifying =
-            tokio::task::spawn_blocking(move || signature::covered(&text, &by.certificates));
-        let covered = verifying.await.map_err(|_| Refusal::BadSignature)??;
+        let covered = verified(text, Arc::clone(provider)).await?;
         let covered = Element::parse(covered.as_bytes())?;
         let expected = Expected {
             issuer: &provider.entity_id,
@@ -167,6 +160,19 @@ impl ServiceProvider {
 
 fn unavailable(error: &MetadataError) -> LoginError {
     LoginError::Unavailable(error.to_string())
+}
+
+/// What the signatures of a document cover. They are verified aside, since they take a processor; and whoever asks and
+/// goes away leaves no room for another before it is done.
+async fn verified(document: String, by: Arc<IdentityProvider>) -> Result<String, Refusal> {
+    let permit = tokio::time::timeout(PATIENCE, VERIFYING.acquire()).await;
+    let Ok(Ok(permit)) = permit else { return Err(Refusal::Busy) };
+    let verifying = tokio::task::spawn_blocking(move || {
+        let covered = signature::covered(&document, &by.certificates);
+        drop(permit);
+        covered
+    });
+    verifying.await.map_err(|_| Refusal::BadSignature)?
 }
 
 fn source(spec: &SamlUpstream, resolved: &Resolved) -> Result<Source, BuildError> {

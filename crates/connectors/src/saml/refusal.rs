@@ -11,6 +11,9 @@ pub enum Refusal {
     /// No `SAMLResponse`.
     #[error("the form has no SAMLResponse")]
     NoResponse,
+    /// No verdict: there are too many to verify.
+    #[error("too many answers of identity providers are being verified")]
+    Busy,
     /// Not base64.
     #[error("SAMLResponse is not base64")]
     NotBase64,
@@ -150,6 +153,7 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoResponse => "NoResponse",
+            Self::Busy => "Busy",
             Self::NotBase64 => "NotBase64",
             Self::Xml(error) => match error {
                 XmlError::TooLarge => "TooLarge",
@@ -199,6 +203,7 @@ impl From<Refusal> for LoginError {
             Refusal::Status(_) => {
                 Self::Refused("the other sign-in did not sign its user in".into())
             }
+            Refusal::Busy => Self::Unavailable(refusal.to_string()),
             Refusal::Encrypted => Self::Unusable(refusal.to_string()),
             _ => Self::Unverified { reason: refusal.reason(), message: refusal.to_string() },
         }

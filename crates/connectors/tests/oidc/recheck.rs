@@ -40,6 +40,8 @@ async fn only_a_verdict_about_the_user_is_one() {
     let known = signed_in(&service).await;
     for (status, body) in [
         (503, "{}"),
+        (503, r#"{"error":"invalid_grant"}"#),
+        (429, r#"{"error":"invalid_grant"}"#),
         (500, "<html>"),
         (429, "{}"),
         (401, r#"{"error":"invalid_client"}"#),

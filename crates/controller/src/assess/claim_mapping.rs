@@ -1,16 +1,15 @@
-//! A connector's claim mapping → how its answers are read, tried on its own examples first.
+//! A connector's claim mapping and filters of groups → how its answers are read, tried on its own examples first.
 //!
 //! What always holds: a mapping that is not CEL, or comes out otherwise than one of its examples says, takes the
 //! connector out of service, since a rule that is not there lets in whom it was to keep out; it is read once a generation.
 
-use std::collections::HashMap;
-
 use claviger_api::ConditionVerdict;
-use claviger_api::Connector;
 use claviger_api::condition::Reason;
 use claviger_api::connector::ClaimMapping as Spec;
 use claviger_api::connector::claim_mapping::MappingExample;
+use claviger_api::{Connector, ConnectorSpec};
 use claviger_domain::claim_mapping::{ClaimMapping, Denial, MappingError, Rules, may_give};
+use claviger_domain::connector::GroupFilter;
 use claviger_domain::identity::Identity;
 use claviger_domain::policy::{Answer, Expression, MAX_EXAMPLE_NODES};
 use kube::ResourceExt;
@@ -18,45 +17,51 @@ use serde_json::{Map, Value, json};
 
 use crate::assess::condition::identity_of;
 use crate::assess::findings::Findings;
+use crate::assess::read_before::ReadBefore;
 
-/// Mappings that were read before, by the connector's UID.
-#[derive(Debug, Default)]
-pub struct MappingMemo {
-    before: HashMap<String, Read>,
-    now: HashMap<String, Read>,
-}
+/// Mappings and filters that were read before, of a connector's generation.
+pub type MappingMemo = ReadBefore<Option<i64>, Result<(ClaimMapping, GroupFilter), Vec<String>>>;
 
-/// The generation that was read, and what came of it.
-type Read = (Option<i64>, Result<ClaimMapping, Vec<String>>);
-
-impl MappingMemo {
-    /// Begins an assessment: what is not read in it is forgotten with the next.
-    pub fn turn(&mut self) {
-        self.before = std::mem::take(&mut self.now);
-    }
-}
-
-/// The mapping of a connector.
+/// How a connector's answers are read, and which groups of them are let through.
 pub fn claim_mapping(
     connector: &Connector,
     memo: &mut MappingMemo,
     findings: &mut Findings,
-) -> ClaimMapping {
-    let Some(spec) = &connector.spec.claim_mapping else { return ClaimMapping::default() };
-    let uid = connector.uid().unwrap_or_default();
-    let generation = connector.metadata.generation;
-    let known = memo.before.remove(&uid).filter(|(at, _)| *at == generation);
-    let read = known.map_or_else(|| read(spec), |(_, read)| read);
-    memo.now.insert(uid, (generation, read.clone()));
+) -> (ClaimMapping, GroupFilter) {
+    let of = connector.metadata.generation;
+    let read = memo.get(connector.uid(), of, || read(&connector.spec));
     read.unwrap_or_else(|faults| {
         for fault in faults {
-            findings.reject(Reason::InvalidSpec, format!("claimMapping.{fault}"));
+            findings.reject(Reason::InvalidSpec, fault);
         }
-        ClaimMapping::default()
+        Default::default()
     })
 }
 
-fn read(spec: &Spec) -> Result<ClaimMapping, Vec<String>> {
+fn read(spec: &ConnectorSpec) -> Result<(ClaimMapping, GroupFilter), Vec<String>> {
+    let mapping = spec.claim_mapping.as_ref().map(read_mapping).transpose();
+    let filter = filter(spec);
+    match (mapping, filter) {
+        (Ok(mapping), Ok(filter)) => Ok((mapping.unwrap_or_default(), filter)),
+        (mapping, filter) => {
+            let faults = mapping.err().unwrap_or_default().into_iter();
+            let faults = faults.map(|fault| format!("claimMapping.{fault}"));
+            Err(faults.chain(filter.err()).collect())
+        }
+    }
+}
+
+fn filter(spec: &ConnectorSpec) -> Result<GroupFilter, String> {
+    let groups = GroupFilter::new(&spec.include_groups, &spec.exclude_groups)?;
+    match spec.allowed_groups.iter().find(|group| !groups.lets_through(group)) {
+        None => Ok(groups),
+        Some(group) => Err(format!(
+            "allowedGroups: {group:?} is not let through by includeGroups and excludeGroups, so nobody comes in by it: remove it, or change them"
+        )),
+    }
+}
+
+fn read_mapping(spec: &Spec) -> Result<ClaimMapping, Vec<String>> {
     let mut reader = Reader { examples: spec.examples.len(), faults: Vec::new() };
     let mut rules = Rules {
         username: reader.optional("username", spec.username.as_ref()),

@@ -4,7 +4,7 @@
 //! outside home is no ServiceAccount but one of its own namespace, and has its keys asked for nowhere
 //! but where its issuer's `tenants` says; inline keys are read once a generation.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use claviger_api::condition::Reason;
@@ -20,33 +20,11 @@ use serde_json::Value;
 
 use crate::assess::client_secret::{self, ClientSecret};
 use crate::assess::findings::Findings;
+use crate::assess::read_before::ReadBefore;
 use crate::world::World;
 
-/// Inline keys that were read before, by the client's UID.
-#[derive(Debug, Default)]
-pub struct KeyMemo {
-    before: HashMap<String, ReadKeys>,
-    now: HashMap<String, ReadKeys>,
-}
-
-/// The generation that was read, and what was read.
-type ReadKeys = (Option<i64>, Result<Arc<KeySet>, String>);
-
-impl KeyMemo {
-    /// Begins an assessment: what is not read in it is forgotten with the next.
-    pub fn turn(&mut self) {
-        self.before = std::mem::take(&mut self.now);
-    }
-
-    fn read(&mut self, client: &OAuth2Client, jwks: &JsonWebKeySet) -> Result<Arc<KeySet>, String> {
-        let uid = client.uid().unwrap_or_default();
-        let generation = client.metadata.generation;
-        let known = self.before.remove(&uid).filter(|(read, _)| *read == generation);
-        let keys = known.map_or_else(|| key_set(jwks).map(Arc::new), |(_, keys)| keys);
-        self.now.insert(uid, (generation, keys.clone()));
-        keys
-    }
-}
+/// Inline keys that were read before, of a client's generation.
+pub type KeyMemo = ReadBefore<Option<i64>, Result<Arc<KeySet>, String>>;
 
 /// Whether a client that can keep a proof has one, and one that cannot has none.
 pub fn check_fits_type(spec: &OAuth2ClientSpec, findings: &mut Findings) {
@@ -105,7 +83,9 @@ pub fn assess(
         ClientAuthenticationMethod::PrivateKeyJwt => {
             let keys = match (&authentication.jwks, &authentication.jwks_uri) {
                 (Some(jwks), None) => memo
-                    .read(subject.client, jwks)
+                    .get(subject.client.uid(), subject.client.metadata.generation, || {
+                        key_set(jwks).map(Arc::new)
+                    })
                     .map(ClientKeys::Inline)
                     .map_err(|why| findings.reject(Reason::InvalidSpec, why))
                     .ok(),

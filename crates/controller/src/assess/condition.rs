@@ -3,7 +3,7 @@
 //! What always holds: a condition that is not CEL, or comes out otherwise than one of its examples says,
 //! takes its client out of service; it is read once a generation, never for a request.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claviger_api::condition::Reason;
@@ -17,23 +17,11 @@ use claviger_domain::policy::{Condition, ConditionError, Facts};
 use kube::ResourceExt;
 
 use crate::assess::findings::Findings;
+use crate::assess::read_before::ReadBefore;
 
-/// Conditions that were read before, by the client's UID.
-#[derive(Debug, Default)]
-pub struct ConditionMemo {
-    before: HashMap<String, Read>,
-    now: HashMap<String, Read>,
-}
-
-/// What was read: the generation, how subjects were made then, and what came of it.
-type Read = ((Option<i64>, SubjectFormat), Result<Arc<Condition>, Vec<String>>);
-
-impl ConditionMemo {
-    /// Begins an assessment: what is not read in it is forgotten with the next.
-    pub fn turn(&mut self) {
-        self.before = std::mem::take(&mut self.now);
-    }
-}
+/// Conditions that were read before, of a client's generation and of how subjects were made then.
+pub type ConditionMemo =
+    ReadBefore<(Option<i64>, SubjectFormat), Result<Arc<Condition>, Vec<String>>>;
 
 /// The condition of a client, if it has one that can be served.
 pub fn condition(
@@ -44,13 +32,9 @@ pub fn condition(
     findings: &mut Findings,
 ) -> Option<Arc<Condition>> {
     let spec = client.spec.condition.as_ref()?;
-    let uid = client.uid().unwrap_or_default();
     let format = subject_format(issuer);
     let of = (client.metadata.generation, format);
-    let known = memo.before.remove(&uid).filter(|(read, _)| *read == of);
-    let read = known.map_or_else(|| read(spec, id, format), |(_, read)| read);
-    memo.now.insert(uid, (of, read.clone()));
-    match read {
+    match memo.get(client.uid(), of, || read(spec, id, format)) {
         Ok(condition) => Some(condition),
         Err(faults) => {
             for fault in faults {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use claviger_api::condition::{ConditionType, Conditioned, Reason};
 use claviger_api::{Connector, ConnectorStatus, OIDCIssuer, Upstream};
 use claviger_connectors::{BuildError, Resolved, build, config_map_ref, secret_refs};
-use claviger_domain::connector::{Connector as DomainConnector, GroupFilter, IdentityPolicy};
+use claviger_domain::connector::{Connector as DomainConnector, IdentityPolicy};
 use kube::ResourceExt;
 
 use crate::assess::claim_mapping::{MappingMemo, claim_mapping};
@@ -142,19 +142,9 @@ fn policy(
     findings: &mut Findings,
 ) -> IdentityPolicy {
     let spec = &connector.spec;
-    let filter = GroupFilter::new(&spec.include_groups, &spec.exclude_groups);
-    let groups = filter.unwrap_or_else(|error| {
-        findings.reject(Reason::InvalidSpec, error);
-        GroupFilter::default()
-    });
-    if let Some(group) = spec.allowed_groups.iter().find(|group| !groups.lets_through(group)) {
-        findings.reject(
-            Reason::InvalidSpec,
-            format!("allowedGroups: {group:?} is not let through by includeGroups and excludeGroups, so nobody comes in by it: remove it, or change them"),
-        );
-    }
+    let (mapping, groups) = claim_mapping(connector, mappings, findings);
     IdentityPolicy {
-        mapping: claim_mapping(connector, mappings, findings),
+        mapping,
         allowed_groups: spec.allowed_groups.iter().cloned().collect(),
         only_allowed_groups: matches!(spec.upstream, Upstream::AuthProxy(_)),
         groups,

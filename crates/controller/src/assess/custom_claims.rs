@@ -4,7 +4,6 @@
 //! out otherwise than one of its examples says, takes the issuer out of service, since a token that lacks a claim may
 //! open doors; they are read once a generation.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use claviger_api::condition::Reason;
@@ -20,23 +19,10 @@ use serde_json::Value;
 
 use crate::assess::condition::{identity_of, subject_format};
 use crate::assess::findings::Findings;
+use crate::assess::read_before::ReadBefore;
 
-/// Claims that were read before, by the issuer's UID.
-#[derive(Debug, Default)]
-pub struct ClaimMemo {
-    before: HashMap<String, Read>,
-    now: HashMap<String, Read>,
-}
-
-/// The generation that was read, and what came of it.
-type Read = (Option<i64>, Result<CustomClaims, Vec<String>>);
-
-impl ClaimMemo {
-    /// Begins an assessment: what is not read in it is forgotten with the next.
-    pub fn turn(&mut self) {
-        self.before = std::mem::take(&mut self.now);
-    }
-}
+/// Claims that were read before, of an issuer's generation.
+pub type ClaimMemo = ReadBefore<Option<i64>, Result<CustomClaims, Vec<String>>>;
 
 /// The claims of an issuer's own.
 pub fn custom_claims(
@@ -44,11 +30,7 @@ pub fn custom_claims(
     memo: &mut ClaimMemo,
     findings: &mut Findings,
 ) -> CustomClaims {
-    let uid = issuer.uid().unwrap_or_default();
-    let generation = issuer.metadata.generation;
-    let known = memo.before.remove(&uid).filter(|(read, _)| *read == generation);
-    let read = known.map_or_else(|| read(issuer), |(_, read)| read);
-    memo.now.insert(uid, (generation, read.clone()));
+    let read = memo.get(issuer.uid(), issuer.metadata.generation, || read(issuer));
     read.unwrap_or_else(|faults| {
         for fault in faults {
             findings.reject(Reason::InvalidSpec, fault);

@@ -30,6 +30,7 @@ pub mod local_claims;
 pub mod local_user;
 pub mod orphan;
 pub mod password_grant;
+pub mod read_before;
 pub mod registration;
 pub mod ring_memory;
 pub mod sealing;

@@ -9,9 +9,9 @@
 //! ```
 //! Only a verdict about this user revokes; an outage rotates nothing.
 
-use std::sync::Arc;
+mod claim;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::scope::ScopeSet;
@@ -111,14 +111,6 @@ fn connector_of(issuer: &Issuer, token: &RefreshToken) -> Result<Arc<Connector>,
     Err(invalid())
 }
 
-/// Longest one question may take where it uses up what it is asked with.
-const ASK: Duration = Duration::from_secs(40);
-/// Seconds for which one refresh has an upstream to itself: the question, the store's deadlines around it, and what two
-/// clocks may differ by.
-const CLAIM_SECONDS: i64 = 60 + crate::SKEW_SECONDS;
-const TOO_SLOW: &str = "the upstream did not answer in time";
-const CLAIMED: &str = "another refresh of this session is asking the upstream";
-
 /// Whose word about the user counts at a refresh.
 #[derive(Clone, Copy)]
 enum Authority<'u> {
@@ -186,91 +178,6 @@ impl Refreshing<'_> {
         }
         self.check_user(&payload).await?;
         self.rotate(&payload).await
-    }
-
-    /// Where a question uses up what it is asked with: nobody else asks about this session meanwhile, on any replica,
-    /// and what the upstream gives to ask with next is kept whatever happens afterwards.
-    async fn claim_then_ask(
-        &self,
-        recheck: &dyn Recheck,
-        session: &StoredSession,
-        mut payload: Payload,
-    ) -> Result<TokenResponse, TokenError> {
-        self.scopes(&payload)?; // a request that exceeds the grant must not cost anything
-        let now = self.provider.clock.now();
-        if payload.upstream.claimed_until.is_some_and(|until| now < until) {
-            return Err(TokenError::unavailable(CLAIMED));
-        }
-        let mut claimed = payload.clone();
-        claimed.upstream.claimed_until = Some(now.saturating_add(CLAIM_SECONDS));
-        let held = StoredSession { payload: self.seal(&claimed), ..session.clone() };
-        match self.provider.sessions.claim(session, &held.payload).await {
-            Ok(()) => {}
-            Err(StoreError::PreconditionFailed) => return Err(TokenError::unavailable(CLAIMED)),
-            Err(error) => return Err(error.into()),
-        }
-        let asking = self.question(recheck, &payload);
-        let answer = tokio::time::timeout(ASK, asking).await;
-        match answer.unwrap_or_else(|_| Err(RecheckError::Unavailable(TOO_SLOW.to_owned()))) {
-            Ok(authenticated) => {
-                let who = Authority::Upstream(recheck);
-                payload = self.renewed(&held, payload, (who, authenticated)).await?;
-            }
-            Err(RecheckError::Gone(why)) => return Err(self.gone(&why).await),
-            Err(RecheckError::Unavailable(why)) => {
-                self.keep(&held, &payload).await; // given back: the next may ask
-                return Err(TokenError::unavailable(why));
-            }
-            Err(RecheckError::Interrupted { why, data }) => {
-                payload.upstream.data = Some(data);
-                self.keep(&held, &payload).await;
-                return Err(TokenError::unavailable(why));
-            }
-        }
-        match self.rotate(&payload).await {
-            Ok(response) => Ok(response),
-            Err(error) => {
-                self.keep(&held, &payload).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// The payload with what the upstream says by now, if policy still admits the user. What to ask with next is kept
-    /// also where nobody can say.
-    async fn renewed(
-        &self,
-        held: &StoredSession,
-        payload: Payload,
-        (who, authenticated): (Authority<'_>, Authenticated),
-    ) -> Result<Payload, TokenError> {
-        let mut renewed = payload;
-        renewed.upstream.data.clone_from(&authenticated.data);
-        renewed.upstream.claimed_until = None;
-        let unchanged = renewed.clone();
-        let judged = match self.admit(who, authenticated).await {
-            Ok((identity, _)) => {
-                renewed.identity = identity;
-                renewed.upstream.checked_at = self.now;
-                self.check_user(&renewed).await.and_then(|()| self.scopes(&renewed).map(drop))
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = judged {
-            self.keep(held, &unchanged).await; // nothing is written where it has just been revoked
-            return Err(error);
-        }
-        Ok(renewed)
-    }
-
-    /// Gives a claimed session this payload, unless somebody else wrote meanwhile.
-    async fn keep(&self, held: &StoredSession, payload: &Payload) {
-        let kept = self.provider.sessions.keep(held, &self.seal(payload)).await;
-        if let Err(error) = kept
-            && error != StoreError::PreconditionFailed
-        {
-            tracing::warn!(session = held.name, %error, "a session's claim is left to lapse");
-        }
     }
 
     fn seal(&self, payload: &Payload) -> String {
