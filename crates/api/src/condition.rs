@@ -30,6 +30,8 @@ pub enum ConditionType {
     ScheduleFeasible,
     /// Of a SigningKey: Claviger has withdrawn every key in `revokedKeyIDs`.
     RevokedKeysWithdrawn,
+    /// Of a Connector: the TLS certificate that its upstream shows is not about to expire.
+    UpstreamCertificateFresh,
 }
 
 impl ConditionType {
@@ -42,6 +44,7 @@ impl ConditionType {
             Self::Rotated => "Rotated",
             Self::ScheduleFeasible => "ScheduleFeasible",
             Self::RevokedKeysWithdrawn => "RevokedKeysWithdrawn",
+            Self::UpstreamCertificateFresh => "UpstreamCertificateFresh",
         }
     }
 }
@@ -111,6 +114,8 @@ reasons! {
     /// `RevokedKeysWithdrawn=True`: Claviger has done its part; the message says who may still trust
     /// them, and how to end that.
     Withdrawn,
+    /// `UpstreamCertificateFresh=True`.
+    CertificateFresh,
 
     // Accepted=False
     /// The spec says something that cannot be served; the message says what and how to fix it.
@@ -195,6 +200,9 @@ reasons! {
     /// `ScheduleFeasible=False`: the period is shorter than tokens and caches allow; the message says
     /// what is done instead and what to change.
     ImpossibleSchedule,
+    /// `UpstreamCertificateFresh=False`: less than two weeks are left, or a quarter of its life if that is less; the
+    /// message says whose it is and when it ends.
+    UpstreamCertificateExpiring,
 }
 
 /// One verdict, before it has a time: what a pure assessor says.

@@ -11,6 +11,7 @@ mod lease;
 mod logout_delivery;
 mod session_limits;
 mod telemetry;
+mod upstream_metrics;
 
 use std::process::ExitCode;
 

@@ -153,7 +153,8 @@ impl Http {
             secret: tls.ca_secret_ref.as_ref(),
             config_map: tls.ca_config_map_ref.as_ref(),
         })?;
-        let tls = tls::client_config(&Material { ca, ..Material::default() })?;
+        let seen = resolved.certificates.clone();
+        let tls = tls::client_config(&Material { ca, seen, ..Material::default() })?;
         Self::new(&tls, resolved.proxy.as_deref())
     }
 

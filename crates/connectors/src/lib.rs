@@ -9,10 +9,12 @@ mod account_api;
 pub mod active_directory;
 pub mod auth_proxy;
 pub mod bitbucket_cloud;
+pub mod certificates;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
 pub mod google;
+pub mod guard;
 mod http;
 mod kept;
 pub mod keystone;
@@ -38,6 +40,8 @@ use claviger_domain::connector::{Login, PasswordLogin, Recheck, Refresh, SignOut
 use claviger_domain::trip::RedirectLogin;
 use thiserror::Error;
 
+use crate::certificates::Certificates;
+
 pub use local::LocalUser;
 pub use password_hash::{MAX_PASSWORD_BYTES, PasswordHashError, hash_password, validate_hash};
 pub use resolved::{Purpose, Resolved, SecretRef};
@@ -53,6 +57,8 @@ pub struct Upstream {
     pub sign_out: Option<Arc<dyn SignOut>>,
     /// What `Ready` is said by; `None` where nothing can be out of reach.
     pub probe: Option<Arc<dyn Probe>>,
+    /// What its servers have shown.
+    pub certificates: Certificates,
 }
 
 /// Asks an upstream whether it would serve a login now.
@@ -261,6 +267,11 @@ pub fn build(
     spec: &ConnectorSpec,
     resolved: &Resolved,
 ) -> Result<Upstream, BuildError> {
+    let certificates = resolved.certificates.clone();
+    Ok(Upstream { certificates, ..of_kind(name, spec, resolved)? })
+}
+
+fn of_kind(name: &str, spec: &ConnectorSpec, resolved: &Resolved) -> Result<Upstream, BuildError> {
     match &spec.upstream {
         api::Upstream::Local(upstream) => {
             let label = upstream.username_prompt.as_deref();
@@ -268,12 +279,7 @@ pub fn build(
                 local::Local::new(label, &resolved.local_users)?
                     .with_suspended(resolved.suspended_users.clone()),
             );
-            Ok(Upstream {
-                login: Login::Password(Arc::clone(&users) as _),
-                refresh: Refresh::Memory(users),
-                sign_out: None,
-                probe: None,
-            })
+            Ok(bare(Login::Password(Arc::clone(&users) as _), Refresh::Memory(users)))
         }
         api::Upstream::Ldap(upstream) => {
             Ok(directory(ldap::Directory::new(name, upstream, resolved)?, spec))
@@ -299,12 +305,9 @@ pub fn build(
         #[cfg(feature = "saml")]
         api::Upstream::Saml(upstream) => {
             let provider = Arc::new(saml::ServiceProvider::new(name, upstream, resolved)?);
-            Ok(Upstream {
-                login: Login::Redirect(Arc::clone(&provider) as _),
-                refresh: offline(spec.offline_session_seconds),
-                sign_out: None,
-                probe: provider.is_probed().then_some(provider as _),
-            })
+            let login = Login::Redirect(Arc::clone(&provider) as _);
+            let probe = provider.is_probed().then_some(provider as _);
+            Ok(Upstream { probe, ..bare(login, offline(spec.offline_session_seconds)) })
         }
         #[cfg(not(feature = "saml"))]
         api::Upstream::Saml(_) => Err(BuildError::LeftOut("saml")),
@@ -320,21 +323,24 @@ pub fn build(
         api::Upstream::Keystone(upstream) => {
             Ok(directory(keystone::Keystone::new(upstream, resolved)?, spec))
         }
-        api::Upstream::AuthProxy(upstream) => {
+        api::Upstream::AuthProxy(proxy) => {
             // The schema says so too; an older one would not.
             if spec.allowed_groups.is_empty() {
                 return Err(auth_proxy::AuthProxyError::NoAllowedGroups.into());
             }
-            let sign_out = upstream.sign_out.as_ref().map(auth_proxy::ProxySignOut::new);
+            let sign_out = proxy.sign_out.as_ref().map(auth_proxy::ProxySignOut::new);
             let sign_out = sign_out.transpose()?.map(|made| Arc::new(made) as Arc<dyn SignOut>);
-            Ok(Upstream {
-                login: Login::Proxy(Arc::new(auth_proxy::AuthProxy::new(upstream, resolved)?)),
-                refresh: offline(spec.offline_session_seconds),
-                sign_out,
-                probe: None,
-            })
+            let login = Login::Proxy(Arc::new(auth_proxy::AuthProxy::new(proxy, resolved)?));
+            let refresh = offline(spec.offline_session_seconds);
+            Ok(Upstream { sign_out, ..bare(login, refresh) })
         }
     }
+}
+
+/// An upstream with no more than this.
+fn bare(login: Login, refresh: Refresh) -> Upstream {
+    let certificates = Certificates::default();
+    Upstream { login, refresh, sign_out: None, probe: None, certificates }
 }
 
 /// A directory that checks names and passwords, and is asked again.
@@ -343,12 +349,9 @@ where
     D: PasswordLogin + Recheck + Probe + 'static,
 {
     let directory = Arc::new(directory);
-    Upstream {
-        login: Login::Password(Arc::clone(&directory) as _),
-        refresh: asked_again(&directory, spec),
-        sign_out: None,
-        probe: Some(directory),
-    }
+    let login = Login::Password(Arc::clone(&directory) as _);
+    let refresh = asked_again(&directory, spec);
+    Upstream { probe: Some(directory), ..bare(login, refresh) }
 }
 
 /// A vendor whose own pages sign users in, and whose API is asked about them.
@@ -356,13 +359,7 @@ fn vendor<V: oauth2::Vendor>(
     service: Result<oauth2::Service<V>, BuildError>,
     spec: &ConnectorSpec,
 ) -> Result<Upstream, BuildError> {
-    let service = Arc::new(service?);
-    Ok(Upstream {
-        login: Login::Redirect(Arc::clone(&service) as _),
-        refresh: asked_again(&service, spec),
-        sign_out: None,
-        probe: Some(service),
-    })
+    Ok(with_pages(service?, spec))
 }
 
 /// An upstream with pages of its own, that is asked again.
@@ -377,12 +374,9 @@ fn pages_of<P: RedirectLogin + Recheck + Probe + 'static>(
     provider: &Arc<P>,
     spec: &ConnectorSpec,
 ) -> Upstream {
-    Upstream {
-        login: Login::Redirect(Arc::clone(provider) as _),
-        refresh: asked_again(provider, spec),
-        sign_out: None,
-        probe: Some(Arc::clone(provider) as _),
-    }
+    let login = Login::Redirect(Arc::clone(provider) as _);
+    let probe = Some(Arc::clone(provider) as _);
+    Upstream { probe, ..bare(login, asked_again(provider, spec)) }
 }
 
 /// How sessions go on whose upstream is asked again.

@@ -8,6 +8,7 @@ use claviger_api::{ConfigMapKeyRef, SecretKeyRef};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use crate::BuildError;
+use crate::certificates::Certificates;
 use crate::local::LocalUser;
 
 /// What one key of a Secret is for.
@@ -98,6 +99,8 @@ pub struct Resolved {
     pub azure_federated_token_file: Option<PathBuf>,
     /// All local users in service, for a `local` connector.
     pub local_users: Vec<LocalUser>,
+    /// Where the certificates are noted that the upstream's servers show.
+    pub certificates: Certificates,
     /// IDs of local users that exist but are invalid at the moment: their sessions wait.
     pub suspended_users: BTreeSet<String>,
 }

@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -13,6 +13,8 @@ use rustls::{
     SignatureScheme,
 };
 use thiserror::Error;
+
+use crate::certificates::Certificates;
 
 /// Servers of one connector whose TLS session is kept for the next connection. rustls keeps room for 256, which is
 /// 16 KB for each of a hundred connectors.
@@ -27,6 +29,8 @@ pub struct Material<'a> {
     pub client: Option<(&'a [u8], &'a [u8])>,
     /// Trust whatever certificate the server shows.
     pub skip_verification: bool,
+    /// Where what servers show is noted.
+    pub seen: Certificates,
 }
 
 /// Why TLS could not be set up from what the administrator gave.
@@ -52,14 +56,19 @@ pub enum TlsError {
 /// [`TlsError`] names the part that is not usable.
 pub fn client_config(material: &Material<'_>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
+    let setup = |error: &dyn ToString| TlsError::Setup(error.to_string());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::Setup(error.to_string()))?;
-    let builder = if material.skip_verification {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnything(provider)))
+        .map_err(|error| setup(&error))?;
+    let verifier: Arc<dyn ServerCertVerifier> = if material.skip_verification {
+        Arc::new(TrustAnything(provider))
     } else {
-        builder.with_root_certificates(roots(material.ca)?)
+        WebPkiServerVerifier::builder_with_provider(roots(material.ca)?, provider)
+            .build()
+            .map_err(|error| setup(&error))?
     };
+    let noting = material.seen.noting(verifier);
+    let builder = builder.dangerous().with_custom_certificate_verifier(noting);
     let mut config = match material.client {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
@@ -211,7 +220,7 @@ mod tests {
         let material = Material {
             ca: Some(ca.certificate_pem().as_bytes()),
             client: Some((client.certificate_pem.as_bytes(), client.key_pem.as_bytes())),
-            skip_verification: false,
+            ..Material::default()
         };
         let config = client_config(&material).unwrap();
         assert!(config.client_auth_cert_resolver.has_certs());
@@ -240,10 +249,11 @@ mod tests {
         let mixed = Material {
             ca: Some(ca.certificate_pem().as_bytes()),
             client: Some((one.certificate_pem.as_bytes(), other.key_pem.as_bytes())),
-            skip_verification: false,
+            ..Material::default()
         };
         assert!(matches!(error(&mixed), TlsError::Client(_)));
-        let keyless = Material { client: Some((b"", b"")), skip_verification: true, ca: None };
+        let keyless =
+            Material { client: Some((b"", b"")), skip_verification: true, ..Material::default() };
         assert!(matches!(error(&keyless), TlsError::Client(_)));
     }
 

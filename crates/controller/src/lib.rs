@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use claviger_api::{Connector, LocalUser, OAuth2Client, OIDCIssuer, SigningKey};
+use claviger_connectors::guard::Observer;
 use claviger_domain::Snapshot;
 use claviger_domain::ports::Clock;
 use k8s_openapi::NamespaceResourceScope;
@@ -74,6 +75,8 @@ pub struct Config {
     pub takes_proxies: bool,
     /// The token by which Entra ID knows this process, if there is one.
     pub azure_federated_token_file: Option<PathBuf>,
+    /// Who is told of every question to an upstream.
+    pub observer: Arc<dyn Observer>,
 }
 
 /// The control plane of one replica.
@@ -276,6 +279,7 @@ impl Controller {
             snapshot: Arc::clone(&self.snapshot),
             assessments: sender,
             readiness: self.readiness.clone(),
+            observer: Arc::clone(&self.config.observer),
         };
         tasks.spawn(async move { ("publish".to_owned(), publish::run(publisher).await) });
         let probing = probe::run(

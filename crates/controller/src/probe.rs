@@ -7,10 +7,12 @@
 //! - an answer that says the same as the last one wakes nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_api::condition::Reason;
+use claviger_connectors::certificates::{Certificate, Certificates};
 use claviger_connectors::{Probe, ProbeError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -29,6 +31,15 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Upstreams asked at once.
 const AT_ONCE: usize = 8;
+
+/// What is known of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// What the last question said.
+    pub result: ProbeResult,
+    /// Of the certificates its servers have shown, the one that ends first.
+    pub certificate: Option<Certificate>,
+}
 
 /// What asking an upstream said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +62,8 @@ pub struct ProbeTarget {
     pub key: UpstreamKey,
     /// How to ask.
     pub probe: Arc<dyn Probe>,
+    /// What its servers have shown.
+    pub certificates: Certificates,
 }
 
 /// When an upstream is asked next.
@@ -151,10 +164,12 @@ impl Prober {
             ProbeResult::Reachable => 0,
             ProbeResult::Failed { .. } => schedule.failures + 1,
         };
-        schedule.next = Some(Instant::now() + pause_after(schedule.failures));
-        if observations.probe(key).as_ref() != Some(&result) {
+        schedule.next = Some(Instant::now() + jittered(pause_after(schedule.failures), key));
+        let certificate = schedule.target.certificates.first_to_end();
+        let probed = Probed { result, certificate };
+        if observations.probe(key).as_ref() != Some(&probed) {
             observations.update(|world| {
-                world.probes.insert(key.clone(), result);
+                world.probes.insert(key.clone(), probed);
             });
         }
     }
@@ -181,6 +196,13 @@ fn pause_after(failures: u32) -> Duration {
     }
 }
 
+/// Up to a fifth less, by the connector: a hundred of them that were applied together are not asked together for ever.
+fn jittered(pause: Duration, key: &UpstreamKey) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    key.uid.hash(&mut hasher);
+    pause.mul_f64(1.0 - f64::from(hasher.finish().to_le_bytes()[0]) / 256.0 / 5.0)
+}
+
 async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
@@ -196,5 +218,17 @@ mod tests {
     fn a_failing_upstream_is_asked_sooner_and_never_less_often_than_a_working_one() {
         let pauses: Vec<u64> = (0..7).map(|n| pause_after(n).as_secs()).collect();
         assert_eq!(pauses, [60, 5, 10, 20, 40, 60, 60]);
+    }
+
+    #[test]
+    fn connectors_that_were_applied_together_are_asked_apart() {
+        let at = |uid: usize| {
+            let key = UpstreamKey { uid: uid.to_string(), generation: 1, inputs: Vec::new() };
+            jittered(INTERVAL, &key)
+        };
+        let pauses: BTreeSet<Duration> = (0..100).map(at).collect();
+        assert!(pauses.len() > 50, "{} different pauses", pauses.len());
+        assert!(pauses.iter().all(|pause| (INTERVAL * 4 / 5..=INTERVAL).contains(pause)));
+        assert_eq!(at(7), at(7));
     }
 }

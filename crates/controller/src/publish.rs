@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use claviger_connectors::guard::Observer;
 use claviger_domain::Snapshot;
 use claviger_domain::ports::Clock;
 use tokio::sync::watch;
@@ -41,6 +42,8 @@ pub struct Publisher {
     pub assessments: watch::Sender<Arc<Assessment>>,
     /// What the probes of the process read.
     pub readiness: watch::Sender<Readiness>,
+    /// Who is told of every question to an upstream.
+    pub observer: Arc<dyn Observer>,
 }
 
 /// Assesses and publishes for ever.
@@ -48,7 +51,7 @@ pub struct Publisher {
 /// # Errors
 /// [`ControllerError`] when an assessment panicked.
 pub async fn run(publisher: Publisher) -> Result<(), ControllerError> {
-    let mut memo = Memo::default();
+    let mut memo = Memo::new(Arc::clone(&publisher.observer));
     loop {
         let at = Moment::of(publisher.clock.as_ref());
         let world = publisher.observations.world();
@@ -112,6 +115,7 @@ mod tests {
             snapshot: Arc::default(),
             assessments: watch::Sender::new(Arc::default()),
             readiness: watch::Sender::new(Readiness::default()),
+            observer: Arc::new(()),
         };
         for doubt in [true, false] {
             let rest = publisher.rest(Duration::from_mins(1), !doubt);

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 use crate::bounds::Bounds;
 use crate::config_map;
-use crate::probe::ProbeResult;
+use crate::probe::Probed;
 use crate::ring_secret;
 use crate::secret::{self, Use};
 use crate::upstream::UpstreamKey;
@@ -171,7 +171,7 @@ pub struct World {
     /// How far each reflector is.
     pub sources: BTreeMap<Source, Progress>,
     /// What asking the upstreams said.
-    pub probes: BTreeMap<UpstreamKey, ProbeResult>,
+    pub probes: BTreeMap<UpstreamKey, Probed>,
     /// What stands in the way of Secrets we would write.
     pub obstacles: BTreeMap<ObjectKey, Obstacle>,
 }
@@ -245,7 +245,7 @@ impl Observations {
     }
 
     /// What the last question to an upstream said.
-    pub fn probe(&self, key: &UpstreamKey) -> Option<ProbeResult> {
+    pub fn probe(&self, key: &UpstreamKey) -> Option<Probed> {
         self.lock().probes.get(key).cloned()
     }
 

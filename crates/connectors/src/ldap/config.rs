@@ -265,7 +265,8 @@ fn tls(spec: &spec::LdapTls, resolved: &Resolved) -> Result<Arc<rustls::ClientCo
         )),
     };
     let skip_verification = spec.server_verification == spec::LdapServerVerification::InsecureSkip;
-    tls::client_config(&Material { ca, client, skip_verification })
+    let seen = resolved.certificates.clone();
+    tls::client_config(&Material { ca, client, skip_verification, seen })
         .map_err(|error| blame_the_secret(spec, error))
 }
 

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use claviger_api::condition::{ConditionType, Conditioned, Reason};
-use claviger_api::{Connector, ConnectorStatus, OIDCIssuer, Upstream};
+use claviger_api::condition::{ConditionType, Conditioned, Reason, Verdict};
+use claviger_api::{Connector, ConnectorStatus, OIDCIssuer, Upstream, time};
 use claviger_connectors::{BuildError, Resolved, build, config_map_ref, secret_refs};
 use claviger_domain::connector::{Connector as DomainConnector, IdentityPolicy};
 use kube::ResourceExt;
@@ -17,7 +17,7 @@ use crate::assess::findings::Findings;
 use crate::assess::local_user::AssessedUser;
 use crate::assess::unreadable::{Unreadable, UnreadableUser};
 use crate::config_map;
-use crate::probe::{ProbeResult, ProbeTarget};
+use crate::probe::{ProbeResult, ProbeTarget, Probed};
 use crate::secret::{self, Unresolved, Use};
 use crate::upstream::{Cache, UpstreamKey};
 use crate::world::{ObjectKey, Objects, World};
@@ -61,6 +61,7 @@ pub fn assess(
     users: &[AssessedUser],
     unreadable: &Unreadable,
     (cache, mappings): (&mut Cache, &mut MappingMemo),
+    now: i64,
 ) -> BTreeMap<String, AssessedConnector> {
     mappings.turn();
     let sharing = sharing_an_issuer(&world.issuers);
@@ -69,6 +70,9 @@ pub fn assess(
         let policy = policy(connector, mappings, &mut findings);
         let users = (users, unreadable.users.as_slice());
         let mut assessed = assess_one(world, connector, users, (policy, findings), cache);
+        if let Some(target) = &assessed.probe {
+            judge(world.probes.get(&target.key), now, &mut assessed.findings);
+        }
         if sharing.contains(&connector.name_any()) {
             warn_of_impersonation(&mut assessed);
         }
@@ -89,9 +93,11 @@ fn assess_one(
     let mut probe = None;
     let upstream = resolve(world, connector, users, &mut findings).and_then(|(key, resolved)| {
         let name = connector.name_any();
-        match cache.get(&key, || build(&name, &connector.spec, &resolved)) {
+        match cache.get((&name, &key), || build(&name, &connector.spec, &resolved)) {
             Ok(upstream) => {
-                probe = upstream.probe.clone().map(|probe| ProbeTarget { key, probe });
+                let certificates = upstream.certificates.clone();
+                let target = |probe| ProbeTarget { key, probe, certificates };
+                probe = upstream.probe.clone().map(target);
                 Some(upstream)
             }
             Err(error) => {
@@ -100,13 +106,6 @@ fn assess_one(
             }
         }
     });
-    if let Some(target) = &probe {
-        match world.probes.get(&target.key) {
-            Some(ProbeResult::Reachable) => {}
-            Some(ProbeResult::Failed { reason, message }) => findings.unready(*reason, message),
-            None => findings.unknown(Reason::NotProbed, "the upstream has not been asked yet"),
-        }
-    }
     let spec = &connector.spec;
     if matches!(spec.upstream, Upstream::AuthProxy(_)) && !world.takes_proxies {
         findings.unready(
@@ -133,6 +132,28 @@ fn assess_one(
         connector: connector_in_service,
         probe,
     }
+}
+
+/// What the leader has learned of the upstream.
+fn judge(probed: Option<&Probed>, now: i64, findings: &mut Findings) {
+    let Some(probed) = probed else {
+        return findings.unknown(Reason::NotProbed, "the upstream has not been asked yet");
+    };
+    if let ProbeResult::Failed { reason, message } = &probed.result {
+        findings.unready(*reason, message);
+    }
+    let Some(certificate) = &probed.certificate else { return };
+    let (server, end) = (&certificate.server, time::from_seconds(certificate.not_after).0);
+    let fresh = ConditionType::UpstreamCertificateFresh;
+    findings.also([if now < certificate.warning_from() {
+        let message = format!("{server} shows a certificate that is good until {end}");
+        Verdict::holds(fresh, Reason::CertificateFresh, message)
+    } else {
+        let message = format!(
+            "the certificate that {server} shows ends at {end}, and nobody can sign in there afterwards: renew it"
+        );
+        Verdict::fails(fresh, Reason::UpstreamCertificateExpiring, message)
+    }]);
 }
 
 /// What of the upstream's answers is let through.

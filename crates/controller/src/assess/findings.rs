@@ -162,12 +162,16 @@ pub fn settle(observed: &[Condition], findings: &Findings, generation: i64, now:
     Settled { before, after, flips }
 }
 
-/// Every change of sides is told; a first look only where something is wrong or all is well.
+/// Every change of sides is told; of a first look the summary, and what it says nothing of.
 fn flip(before: Option<&Condition>, verdict: &Verdict) -> Option<Flip> {
     let good = verdict.status == ConditionStatus::True;
     let told = match before {
         Some(before) => before.status != verdict.status.as_str(),
-        None => verdict.type_ == ConditionType::Ready,
+        None => match verdict.type_ {
+            ConditionType::Ready => true,
+            ConditionType::UpstreamCertificateFresh => !good,
+            _ => false,
+        },
     };
     // Nothing is wrong with what comes about by itself.
     let waiting = verdict.reason == Reason::RotationPending;

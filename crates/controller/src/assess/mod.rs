@@ -49,6 +49,7 @@ use claviger_api::{
     ConnectorStatus, LocalUserStatus, OAuth2ClientStatus, OIDCIssuerStatus, SigningAlgorithm,
     SigningKeyStatus,
 };
+use claviger_connectors::guard::Observer;
 use claviger_domain::Snapshot;
 use claviger_domain::issuer::ClientEntry;
 use claviger_jose::Algorithm;
@@ -104,7 +105,7 @@ pub struct Assessment {
 }
 
 /// What was built before and need not be built again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memo {
     upstreams: upstream::Cache,
     rings: RingCache,
@@ -113,6 +114,21 @@ pub struct Memo {
     conditions: ConditionMemo,
     claims: ClaimMemo,
     mappings: MappingMemo,
+}
+
+impl Memo {
+    /// One that has built nothing; the observer is told of every question to an upstream.
+    pub fn new(observer: Arc<dyn Observer>) -> Self {
+        Self {
+            upstreams: upstream::Cache::new(observer),
+            rings: RingCache::default(),
+            sealing: sealing::Memory::default(),
+            client_keys: KeyMemo::default(),
+            conditions: ConditionMemo::default(),
+            claims: ClaimMemo::default(),
+            mappings: MappingMemo::default(),
+        }
+    }
 }
 
 /// Every object with what was found about it.
@@ -157,7 +173,7 @@ impl Assessed {
         let unreadable = Unreadable::of(world);
         let users = local_user::assess(world);
         let memos = (&mut memo.upstreams, &mut memo.mappings);
-        let connectors = connector::assess(world, &users, &unreadable, memos);
+        let connectors = connector::assess(world, &users, &unreadable, memos, at.now);
         let signing_keys = signing_key::assess(world, &mut memo.rings, at);
         let sealing = sealing::assess(world, &mut memo.sealing);
         let parts = Parts {

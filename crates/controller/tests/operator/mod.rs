@@ -235,6 +235,7 @@ impl Stage {
             instance: Some("test".into()),
             takes_proxies: true,
             azure_federated_token_file: None,
+            observer: Arc::new(()),
         };
         let (leadership, led) = watch::channel(leads);
         let controller = Controller::new(client, config, Arc::new(Wall), led);

@@ -40,6 +40,7 @@ use crate::clock::{SystemClock, SystemEntropy, register_offset};
 use crate::lease::{Contender, Leadership, Term};
 use crate::logout_delivery::{self, LogoutDelivery};
 use crate::telemetry;
+use crate::upstream_metrics::UpstreamMetrics;
 
 /// Where this replica is, and what everything in it shares.
 struct Place {
@@ -82,7 +83,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let leadership = contend(&mut parts, &place, &args)?;
     let controller = Controller::new(
         watching.clone(),
-        controller_config(&place, &args),
+        controller_config(&place, &args)?,
         Arc::clone(&place.clock),
         leadership.clone(),
     );
@@ -141,15 +142,16 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     parts.run().await
 }
 
-fn controller_config(place: &Place, args: &RunArgs) -> ControllerConfig {
-    ControllerConfig {
+fn controller_config(place: &Place, args: &RunArgs) -> anyhow::Result<ControllerConfig> {
+    Ok(ControllerConfig {
         home: place.home.clone(),
         tenant_namespaces: args.tenant_namespaces.iter().cloned().collect(),
         instance: Some(place.identity.clone()),
         bounds: bounds(&args.bounds),
         takes_proxies: args.auth_proxy_listen.is_some(),
         azure_federated_token_file: args.azure_federated_token_file.clone(),
-    }
+        observer: Arc::new(UpstreamMetrics::new(&place.registry)?),
+    })
 }
 
 fn bounds(args: &BoundsArgs) -> Bounds {

@@ -1,5 +1,7 @@
 use super::*;
-use crate::probe::ProbeResult;
+use claviger_connectors::certificates::Certificate;
+
+use crate::probe::{ProbeResult, Probed};
 use claviger_api::condition::Reason;
 
 fn ldap(more: Value) -> Value {
@@ -84,14 +86,44 @@ fn an_upstream_that_does_not_answer_is_unready_and_stays_offered() {
         reason: Reason::UpstreamUnreachable,
         message: "no route to host".into(),
     };
-    fixture.world.probes.insert(key.clone(), failed);
+    fixture.world.probes.insert(key.clone(), probed(failed));
     let down = fixture.assess();
     let (_, reason, message) = down.said("Connector", (HOME, "ldap"), "Ready");
     assert_eq!((reason.as_str(), message.as_str()), ("UpstreamUnreachable", "no route to host"));
     assert_eq!(down.issuer("main").unwrap().connectors.len(), 1);
     assert_eq!(down.word("OIDCIssuer", (HOME, "main"), "Ready"), "True/Ready");
-    fixture.world.probes.insert(key, ProbeResult::Reachable);
+    fixture.world.probes.insert(key, probed(ProbeResult::Reachable));
     assert_eq!(word(&mut fixture, "Ready"), "True/Ready");
+}
+
+fn probed(result: ProbeResult) -> Probed {
+    Probed { result, certificate: None }
+}
+
+#[test]
+fn a_certificate_that_is_about_to_end_is_warned_of_while_all_is_well() {
+    let mut fixture = with_ldap();
+    fixture.secret((HOME, "bind"), "connector", &[("password", "hunter22")]);
+    let key = fixture.assess().probes[0].key.clone();
+    let day = 24 * 3_600;
+    let mut word = |days_left: i64| {
+        let not_after = fixture.now + days_left * day;
+        let (server, not_before) = ("ldap.example.com".to_owned(), not_after - 365 * day);
+        let certificate = Some(Certificate { server, not_before, not_after });
+        let probed = Probed { result: ProbeResult::Reachable, certificate };
+        fixture.world.probes.insert(key.clone(), probed);
+        let assessment = fixture.assess();
+        assert_eq!(assessment.word("Connector", (HOME, "ldap"), "Ready"), "True/Ready");
+        assessment.said("Connector", (HOME, "ldap"), "UpstreamCertificateFresh")
+    };
+    let (status, reason, _) = word(15);
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "CertificateFresh"));
+    let (status, reason, message) = word(14);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "UpstreamCertificateExpiring"));
+    assert!(
+        message.starts_with("the certificate that ldap.example.com shows ends at "),
+        "{message}"
+    );
 }
 
 #[test]
@@ -120,7 +152,7 @@ fn what_a_new_leader_has_not_asked_yet_keeps_what_the_last_one_said() {
     let mut fixture = with_ldap();
     fixture.secret((HOME, "bind"), "connector", &[("password", "hunter22")]);
     let key = fixture.assess().probes[0].key.clone();
-    fixture.world.probes.insert(key, ProbeResult::Reachable);
+    fixture.world.probes.insert(key, probed(ProbeResult::Reachable));
     let mut updates = fixture.assess().updates.into_iter();
     let update = updates.find(|u| u.resource.kind == "Connector" && u.key.name == "ldap");
     let mut json =

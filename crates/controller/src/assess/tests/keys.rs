@@ -125,7 +125,7 @@ fn an_unreadable_key_secret_is_healed_from_memory_and_without_it_left_alone() {
     let plan = &assessment.signing_keys[0];
     assert!(plan.observed.is_some() && !plan.intact, "written over what is there");
     assert_eq!(plan.ring.keys.iter().map(|key| key.kid.clone()).collect::<Vec<_>>(), kids);
-    let mut restarted = Fixture { memo: Memo::default(), ..fixture };
+    let mut restarted = Fixture { memo: Memo::new(Arc::new(())), ..fixture };
     let assessment = restarted.assess();
     assert_eq!(main_key(&assessment, "ResolvedRefs"), "False/SecretInvalid");
     assert!(assessment.issuer("main").is_none());
@@ -150,7 +150,7 @@ fn an_unreadable_key_secret_that_is_deleted_is_written_anew() {
     let assessment = fixture.assess();
     assert_eq!(planned(&assessment), kids);
     assert!(assessment.issuer("main").is_some());
-    let mut restarted = Fixture { memo: Memo::default(), ..fixture };
+    let mut restarted = Fixture { memo: Memo::new(Arc::new(())), ..fixture };
     let assessment = restarted.assess();
     assert!(planned(&assessment).is_empty(), "new keys, for nobody knows the old ones");
     assert_eq!(main_key(&assessment, "ResolvedRefs"), "False/Progressing");
@@ -255,7 +255,7 @@ fn a_ring_that_no_leader_contests_for_the_lead_is_taken() {
     let theirs = fixture.ring("main", &["ES256"]);
     for (after, signs) in [(0, &ours[0]), (269, &ours[0]), (270, &theirs[0])] {
         let now = fixture.now + after;
-        let mut memo = std::mem::take(&mut fixture.memo);
+        let mut memo = std::mem::replace(&mut fixture.memo, Memo::new(Arc::new(())));
         let mut world = fixture.world.clone();
         for progress in world.sources.values_mut() {
             *progress = Progress::Synced { confirmed_at: now };

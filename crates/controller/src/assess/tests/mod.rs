@@ -77,7 +77,7 @@ impl Fixture {
             ]),
             ..World::default()
         };
-        Self { world, memo: Memo::default(), now, made: 0 }
+        Self { world, memo: Memo::new(Arc::new(())), now, made: 0 }
     }
 
     fn assess(&mut self) -> Assessment {

@@ -25,7 +25,7 @@ impl Fixture {
     }
 
     fn restarted(self) -> Self {
-        Self { memo: Memo::default(), ..self }
+        Self { memo: Memo::new(Arc::new(())), ..self }
     }
 }
 
