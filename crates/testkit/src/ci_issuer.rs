@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
-use crate::reverse_proxy::{TlsListener, acceptor};
+use crate::reverse_proxy::TlsListener;
 
 /// What a job shows the runner's endpoint (`ACTIONS_ID_TOKEN_REQUEST_TOKEN`).
 pub const RUNNER_SECRET: &str = "the-runners-own-token";
@@ -62,7 +62,7 @@ impl CiIssuer {
         });
         let listener = TlsListener {
             tcp: TcpListener::bind(("127.0.0.1", port.port())).await?,
-            tls: acceptor(&authority.server(&["localhost"], &[])?)?,
+            tls: authority.server(&["localhost"], &[])?.acceptor()?,
         };
         let router = Router::new()
             .route("/runner", get(runner))

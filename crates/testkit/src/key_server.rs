@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
-use crate::reverse_proxy::{TlsListener, acceptor};
+use crate::reverse_proxy::TlsListener;
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl KeyServer {
         let site = Arc::new(Mutex::new(Site { document, asked: 0 }));
         let listener = TlsListener {
             tcp: TcpListener::bind(("127.0.0.1", port.port())).await?,
-            tls: acceptor(&authority.server(&["localhost"], &[])?)?,
+            tls: authority.server(&["localhost"], &[])?.acceptor()?,
         };
         let router = Router::new().fallback(answer).with_state(Arc::clone(&site));
         let serving = tokio::spawn(async move {

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::pki::{CertificateAuthority, CertifiedKey};
 use crate::ports::PortLease;
-use crate::reverse_proxy::{TlsListener, acceptor};
+use crate::reverse_proxy::TlsListener;
 
 /// A running application. Dropping it stops it.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl LogoutReceiver {
     pub async fn come_back(&mut self) -> Result<()> {
         let listener = TlsListener {
             tcp: TcpListener::bind(("127.0.0.1", self.port.port())).await?,
-            tls: acceptor(&self.certificate)?,
+            tls: self.certificate.acceptor()?,
         };
         let router = Router::new()
             .route("/bc", post(told))

@@ -20,7 +20,7 @@ use crate::ci_issuer::now;
 use crate::client_assertion::AssertingClient;
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
-use crate::reverse_proxy::{TlsListener, acceptor};
+use crate::reverse_proxy::TlsListener;
 
 /// `client_id` it knows.
 pub const CLIENT_ID: &str = "claviger";
@@ -179,7 +179,7 @@ impl OpenidProvider {
         let site = Arc::new(Site { places, conduct: Mutex::new(conduct) });
         let listener = TlsListener {
             tcp: TcpListener::bind(("127.0.0.1", port.port())).await?,
-            tls: acceptor(&certificate)?,
+            tls: certificate.acceptor()?,
         };
         let router = Router::new().fallback(answer).with_state(Arc::clone(&site));
         let serving = tokio::spawn(async move {

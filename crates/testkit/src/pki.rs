@@ -6,12 +6,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
 
 /// No extension but these: openssl's own default would make the client a CA.
 const CLIENT_REQUEST: &str = "[req]
@@ -137,6 +143,21 @@ impl CertificateAuthority {
 }
 
 impl CertifiedKey {
+    /// What takes TLS off a connection to a server of this certificate.
+    ///
+    /// # Errors
+    /// When certificate and key do not belong together.
+    pub fn acceptor(&self) -> Result<TlsAcceptor> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
     /// Writes certificate and key as PEM.
     pub fn save(&self, certificate: &Path, key: &Path) -> Result<()> {
         write(certificate, &self.certificate_pem)?;

@@ -13,10 +13,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use reqwest::{Certificate, Client, Identity};
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -82,7 +78,7 @@ impl ReverseProxy {
         let site = Arc::new(Site { http, behind, user: Mutex::default() });
         let listener = TlsListener {
             tcp: TcpListener::bind(("127.0.0.1", port.port())).await?,
-            tls: acceptor(&authority.server(&["localhost"], &[])?)?,
+            tls: authority.server(&["localhost"], &[])?.acceptor()?,
         };
         let router = Router::new().fallback(pass_on).with_state(Arc::clone(&site));
         let serving = tokio::spawn(async move {
@@ -188,15 +184,4 @@ impl Listener for TlsListener {
     fn local_addr(&self) -> std::io::Result<Self::Addr> {
         self.tcp.local_addr()
     }
-}
-
-pub(crate) fn acceptor(identity: &CertifiedKey) -> Result<TlsAcceptor> {
-    let chain = CertificateDer::pem_slice_iter(identity.certificate_pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())?;
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

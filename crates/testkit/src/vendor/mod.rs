@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
-use crate::reverse_proxy::{TlsListener, acceptor};
+use crate::reverse_proxy::TlsListener;
 
 /// `client_id` they know.
 pub const CLIENT_ID: &str = "claviger";
@@ -185,7 +185,7 @@ impl Vendor {
         let site = Arc::new(Site { style, url, conduct: Mutex::new(conduct) });
         let listener = TlsListener {
             tcp: TcpListener::bind(("127.0.0.1", port.port())).await?,
-            tls: acceptor(&authority.server(&["localhost"], &[])?)?,
+            tls: authority.server(&["localhost"], &[])?.acceptor()?,
         };
         let router = Router::new()
             .route(style.token(), post(token::token))
