@@ -6,7 +6,7 @@
 //!                                        ↑────────────── a slow failure ──────────┘
 //! ```
 //! What always holds:
-//! - what opens the circuit is waiting in vain: a failure that took longer than [`SLOW`]. An upstream that refuses
+//! - what opens the circuit is waiting in vain: a failure that took longer than a second. An upstream that refuses
 //!   connections at once costs nobody anything and is asked each time, so that it is back the moment it is back;
 //! - any answer closes it, a refusal too;
 //! - an open circuit is an outage and no verdict about a user.
