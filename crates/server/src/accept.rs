@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::timeout::TimeoutLayer;
 
@@ -86,7 +87,8 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    accept(listener, tls, app.router(), limits, shutdown).await
+    let begun = app.begun().clone();
+    accept(listener, tls, (app.router(), begun), limits, shutdown).await
 }
 
 /// Serves the word of trusted proxies, and nothing else, until `shutdown`, as [`serve`] does. `tls` is
@@ -101,13 +103,14 @@ pub async fn serve_proxies(
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    accept(listener, Some(tls), app.proxy_router(), limits, shutdown).await
+    let begun = app.begun().clone();
+    accept(listener, Some(tls), (app.proxy_router(), begun), limits, shutdown).await
 }
 
 async fn accept(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
-    router: Router,
+    (router, begun): (Router, TaskTracker),
     limits: Limits,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -146,7 +149,9 @@ async fn accept(
         }
     }
     drop(listener);
-    if timeout(limits.drain, graceful.shutdown()).await.is_err() {
+    begun.close();
+    let drained = async { tokio::join!(graceful.shutdown(), begun.wait()) };
+    if timeout(limits.drain, drained).await.is_err() {
         tracing::warn!("requests were still under way when the drain time was over");
     }
     connections.shutdown().await;

@@ -14,6 +14,7 @@ use axum::routing::{get, post};
 use claviger_domain::issuer::{ClientEntry, Issuer};
 use claviger_domain::{Provider, Snapshot};
 use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -77,6 +78,7 @@ pub struct App {
     admission_wait: Duration,
     device_throttles: Arc<DeviceThrottles>,
     registering: Arc<Registering>,
+    begun: TaskTracker,
 }
 
 impl App {
@@ -90,7 +92,13 @@ impl App {
             device_throttles: Arc::default(),
             admission_wait: UNTIL_SERVED,
             registering: Arc::default(),
+            begun: TaskTracker::new(),
         }
+    }
+
+    /// What goes on to its end though the client hangs up, and is waited for when the server ends.
+    pub(crate) fn begun(&self) -> &TaskTracker {
+        &self.begun
     }
 
     /// The same app that waits for this long until a client that was just made is served.

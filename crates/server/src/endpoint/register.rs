@@ -31,7 +31,8 @@ pub async fn create(
         return failed(error);
     }
     // In a task of its own: a caller that goes away leaves nothing half done.
-    let registering = tokio::spawn(async move { register(&app, &issuer.uid, token, &body).await });
+    let begun = app.begun().clone();
+    let registering = begun.spawn(async move { register(&app, &issuer.uid, token, &body).await });
     registering.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a registration ended before its time");
         StatusCode::INTERNAL_SERVER_ERROR.into_response()

@@ -40,6 +40,7 @@ pub async fn exchange(
         Err(error) => return refused(&error),
     };
     let is_refresh = matches!(request, TokenRequest::RefreshToken(_));
+    let begun = app.begun().clone();
     let answering = async move {
         let (provider, proof) = (app.provider(), proof.as_deref());
         let response = match token::authenticate(provider, &issuer, &credentials, "/token").await {
@@ -52,7 +53,7 @@ pub async fn exchange(
         return answering.await;
     }
     // What has begun is finished, though the client hangs up: an upstream's refresh token may be used up by now.
-    tokio::spawn(answering).await.unwrap_or_else(|_| unavailable(1))
+    begun.spawn(answering).await.unwrap_or_else(|_| unavailable(1))
 }
 
 /// The answer to a client that has proven who it is. A password that it was told counts as one that was typed at the

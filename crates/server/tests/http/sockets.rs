@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::rig::{Rig, encode, set_login};
+use crate::rig::{CREDENTIALS, Rig, encode, set_login};
+use crate::upstream;
 
 /// Longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -271,4 +272,32 @@ async fn a_body_that_never_arrives_is_given_up() {
     let answer = server.exchange(&format!("{}client_id=", head("POST", "/token", form))).await;
     assert!(answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 503"), "{answer}");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refresh_that_has_begun_is_finished_though_its_client_and_the_server_go() {
+    let (rig, peer) = upstream::rig();
+    let tokens = upstream::tokens(&rig).await;
+    rig.store_requests();
+    peer.close_gate();
+    let mut server = start(&rig, Limits::default()).await;
+    let refresh_token = tokens["refresh_token"].as_str().unwrap();
+    let body = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
+    let body = encode(&[&CREDENTIALS[..], &body].concat());
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let head = head("POST", "/token", &format!("{form}Content-Length: {}\r\n", body.len()));
+    let mut client = server.connect().await;
+    client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let mut asked = Vec::new();
+    while asked != ["get", "claim"] {
+        tokio::task::yield_now().await;
+        asked.extend(rig.store_requests());
+    }
+    drop(client);
+    server.shutdown.cancel();
+    let early = tokio::time::timeout(SHORT, &mut server.task).await;
+    assert!(early.is_err(), "the upstream may have used up its refresh token by now");
+    peer.open_gate();
+    server.stop().await;
+    assert_eq!(rig.store_requests(), ["rotate"]);
 }

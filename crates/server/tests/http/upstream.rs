@@ -8,7 +8,8 @@ use claviger_domain::fakes::{Answer as Said, RotatingUpstream, alice};
 
 use crate::rig::{Answer, Browser, Rig, set_login};
 
-fn rig() -> (Rig, Arc<RotatingUpstream>) {
+/// A rig whose connector's upstream rotates its refresh tokens.
+pub fn rig() -> (Rig, Arc<RotatingUpstream>) {
     let upstream = Arc::new(RotatingUpstream::of(alice()));
     let rig = Rig::with(|world| {
         set_login(world, Login::Redirect(Arc::clone(&upstream) as _));
@@ -20,6 +21,16 @@ fn rig() -> (Rig, Arc<RotatingUpstream>) {
         }
     });
     (rig, upstream)
+}
+
+/// Signs in there; returns our tokens.
+pub async fn tokens(rig: &Rig) -> serde_json::Value {
+    let mut browser = rig.browser();
+    let away = sent(&mut browser).await;
+    let [state, nonce] = ["state", "nonce"].map(|name| away.redirect_param(name).unwrap());
+    let back = format!("{}/callback/local?state={state}&nonce={nonce}", rig.path);
+    let code = browser.get(&back).await.redirect_param("code").expect("a code");
+    rig.redeem(&code).await.json()
 }
 
 /// Follows redirects of ours until the browser is sent away; returns there.
