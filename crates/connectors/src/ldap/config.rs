@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use claviger_api::connector::ldap as spec;
-use ldap3::{LdapConnSettings, Scope};
+use ldap3::Scope;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -27,20 +27,10 @@ const LONGEST: Duration = Duration::from_mins(1);
 pub struct Endpoint {
     /// `ldap://` or `ldaps://`, with a host.
     pub url: Url,
-    start_tls: bool,
-    tls: Option<Arc<rustls::ClientConfig>>,
-}
-
-impl Endpoint {
-    /// Settings for one connection attempt.
-    pub fn settings(&self, connect: Duration) -> LdapConnSettings {
-        let settings =
-            LdapConnSettings::new().set_conn_timeout(connect).set_starttls(self.start_tls);
-        match &self.tls {
-            Some(tls) => settings.set_config(Arc::clone(tls)),
-            None => settings,
-        }
-    }
+    /// Whether TLS begins by `StartTLS`, and not at once.
+    pub start_tls: bool,
+    /// How TLS is spoken, unless not at all.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl fmt::Debug for Endpoint {

@@ -4,13 +4,14 @@
 //! aborted with it, so nothing outlives its owner.
 
 use std::fmt;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use ldap3::controls::{Control, ControlParser as _, ControlType, PagedResults};
 use ldap3::result::Result as LdapCall;
-use ldap3::{Ldap, LdapConnAsync, LdapError, LdapResult, Scope, SearchOptions};
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapResult, Scope, SearchOptions, StdStream};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -19,6 +20,7 @@ use super::config::Endpoint;
 use super::entry::Entry;
 use super::error::{Error, Step, code, search_fix, service_bind_fix};
 use super::filter::Filter;
+use super::transport::{self, NOT_LDAP};
 use crate::tls;
 
 /// How long the driver may take to say why it ended, once it has closed its channels.
@@ -65,6 +67,7 @@ pub struct Found {
 pub struct Connection {
     ldap: Ldap,
     driver: JoinHandle<LdapCall<()>>,
+    relay: JoinHandle<io::Result<()>>,
     url: String,
     endpoint: usize,
 }
@@ -78,6 +81,7 @@ impl fmt::Debug for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
+        self.relay.abort();
     }
 }
 
@@ -88,16 +92,18 @@ impl Connection {
     /// [`Error::Connect`], [`Error::Tls`], [`Error::Timeout`].
     pub async fn dial(endpoint: &Endpoint, index: usize, until: Instant) -> Result<Self, Error> {
         let url = endpoint.url.to_string();
-        let settings = endpoint.settings(until.saturating_duration_since(Instant::now()));
-        let dialled = LdapConnAsync::from_url_with_settings(settings, &endpoint.url);
-        match timeout_at(until, caught(dialled)).await {
-            Ok(Some(Ok((driver, ldap)))) => {
+        let Ok(opened) = timeout_at(until, transport::open(endpoint)).await else {
+            return Err(Error::Timeout { url, step: Step::Connect });
+        };
+        let (socket, relay) = opened?;
+        let settings = LdapConnSettings::new().set_std_stream(StdStream::Unix(socket));
+        // Nobody is looked for there: the socket is given.
+        match LdapConnAsync::with_settings(settings, "ldapi://relay").await {
+            Ok((driver, ldap)) => {
                 let driver = tokio::spawn(driver.drive());
-                Ok(Self { ldap, driver, url, endpoint: index })
+                Ok(Self { ldap, driver, relay, url, endpoint: index })
             }
-            Ok(Some(Err(error))) => Err(dial_error(url, &error)),
-            Ok(None) => Err(Error::Connect { url, cause: NOT_LDAP.to_owned() }),
-            Err(_) => Err(Error::Timeout { url, step: Step::Connect }),
+            Err(error) => Err(Error::Connect { url, cause: error.to_string() }),
         }
     }
 
@@ -270,20 +276,19 @@ impl Connection {
         }
     }
 
-    /// Why the driver ended, if it has. Its handle must not be polled after this.
+    /// Why the connection ended, if it has: the relay knows first. The handles must not be polled after this.
     async fn last_words(&mut self) -> Option<String> {
-        match timeout(LAST_WORDS, &mut self.driver).await.ok()? {
+        let driver = timeout(LAST_WORDS, &mut self.driver).await.ok()?;
+        if let Ok(Ok(Err(error))) = timeout(LAST_WORDS, &mut self.relay).await {
+            return Some(tls::explain_io(&error).unwrap_or_else(|| error.to_string()));
+        }
+        match driver {
             Ok(Ok(())) => Some("the server closed it".to_owned()),
-            Ok(Err(LdapError::Io { source })) => {
-                Some(tls::explain_io(&source).unwrap_or_else(|| source.to_string()))
-            }
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(NOT_LDAP.to_owned()),
         }
     }
 }
-
-const NOT_LDAP: &str = "the server answered something that is not LDAP";
 
 /// In time or not, without a panic or not, with a result or not.
 type Answer<T> = Result<Option<LdapCall<T>>, tokio::time::error::Elapsed>;
@@ -291,30 +296,6 @@ type Answer<T> = Result<Option<LdapCall<T>>, tokio::time::error::Elapsed>;
 /// The library panics on some malformed messages: that must end a connection, not a request.
 async fn caught<T>(call: impl Future<Output = T>) -> Option<T> {
     AssertUnwindSafe(call).catch_unwind().await.ok()
-}
-
-fn dial_error(url: String, error: &LdapError) -> Error {
-    match error {
-        LdapError::Io { source } => match tls::explain_io(source) {
-            Some(cause) => Error::Tls { url, cause },
-            None => Error::Connect { url, cause: source.to_string() },
-        },
-        LdapError::Rustls { source } => Error::Tls { url, cause: tls::explain(source) },
-        LdapError::DNSName { .. } => Error::Tls {
-            url,
-            cause: "certificates name hosts; use a host name or an IPv4 address in the URL"
-                .to_owned(),
-        },
-        LdapError::LdapResult { result } => Error::Tls {
-            url,
-            cause: format!(
-                "the server refused StartTLS: {}: use ldaps:// or set up TLS on the server",
-                describe(result)
-            ),
-        },
-        LdapError::Timeout { .. } => Error::Timeout { url, step: Step::Connect },
-        other => Error::Connect { url, cause: other.to_string() },
-    }
 }
 
 fn describe(result: &LdapResult) -> String {

@@ -21,6 +21,7 @@ pub(crate) mod filter;
 pub(crate) mod groups;
 pub(crate) mod people;
 pub(crate) mod pool;
+mod transport;
 pub(crate) mod user;
 
 use std::fmt;

@@ -121,9 +121,8 @@ async fn judge(conduct: Conduct, reasons: &[Reason]) {
     let asked = peer.connections.load(Ordering::Relaxed);
     assert!(asked >= KINDS.len() || conduct == Conduct::Down, "{asked} connections");
     assert_eq!(peer.followed.load(Ordering::Relaxed), 0, "somebody went where it points");
-    // Of LDAP the library reads one message to its end: time alone is the bound there (docs/connectors.md says so).
     let most = peer.most_sent.load(Ordering::Relaxed);
-    assert!(most < MOST || conduct == Conduct::Message, "{most} bytes of one answer");
+    assert!(most < MOST, "{most} bytes of one answer");
 }
 
 #[test]
