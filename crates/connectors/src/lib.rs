@@ -254,6 +254,7 @@ pub fn config_map_ref(spec: &ConnectorSpec) -> Option<&ConfigMapKeyRef> {
         api::Upstream::Gitea(upstream) => &upstream.tls,
         api::Upstream::BitbucketCloud(upstream) => &upstream.tls,
         api::Upstream::OAuth2(upstream) => &upstream.tls,
+        api::Upstream::Keystone(upstream) => &upstream.tls,
     };
     tls.ca_config_map_ref.as_ref()
 }

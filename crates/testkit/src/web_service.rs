@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::pki::CertificateAuthority;
 use crate::ports::PortLease;
-use crate::reverse_proxy::{TlsListener, acceptor};
+use crate::reverse_proxy::TlsListener;
 use crate::vendor::Scripted;
 
 /// A running service. Dropping it stops it.
@@ -65,7 +65,7 @@ impl WebService {
         let site = Arc::new(Site { answering, conduct: Mutex::default() });
         let listener = TlsListener {
             tcp: TcpListener::bind(("127.0.0.1", port.port())).await?,
-            tls: acceptor(&authority.server(&["localhost"], &[])?)?,
+            tls: authority.server(&["localhost"], &[])?.acceptor()?,
         };
         let router = Router::new().fallback(answer).with_state(Arc::clone(&site));
         let serving = tokio::spawn(async move {

@@ -114,7 +114,7 @@ struct DomainsAnswer {
 }
 
 #[derive(Deserialize)]
-struct Groups {
+struct GroupsAnswer {
     groups: Vec<Value>,
     #[serde(default)]
     links: Links,
@@ -248,7 +248,7 @@ impl Api {
         for _ in 0..MAX_PAGES {
             let url = self.below(&["users", id, "groups"], query.as_deref());
             let answer = self.get(&url, what).await?;
-            let page: Groups = success(what, &answer)?;
+            let page: GroupsAnswer = success(what, &answer)?;
             if page.truncated {
                 return Err(Failure::Unusable(
                     "Keystone cut the list of the user's groups short: raise list_limit in its section [identity], or remove it".into(),

@@ -307,7 +307,7 @@ impl Probe for Keystone {
 mod tests {
     use super::*;
 
-    fn user(change: Value) -> User {
+    fn user(change: &Value) -> User {
         let mut said = json!({"id": "1", "name": "ada", "domain_id": "default", "enabled": true});
         for (name, value) in change.as_object().unwrap() {
             said[name] = value.clone();
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_password_expires_at_its_time_unless_the_user_is_exempt() {
         let now: NaiveDateTime = "2026-11-26T18:00:00".parse().unwrap();
-        let expired = |change: Value| user(change).password_has_expired(now);
+        let expired = |change: Value| user(&change).password_has_expired(now);
         assert_eq!(expired(json!({})), Ok(false));
         assert_eq!(expired(json!({"password_expires_at": null})), Ok(false));
         for (at, wanted) in [

@@ -14,7 +14,7 @@ use super::api::{Credentials, Issued};
 use crate::account_api::Failure;
 
 /// How long before its end a token is no longer used.
-const MARGIN: Duration = Duration::from_secs(60);
+const MARGIN: Duration = Duration::from_mins(1);
 /// Longest a token is used, whatever Keystone says of its end.
 const LONGEST: Duration = Duration::from_hours(1);
 /// How long a refusal of the account is believed.

@@ -5,13 +5,13 @@
 
 use std::fmt;
 
+use super::description::Configuration;
 use aws_lc_rs::digest;
 use claviger_api::connector::client_key::{OidcAssertionAudience, OidcClientKey};
 use claviger_api::connector::oidc::{OidcClientAuthentication, OidcUpstream};
 use claviger_api::{LocalObjectRef, SecretKeyRef};
 use claviger_jose::{Algorithm, KeyError, PrivateKey, Signer};
 use data_encoding::BASE64URL_NOPAD;
-use openidconnect::core::CoreProviderMetadata;
 use openidconnect::{AuthType, CsrfToken};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -152,7 +152,7 @@ impl ClientAuthentication {
     pub async fn assertion(
         &self,
         client_id: &str,
-        provider: &CoreProviderMetadata,
+        provider: &Configuration,
         now: i64,
     ) -> Result<Vec<(&'static str, String)>, String> {
         let assertion = match self {
@@ -176,12 +176,7 @@ impl ClientKey {
     }
 
     /// An assertion (RFC 7523 3).
-    fn sign(
-        &self,
-        client_id: &str,
-        provider: &CoreProviderMetadata,
-        now: i64,
-    ) -> Result<String, String> {
+    fn sign(&self, client_id: &str, provider: &Configuration, now: i64) -> Result<String, String> {
         let audience = match self.audience {
             OidcAssertionAudience::Issuer => provider.issuer().as_str(),
             OidcAssertionAudience::TokenEndpoint => {

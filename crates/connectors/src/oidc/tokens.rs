@@ -205,7 +205,7 @@ impl Provider {
     /// What shows who we are, where no secret does.
     async fn assertion(
         &self,
-        metadata: &CoreProviderMetadata,
+        metadata: &Configuration,
         now: i64,
     ) -> Result<Vec<(&'static str, String)>, TokenFailure> {
         let shown = self.authentication.assertion(&self.spec.client_id, metadata, now);

@@ -34,7 +34,7 @@ pub const HOSTS: [&str; 12] = [
 ];
 
 /// Every kind whose upstream is asked anything. `local` and `authProxy` ask nobody.
-pub const KINDS: [Kind; 12] = [
+pub const KINDS: [Kind; 13] = [
     Kind {
         name: "ldap",
         upstream: ldap,
@@ -54,6 +54,7 @@ pub const KINDS: [Kind; 12] = [
     Kind { name: "gitea", upstream: gitea, kept: r#"{"r":"token"}"# },
     Kind { name: "bitbucketCloud", upstream: |_| vendor(), kept: r#"{"r":"token"}"# },
     Kind { name: "oauth2", upstream: oauth2, kept: r#"{"r":"token"}"# },
+    Kind { name: "keystone", upstream: keystone, kept: "" },
     Kind { name: "saml", upstream: saml, kept: "" },
 ];
 
@@ -70,7 +71,10 @@ impl Kind {
         let mut resolved = Resolved::default();
         resolved.proxy = Some(tunnel.url());
         for reference in secret_refs(&spec) {
-            assert!(matches!(reference.purpose, Purpose::ClientSecret | Purpose::BindPassword));
+            assert!(matches!(
+                reference.purpose,
+                Purpose::ClientSecret | Purpose::BindPassword | Purpose::ServicePassword
+            ));
             resolved.insert(&reference.name, &reference.key, b"secret".to_vec());
         }
         (build("corp", &spec, &resolved).unwrap(), tunnel)
@@ -132,6 +136,13 @@ fn oauth2(_: &str) -> Value {
         "tokenURL": "https://upstream.example.com/token",
         "userinfoURL": "https://upstream.example.com/me",
     }))
+}
+
+fn keystone(_: &str) -> Value {
+    json!({
+        "url": "https://upstream.example.com:5000/v3", "domain": {"name": "Corp"}, "tls": {},
+        "serviceAccount": {"name": "claviger", "passwordSecretRef": {"name": "corp", "key": "secret"}},
+    })
 }
 
 fn saml(_: &str) -> Value {

@@ -81,8 +81,8 @@ async fn a_list_that_was_cut_short_or_has_no_end_is_no_list() {
     assert!(log[3..].iter().all(|line| line == own), "of an address its query alone: {:?}", log[3]);
     let groups: Vec<_> =
         (0..20_001).map(|n| json!({"name": n.to_string(), "domain_id": "d"})).collect();
-    let long = json!({"groups": groups, "links": {}});
-    service.front.script(&asked, Scripted::new(200, long.to_string()));
+    let longer = json!({"groups": groups, "links": {}});
+    service.front.script(&asked, Scripted::new(200, longer.to_string()));
     assert!(unavailable(&service, &known).await.contains("20000"));
 }
 
