@@ -312,7 +312,9 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
         "gitea",
         "bitbucket-cloud",
         "oauth2",
+        "openshift",
         "keystone",
+        "atlassian-crowd",
     ];
     for upstream in upstreams {
         apply(&plane, home, &format!("examples/{upstream}/connector.yaml"))?;
@@ -326,7 +328,7 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     let kinds =
         "oidcissuers,oauth2clients,connectors,signingkeys,localusers,sessions,deviceauthorizations";
     let listed = kubectl(&plane, &["get", kinds, "--all-namespaces", "-o", "name"], "")?;
-    assert_eq!(listed.lines().count(), 25, "{listed}");
+    assert_eq!(listed.lines().count(), 27, "{listed}");
     // Again: nothing changes, and the install can be taken over by another apply.
     apply(&plane, home, "deploy/claviger.yaml")?;
     Ok(())

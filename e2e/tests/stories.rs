@@ -51,6 +51,7 @@ mod tenants;
 mod token_exchange;
 mod token_revocation;
 mod upstream_active_directory;
+mod upstream_crowd;
 mod upstream_github;
 mod upstream_keystone;
 mod upstream_ldap;

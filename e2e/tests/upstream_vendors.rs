@@ -128,3 +128,37 @@ async fn a_user_of_any_vendor_has_the_groups_a_member_lists_and_is_out_when_its_
     })
     .await
 }
+
+/// Its tokens are those of the sign-in until they end, so a refresh keeps nothing new.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_of_openshift_has_the_clusters_groups_and_is_out_when_they_are_deleted() -> Result<()>
+{
+    let plane = ControlPlane::from_env()?;
+    let (scene, openshift) = scene(&plane, Style::Openshift, json!({})).await?;
+    let party = scene.relying_party().await?;
+    let audit = plane.audit_log();
+
+    let mark = audit.mark()?;
+    let first = tokens(&party, &openshift).await?;
+    let counted = requests(&scene, mark)?;
+    println!("a sign-in from OpenShift: {counted}");
+    assert_eq!(counted, "create sessions × 1");
+    let id_token = claims(text(&first, "id_token")?)?;
+    assert_eq!(id_token["preferred_username"], "ada");
+    assert_eq!(id_token["groups"], json!(["corp:acme"]));
+
+    let myself = "/apis/user.openshift.io/v1/users/~";
+    if let Some(said) = openshift.conduct().documents.get_mut(myself) {
+        said["groups"] = json!(["acme", "on-call", "system:authenticated"]);
+    }
+    let mark = audit.mark()?;
+    let second = party.refresh(text(&first, "refresh_token")?).await?.tokens()?;
+    let counted = requests(&scene, mark)?;
+    println!("a refresh with OpenShift: {counted}");
+    assert_eq!(counted, "get sessions × 1, patch sessions × 1");
+    let groups = json!(["corp:acme", "corp:on-call"]);
+    assert_eq!(claims(text(&second, "id_token")?)?["groups"], groups);
+
+    openshift.conduct().revoke_all();
+    assert_over(&party, &second).await
+}

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use crate::oauth2::{
-    Api, ApiError, Authentication, Paging, Service, Settings, User, Vendor,
+    Api, ApiError, Authentication, Endpoints, Paging, Service, Settings, User, Vendor,
     secret_refs as shared_refs, url,
 };
 use crate::{BuildError, Resolved, SecretRef};
@@ -80,8 +80,10 @@ pub fn service(
         client_id: &spec.client_id,
         client_secret: Some(&spec.client_secret_ref),
         authentication: Authentication::Header,
-        authorization: format!("{web}/site/oauth2/authorize"),
-        token: format!("{web}/site/oauth2/access_token"),
+        endpoints: Endpoints::Written {
+            authorization: format!("{web}/site/oauth2/authorize"),
+            token: format!("{web}/site/oauth2/access_token"),
+        },
         tls: &spec.tls,
     };
     let api = url("bitbucketCloud", "apiURL", &spec.api_url)?;

@@ -12,8 +12,8 @@ use url::Url;
 
 use crate::oauth2::organizations::{self, Organization, Wanted};
 use crate::oauth2::{
-    Answer, Api, ApiError, Authentication, Blame, Paging, Service, Settings, User, Vendor,
-    secret_refs as shared_refs, url,
+    Answer, Api, ApiError, Authentication, Blame, Endpoints, Paging, Service, Settings, User,
+    Vendor, secret_refs as shared_refs, url,
 };
 use crate::{BuildError, Resolved, SecretRef};
 
@@ -88,8 +88,10 @@ pub fn service(
         client_id: &spec.client_id,
         client_secret: Some(&spec.client_secret_ref),
         authentication: Authentication::Header,
-        authorization: format!("{web}/login/oauth/authorize"),
-        token: format!("{web}/login/oauth/access_token"),
+        endpoints: Endpoints::Written {
+            authorization: format!("{web}/login/oauth/authorize"),
+            token: format!("{web}/login/oauth/access_token"),
+        },
         tls: &spec.tls,
     };
     let api = url("gitea", "url", &format!("{web}/api/v1"))?;

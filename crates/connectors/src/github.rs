@@ -18,8 +18,8 @@ use url::Url;
 
 use crate::oauth2::organizations::{self, Wanted};
 use crate::oauth2::{
-    Answer, Api, ApiError, Authentication, Blame, Listed, Paging, Service, Settings, User, Vendor,
-    secret_refs as shared_refs, url,
+    Answer, Api, ApiError, Authentication, Blame, Endpoints, Listed, Paging, Service, Settings,
+    User, Vendor, secret_refs as shared_refs, url,
 };
 use crate::{BuildError, Resolved, SecretRef};
 
@@ -100,8 +100,10 @@ pub fn service(
         client_id: &spec.client_id,
         client_secret: Some(&spec.client_secret_ref),
         authentication: Authentication::Form,
-        authorization: format!("{web}/login/oauth/authorize"),
-        token: format!("{web}/login/oauth/access_token"),
+        endpoints: Endpoints::Written {
+            authorization: format!("{web}/login/oauth/authorize"),
+            token: format!("{web}/login/oauth/access_token"),
+        },
         tls: &spec.tls,
     };
     let vendor = Github { api: url("github", "apiURL", &api)?, spec: spec.clone() };

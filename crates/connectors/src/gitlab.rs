@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::oauth2::{
-    Answer, Api, ApiError, Authentication, Paging, Service, Settings, User, Vendor,
+    Answer, Api, ApiError, Authentication, Endpoints, Paging, Service, Settings, User, Vendor,
     secret_refs as shared_refs, url,
 };
 use crate::{BuildError, Resolved, SecretRef};
@@ -65,8 +65,10 @@ pub fn service(
         client_id: &spec.client_id,
         client_secret: Some(&spec.client_secret_ref),
         authentication: Authentication::Header,
-        authorization: format!("{web}/oauth/authorize"),
-        token: format!("{web}/oauth/token"),
+        endpoints: Endpoints::Written {
+            authorization: format!("{web}/oauth/authorize"),
+            token: format!("{web}/oauth/token"),
+        },
         tls: &spec.tls,
     };
     let vendor = Gitlab { base: url("gitlab", "url", web)?, spec: spec.clone() };

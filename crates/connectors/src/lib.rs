@@ -7,6 +7,7 @@
 
 mod account_api;
 pub mod active_directory;
+pub mod atlassian_crowd;
 pub mod auth_proxy;
 pub mod bitbucket_cloud;
 pub mod certificates;
@@ -24,6 +25,7 @@ pub mod local;
 pub mod microsoft;
 pub mod oauth2;
 pub mod oidc;
+pub mod openshift;
 pub mod password_hash;
 mod resolved;
 #[cfg(feature = "saml")]
@@ -232,7 +234,9 @@ pub fn secret_refs(spec: &ConnectorSpec) -> Vec<SecretRef> {
         api::Upstream::Gitea(upstream) => gitea::secret_refs(upstream),
         api::Upstream::BitbucketCloud(upstream) => bitbucket_cloud::secret_refs(upstream),
         api::Upstream::OAuth2(upstream) => oauth2::generic::secret_refs(upstream),
+        api::Upstream::Openshift(upstream) => openshift::secret_refs(upstream),
         api::Upstream::Keystone(upstream) => keystone::secret_refs(upstream),
+        api::Upstream::AtlassianCrowd(upstream) => atlassian_crowd::secret_refs(upstream),
     }
 }
 
@@ -320,6 +324,12 @@ fn of_kind(name: &str, spec: &ConnectorSpec, resolved: &Resolved) -> Result<Upst
         }
         api::Upstream::OAuth2(upstream) => {
             vendor(oauth2::generic::service(name, upstream, resolved), spec)
+        }
+        api::Upstream::Openshift(upstream) => {
+            vendor(openshift::service(name, upstream, resolved), spec)
+        }
+        api::Upstream::AtlassianCrowd(upstream) => {
+            Ok(directory(atlassian_crowd::AtlassianCrowd::new(upstream, resolved)?, spec))
         }
         api::Upstream::Keystone(upstream) => {
             Ok(directory(keystone::Keystone::new(upstream, resolved)?, spec))

@@ -31,6 +31,7 @@ pub mod chromium;
 pub mod ci_issuer;
 pub mod client_assertion;
 pub mod control_plane;
+pub mod crowd;
 mod eventually;
 pub mod identity;
 pub mod installation;

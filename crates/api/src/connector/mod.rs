@@ -4,6 +4,7 @@
 //! lists the variants (a test compares them).
 
 pub mod active_directory;
+pub mod atlassian_crowd;
 pub mod auth_proxy;
 pub mod bitbucket_cloud;
 pub mod claim_mapping;
@@ -21,6 +22,7 @@ pub mod local;
 pub mod microsoft;
 pub mod oauth2;
 pub mod oidc;
+pub mod openshift;
 pub mod saml;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -29,6 +31,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use active_directory::ActiveDirectoryUpstream;
+pub use atlassian_crowd::AtlassianCrowdUpstream;
 pub use auth_proxy::{AuthProxySignOut, AuthProxyUpstream};
 pub use bitbucket_cloud::BitbucketCloudUpstream;
 pub use claim_mapping::ClaimMapping;
@@ -43,6 +46,7 @@ pub use local::LocalUpstream;
 pub use microsoft::MicrosoftUpstream;
 pub use oauth2::OAuth2Upstream;
 pub use oidc::OidcUpstream;
+pub use openshift::OpenshiftUpstream;
 pub use saml::SamlUpstream;
 
 use crate::schema;
@@ -80,8 +84,8 @@ use crate::schema;
 #[x_kube(
     crates(kube_core = "::kube_core"),
     // The schema's oneOf says the same, but not in words.
-    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.google), has(self.upstream.microsoft), has(self.upstream.linkedin), has(self.upstream.saml), has(self.upstream.github), has(self.upstream.gitlab), has(self.upstream.gitea), has(self.upstream.bitbucketCloud), has(self.upstream.oauth2), has(self.upstream.keystone)].filter(x, x).size() == 1")
-        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, saml, github, gitlab, gitea, bitbucketCloud, oauth2, keystone"),
+    validation = Rule::new("[has(self.upstream.local), has(self.upstream.ldap), has(self.upstream.activeDirectory), has(self.upstream.authProxy), has(self.upstream.oidc), has(self.upstream.google), has(self.upstream.microsoft), has(self.upstream.linkedin), has(self.upstream.saml), has(self.upstream.github), has(self.upstream.gitlab), has(self.upstream.gitea), has(self.upstream.bitbucketCloud), has(self.upstream.oauth2), has(self.upstream.openshift), has(self.upstream.keystone), has(self.upstream.atlassianCrowd)].filter(x, x).size() == 1")
+        .message("upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, saml, github, gitlab, gitea, bitbucketCloud, oauth2, openshift, keystone, atlassianCrowd"),
     validation = Rule::new("!has(self.upstream.authProxy) || (has(self.allowedGroups) && self.allowedGroups.size() > 0)")
         .message("upstream.authProxy needs allowedGroups: its word is not checked, so list the groups it may speak for"),
     validation = Rule::new("!has(self.upstream.github) || !has(self.allowedGroups) || self.allowedGroups.size() == 0 || self.upstream.github.groups == 'All' || has(self.upstream.github.organizations)")
@@ -106,7 +110,8 @@ pub struct ConnectorSpec {
     pub display_name: String,
 
     /// The upstream: exactly one of local (LocalUser objects), ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, saml, github,
-    /// gitlab, gitea, bitbucketCloud, oauth2 and keystone.
+    /// gitlab, gitea, bitbucketCloud, oauth2, openshift, keystone
+    /// and atlassianCrowd.
     pub upstream: Upstream,
 
     /// The authentication context class (`acr`, OIDC Core 2) of a sign-in here, such as
@@ -228,8 +233,12 @@ pub enum Upstream {
     /// Any other vendor that speaks OAuth 2.0.
     #[serde(rename = "oauth2")]
     OAuth2(Box<OAuth2Upstream>),
+    /// An OpenShift cluster.
+    Openshift(Box<OpenshiftUpstream>),
     /// The Identity service of an OpenStack.
     Keystone(Box<KeystoneUpstream>),
+    /// An Atlassian Crowd.
+    AtlassianCrowd(Box<AtlassianCrowdUpstream>),
 }
 
 impl Upstream {
@@ -250,7 +259,9 @@ impl Upstream {
             Self::Gitea(_) => "gitea",
             Self::BitbucketCloud(_) => "bitbucketCloud",
             Self::OAuth2(_) => "oauth2",
+            Self::Openshift(_) => "openshift",
             Self::Keystone(_) => "keystone",
+            Self::AtlassianCrowd(_) => "atlassianCrowd",
         }
     }
 }

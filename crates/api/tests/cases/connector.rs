@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Table, active_directory, bad, changed, good, keystone};
+use super::{Table, active_directory, atlassian_crowd, bad, changed, good, keystone};
 
 const ONE_UPSTREAM: &str = "upstream must be exactly one of: local, ldap, activeDirectory, authProxy, oidc, google, microsoft, linkedin, \
-                            saml, github, gitlab, gitea, bitbucketCloud, oauth2, keystone";
+                            saml, github, gitlab, gitea, bitbucketCloud, oauth2, openshift, keystone, atlassianCrowd";
 const CLIENT_NAMES: &str = "allowedClientNames must be lower-case DNS names without wildcard, such \
                             as proxy.example.com, or URIs, such as spiffe://example.com/proxy";
 const SIGN_OUT: &str = "signOut.url must be https://, without fragment, user or spaces";
@@ -130,6 +130,22 @@ pub fn table() -> Table {
             ),
             good("any vendor", vendor("oauth2", &endpoints())),
             good("any vendor with everything", vendor("oauth2", &every_oauth2_field())),
+            good("OpenShift", vendor("openshift", &cluster())),
+            good(
+                "OpenShift with everything",
+                vendor(
+                    "openshift",
+                    &json!({
+                        "url": "https://api.example.com:6443", "clientID": "system:serviceaccount:a:b",
+                        "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
+                    }),
+                ),
+            ),
+            good("Crowd", atlassian_crowd::crowd(&json!({}))),
+            good(
+                "Crowd with everything",
+                atlassian_crowd::crowd(&atlassian_crowd::every_crowd_field()),
+            ),
             good("an OpenStack", keystone::openstack(&json!({}))),
             good(
                 "an OpenStack with everything",
@@ -232,6 +248,7 @@ pub fn table() -> Table {
             policies(),
             vendors(),
             keystone::openstacks(),
+            atlassian_crowd::crowds(),
         ]
         .into_iter()
         .flatten()
@@ -788,6 +805,10 @@ fn every_oauth2_field() -> Value {
     )
 }
 
+fn cluster() -> Value {
+    json!({"url": "https://api.example.com:6443"})
+}
+
 fn vendors() -> Vec<super::Bad> {
     let of = |kind: &str, base: &Value, change: &Value| {
         changed(&vendor(kind, base), &json!({"upstream": {kind: change}}))
@@ -795,6 +816,12 @@ fn vendors() -> Vec<super::Bad> {
     let oauth2 = |change: &Value| of("oauth2", &endpoints(), change);
     let gitea = |change: &Value| of("gitea", &json!({"url": "https://git.example.com"}), change);
     vec![
+        bad("OpenShift without TLS", vendor("openshift", &json!({"url": "http://api"})), HTTPS),
+        bad(
+            "an OAuth client of no name",
+            of("openshift", &cluster(), &json!({"clientID": "ä"})),
+            "clientID must be printable ASCII, as the provider shows it",
+        ),
         bad(
             "GitLab without TLS",
             vendor("gitlab", &json!({"url": "http://gitlab.example.com"})),

@@ -2,6 +2,7 @@
 //! tables are judged by a real API server (e2e) and checked here to leave out no rule.
 
 mod active_directory;
+mod atlassian_crowd;
 mod connector;
 mod device_authorization;
 mod keystone;

@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    Api, ApiError, Authentication, Service, Settings, User, Vendor, secret_refs as shared_refs,
+    Api, ApiError, Authentication, Endpoints, Service, Settings, User, Vendor,
+    secret_refs as shared_refs,
 };
 use crate::oidc::claims;
 use crate::{BuildError, Resolved, SecretRef};
@@ -52,8 +53,10 @@ pub fn service(
         client_id: &spec.client_id,
         client_secret: spec.client_secret_ref.as_ref(),
         authentication,
-        authorization: spec.authorization_url.clone(),
-        token: spec.token_url.clone(),
+        endpoints: Endpoints::Written {
+            authorization: spec.authorization_url.clone(),
+            token: spec.token_url.clone(),
+        },
         tls: &spec.tls,
     };
     let userinfo = Url::parse(&spec.userinfo_url)

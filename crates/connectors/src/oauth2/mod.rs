@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! mod (depart, arrive, re-check, probe) → token (the token endpoint) → http
+//!   ├ endpoints: where users and codes go
 //!   └ Vendor (one file each; generic: any other) → api (questions, page by page) → http
 //!       └ organizations: which of a user's are groups
 //! ```
@@ -11,15 +12,18 @@
 //! grant is a verdict, and everything else, our own secret refused above all, is `Unavailable`.
 
 mod api;
+mod endpoints;
 pub mod generic;
 pub mod organizations;
 mod token;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::oauth2::{PkceCodeChallenge, PkceCodeVerifier};
 use async_trait::async_trait;
+use chrono::Utc;
 use claviger_api::connector::http::HttpTls;
 use claviger_api::{Reason, SecretKeyRef};
 use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
@@ -27,15 +31,19 @@ use claviger_domain::identity::Identity;
 use claviger_domain::trip::{Arrival, RedirectLogin, Trip};
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 use url::Url;
 
 pub use self::api::{Answer, Api, ApiError, Listed, Paging};
+pub use self::endpoints::Endpoints;
+use self::endpoints::{Known, Places};
 pub use self::token::{Authentication, Blame};
 use self::token::{Endpoint, Received, TokenFailure};
 use crate::http::Http;
+use crate::kept::Kept as Remembered;
 use crate::oidc::{refusal, unverified};
 use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
 
@@ -74,6 +82,12 @@ pub trait Vendor: Send + Sync + fmt::Debug + 'static {
 
     /// Whether an access token that came without a refresh token is good until somebody takes it back.
     fn has_lasting_tokens(&self) -> bool {
+        false
+    }
+
+    /// Whether an access token that came without a refresh token, and with an end, is asked with until that end; the user signs
+    /// in again then.
+    fn asks_until_tokens_end(&self) -> bool {
         false
     }
 
@@ -128,10 +142,8 @@ pub struct Settings<'s> {
     pub client_secret: Option<&'s SecretKeyRef>,
     /// How it is shown.
     pub authentication: Authentication,
-    /// Authorization endpoint.
-    pub authorization: String,
-    /// Token endpoint.
-    pub token: String,
+    /// Where users and codes go.
+    pub endpoints: Endpoints,
     /// Whom to trust.
     pub tls: &'s HttpTls,
 }
@@ -141,8 +153,8 @@ pub struct Settings<'s> {
 pub struct Service<V> {
     name: String,
     client_id: String,
-    authorization: Url,
-    token: Endpoint,
+    secret: Option<SecretString>,
+    places: Known,
     http: Http,
     vendor: V,
 }
@@ -153,6 +165,9 @@ enum Kept {
     /// An access token that lasts.
     #[serde(rename = "a")]
     Lasting(String),
+    /// An access token, and until when it is good, in seconds since the Unix epoch.
+    #[serde(rename = "e")]
+    Ending(String, i64),
     /// A refresh token, good once.
     #[serde(rename = "r")]
     Renewing(String),
@@ -198,18 +213,30 @@ impl<V: Vendor> Service<V> {
     ) -> Result<Self, BuildError> {
         let secret = settings.client_secret;
         let secret = secret.map(|at| resolved.password(&at.name, &at.key, Purpose::ClientSecret));
+        let secret = secret.transpose()?;
         let field = settings.field;
+        let endpoint = |url: Url| Endpoint {
+            vendor: V::NAME,
+            url,
+            client_id: settings.client_id.to_owned(),
+            secret: secret.clone(),
+            authentication: settings.authentication,
+        };
+        let places = match &settings.endpoints {
+            Endpoints::Written { authorization, token } => Known::Written(Arc::new(Places {
+                authorization: url(field, "authorization URL", authorization)?,
+                token: endpoint(url(field, "token URL", token)?),
+            })),
+            Endpoints::Described { at } => {
+                let at = url(field, "url", at)?;
+                Known::Described { token: endpoint(at.clone()), at, kept: Remembered::default() }
+            }
+        };
         Ok(Self {
             name: name.to_owned(),
             client_id: settings.client_id.to_owned(),
-            authorization: url(field, "authorization URL", &settings.authorization)?,
-            token: Endpoint {
-                vendor: V::NAME,
-                url: url(field, "token URL", &settings.token)?,
-                client_id: settings.client_id.to_owned(),
-                secret: secret.transpose()?,
-                authentication: settings.authentication,
-            },
+            secret,
+            places,
             http: Http::trusting(settings.tls, resolved)?,
             vendor,
         })
@@ -241,27 +268,34 @@ impl<V: Vendor> Service<V> {
     }
 
     /// What is kept of the tokens of a sign-in, if they are any good later.
-    fn kept(&self, received: &Received) -> Option<Kept> {
-        match &received.refresh_token {
-            Some(refresh_token) => Some(Kept::Renewing(refresh_token.clone())),
-            None if self.vendor.has_lasting_tokens() && received.lasts => {
-                Some(Kept::Lasting(received.access_token.clone()))
+    fn kept(&self, received: &Received, now: i64) -> Option<Kept> {
+        let access_token = || received.access_token.clone();
+        match (&received.refresh_token, received.seconds) {
+            (Some(refresh_token), _) => Some(Kept::Renewing(refresh_token.clone())),
+            (None, None) if self.vendor.has_lasting_tokens() => Some(Kept::Lasting(access_token())),
+            (None, Some(seconds)) if self.vendor.asks_until_tokens_end() => {
+                let until = now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
+                Some(Kept::Ending(access_token(), until))
             }
-            None => None,
+            (None, _) => None,
         }
     }
 
-    async fn ask_by_lasting(&self, token: &str) -> Result<Authenticated, RecheckError> {
+    /// Asks with an access token, which stays as it was `kept`.
+    async fn ask_by_access_token(
+        &self,
+        token: &str,
+        kept: &Kept,
+    ) -> Result<Authenticated, RecheckError> {
         match self.user(token).await {
             Ok(user) => {
-                let data = Kept::Lasting(token.to_owned()).data();
-                let data = data.map_err(RecheckError::Unavailable)?;
+                let data = kept.data().map_err(RecheckError::Unavailable)?;
                 Ok(authenticated(user, Some(data)))
             }
             Err(ApiError::Refused(why)) => Err(RecheckError::Gone(why)),
             Err(ApiError::TokenRefused(why)) => {
-                let secret = self.token.secret();
-                let client = (self.client_id.as_str(), secret);
+                let secret = self.secret.as_ref().map(ExposeSecret::expose_secret);
+                let client = (self.client_id.as_str(), secret.unwrap_or_default());
                 match self.vendor.is_revoked(&self.api(token), client).await {
                     Ok(true) => Err(RecheckError::Gone(why)),
                     Ok(false) => Err(RecheckError::Unavailable(why)),
@@ -274,7 +308,9 @@ impl<V: Vendor> Service<V> {
 
     async fn ask_by_renewing(&self, refresh_token: &str) -> Result<Authenticated, RecheckError> {
         let blame = |code: &str, description: &str| self.vendor.blame(code, description);
-        let received = self.token.renew(&self.http, refresh_token, &blame).await;
+        let places = self.places.get(&self.http).await;
+        let places = places.map_err(|unknown| RecheckError::Unavailable(unknown.why))?;
+        let received = places.token.renew(&self.http, refresh_token, &blame).await;
         let received = received.map_err(|failure| match failure {
             TokenFailure::Refused(why) => RecheckError::Gone(why),
             TokenFailure::Client(why)
@@ -302,7 +338,9 @@ impl<V: Vendor> RedirectLogin for Service<V> {
     async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError> {
         let verifier = PkceCodeVerifier::new(trip.code_verifier());
         let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier);
-        let mut url = self.authorization.clone();
+        let places = self.places.get(&self.http).await;
+        let places = places.map_err(|unknown| LoginError::Unavailable(unknown.why))?;
+        let mut url = places.authorization.clone();
         let scopes = self.vendor.scopes();
         let mut query = url.query_pairs_mut();
         query
@@ -329,7 +367,9 @@ impl<V: Vendor> RedirectLogin for Service<V> {
             code.ok_or_else(|| unverified("NoCode", "the answer has neither code nor error"))?;
         let blame = |code: &str, description: &str| self.vendor.blame(code, description);
         let redeemed = (code, Some(trip.callback.as_str()), trip.code_verifier());
-        let received = self.token.redeem(&self.http, redeemed, &blame).await;
+        let places = self.places.get(&self.http).await;
+        let places = places.map_err(|unknown| LoginError::Unavailable(unknown.why))?;
+        let received = places.token.redeem(&self.http, redeemed, &blame).await;
         let received = received.map_err(|failure| match failure {
             TokenFailure::Refused(why) => unverified("CodeRefused", &why),
             TokenFailure::Client(why)
@@ -350,7 +390,7 @@ impl<V: Vendor> RedirectLogin for Service<V> {
                 LoginError::Unavailable(why)
             }
         })?;
-        let kept = self.kept(&received).as_ref().map(Kept::data);
+        let kept = self.kept(&received, trip.now).as_ref().map(Kept::data);
         let data = kept.transpose().map_err(LoginError::Unusable)?;
         Ok(Arrival {
             authenticated: authenticated(user, data),
@@ -365,7 +405,7 @@ impl<V: Vendor> RedirectLogin for Service<V> {
 #[async_trait]
 impl<V: Vendor> Recheck for Service<V> {
     fn consumes(&self, data: Option<&ConnectorData>) -> bool {
-        !matches!(Kept::of(data), Some(Kept::Lasting(_)))
+        !matches!(Kept::of(data), Some(Kept::Lasting(_) | Kept::Ending(..)))
     }
 
     fn can_ask(&self, data: Option<&ConnectorData>) -> bool {
@@ -377,9 +417,18 @@ impl<V: Vendor> Recheck for Service<V> {
         _known: &Identity,
         data: Option<&ConnectorData>,
     ) -> Result<Authenticated, RecheckError> {
-        match Kept::of(data) {
-            Some(Kept::Lasting(token)) => self.ask_by_lasting(&token).await,
-            Some(Kept::Renewing(token)) => self.ask_by_renewing(&token).await,
+        let kept = Kept::of(data);
+        match &kept {
+            Some(Kept::Ending(_, until)) if *until <= Utc::now().timestamp() => {
+                // The user may be well, but nobody says so any more.
+                let why =
+                    format!("the token that {} gave at the sign-in has come to its end", V::NAME);
+                Err(RecheckError::Gone(why))
+            }
+            Some(kept @ (Kept::Lasting(token) | Kept::Ending(token, _))) => {
+                self.ask_by_access_token(token, kept).await
+            }
+            Some(Kept::Renewing(token)) => self.ask_by_renewing(token).await,
             None => Err(RecheckError::Gone(format!("nothing is kept to ask {} with", V::NAME))),
         }
     }
@@ -390,7 +439,11 @@ impl<V: Vendor> Probe for Service<V> {
     async fn probe(&self) -> Result<(), ProbeError> {
         let blame = |code: &str, description: &str| self.vendor.blame(code, description);
         let redeemed = (NOBODYS_CODE, self.vendor.probe_callback(), NOBODYS_CODE.to_owned());
-        match self.token.ask(&self.http, redeemed, &blame).await {
+        let asked = match self.places.refresh(&self.http).await {
+            Ok(places) => places.token.ask(&self.http, redeemed, &blame).await,
+            Err(unknown) => Err(unknown.into()),
+        };
+        match asked {
             // What else it says, it says to a question that no login asks.
             Ok(_) | Err((_, TokenFailure::Refused(_) | TokenFailure::Said(_))) => Ok(()),
             Err((_, TokenFailure::Client(message))) => {

@@ -71,8 +71,8 @@ pub struct Received {
     pub access_token: String,
     /// The token to ask for the next with.
     pub refresh_token: Option<String>,
-    /// Whether nothing is said of an end.
-    pub lasts: bool,
+    /// For how many seconds the user's token is good, if anything is said of an end.
+    pub seconds: Option<u64>,
     scopes: Vec<String>,
 }
 
@@ -87,6 +87,7 @@ impl Received {
 }
 
 /// The endpoint and us.
+#[derive(Clone)]
 pub struct Endpoint {
     /// What messages call the vendor.
     pub vendor: &'static str,
@@ -277,7 +278,7 @@ fn received(answer: &BasicTokenResponse) -> Received {
     Received {
         access_token: answer.access_token().secret().clone(),
         refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
-        lasts: answer.expires_in().is_none(),
+        seconds: answer.expires_in().map(|time| time.as_secs()),
         scopes: scopes.filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
     }
 }

@@ -9,5 +9,6 @@ mod generic;
 mod gitea;
 mod github;
 mod gitlab;
+mod openshift;
 mod outage;
 mod recheck;

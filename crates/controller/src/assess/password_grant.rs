@@ -55,7 +55,7 @@ pub fn password_connector(
         findings.reject(
             Reason::InvalidSpec,
             format!(
-                "passwordGrant.connector: {name} takes no passwords: name one of kind local, ldap, activeDirectory or keystone"
+                "passwordGrant.connector: {name} takes no passwords: name one of kind local, ldap, activeDirectory, keystone or atlassianCrowd"
             ),
         );
     }
@@ -67,7 +67,8 @@ fn takes_passwords(upstream: &Upstream) -> bool {
         Upstream::Local(_)
         | Upstream::Ldap(_)
         | Upstream::ActiveDirectory(_)
-        | Upstream::Keystone(_) => true,
+        | Upstream::Keystone(_)
+        | Upstream::AtlassianCrowd(_) => true,
         Upstream::AuthProxy(_)
         | Upstream::Oidc(_)
         | Upstream::Google(_)
@@ -78,6 +79,7 @@ fn takes_passwords(upstream: &Upstream) -> bool {
         | Upstream::Gitlab(_)
         | Upstream::Gitea(_)
         | Upstream::BitbucketCloud(_)
-        | Upstream::OAuth2(_) => false,
+        | Upstream::OAuth2(_)
+        | Upstream::Openshift(_) => false,
     }
 }

@@ -11,15 +11,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::token::is_basic;
-use super::{CLIENT_ID, Conduct, Site, Style, add};
+use super::{Conduct, Site, Style, add};
 
 /// What an honest vendor says about its one user.
-pub(super) fn documents(style: Style) -> BTreeMap<String, Value> {
+pub(super) fn documents(style: Style, url: &str) -> BTreeMap<String, Value> {
     let said = match style {
         Style::Github => github(),
         Style::Gitlab => gitlab(),
         Style::Gitea => gitea(),
         Style::BitbucketCloud => bitbucket_cloud(),
+        Style::Openshift => openshift(url),
         Style::Generic => generic(),
     };
     said.as_object()
@@ -111,6 +112,25 @@ fn bitbucket_cloud() -> Value {
     })
 }
 
+fn openshift(url: &str) -> Value {
+    json!({
+        "/.well-known/oauth-authorization-server": {
+            "issuer": url, "authorization_endpoint": format!("{url}/oauth/authorize"),
+            "token_endpoint": format!("{url}/oauth/token"),
+            "scopes_supported": ["user:check-access", "user:full", "user:info"],
+            "response_types_supported": ["code", "token"],
+            "grant_types_supported": ["authorization_code", "implicit"],
+            "code_challenge_methods_supported": ["plain", "S256"],
+        },
+        "/apis/user.openshift.io/v1/users/~": {
+            "kind": "User", "apiVersion": "user.openshift.io/v1",
+            "metadata": {"name": "ada", "uid": "0b8f1c1e-1815", "resourceVersion": "7"},
+            "fullName": "Ada Lovelace", "identities": ["htpasswd:ada"],
+            "groups": ["acme", "system:authenticated", "system:authenticated:oauth"],
+        },
+    })
+}
+
 fn generic() -> Value {
     json!({
         "/userinfo": {
@@ -139,6 +159,9 @@ pub(super) async fn answer(
     }
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = shown.and_then(|shown| shown.strip_prefix("Bearer "));
+    if let Some(response) = openshifts_own(site.style, &conduct, (path, token)) {
+        return response;
+    }
     if !token.is_some_and(|token| conduct.access_tokens.contains(token)) {
         return message(StatusCode::UNAUTHORIZED, "Bad credentials");
     }
@@ -151,12 +174,29 @@ pub(super) async fn answer(
     response
 }
 
+/// What OpenShift says without a user's token: where its OAuth server is, and to a service account who that is.
+fn openshifts_own(
+    style: Style,
+    conduct: &Conduct,
+    (path, token): (&str, Option<&str>),
+) -> Option<Response> {
+    if style != Style::Openshift {
+        return None;
+    }
+    if path.starts_with("/.well-known/") {
+        return conduct.documents.get(path).map(|said| Json(said.clone()).into_response());
+    }
+    let is_ours = conduct.client_id.starts_with("system:") && token == Some(&conduct.secret);
+    let ours = json!({"kind": "User", "metadata": {"name": conduct.client_id}});
+    is_ours.then(|| Json(ours).into_response())
+}
+
 /// `POST /applications/{client_id}/token` of GitHub.
 fn is_token_good(conduct: &Conduct, headers: &HeaderMap, (path, body): (&str, &[u8])) -> Response {
-    if path != format!("/api/v3/applications/{CLIENT_ID}/token") {
+    if path != format!("/api/v3/applications/{}/token", conduct.client_id) {
         return message(StatusCode::NOT_FOUND, "Not Found");
     }
-    if !is_basic(headers, &conduct.secret) {
+    if !is_basic(headers, conduct) {
         return message(StatusCode::UNAUTHORIZED, "Bad credentials");
     }
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
@@ -181,7 +221,9 @@ fn page(site: &Site, conduct: &Conduct, (uri, items): (&Uri, &[Value])) -> Respo
         query.get(name).and_then(|said| said.parse().ok()).unwrap_or(default)
     };
     let (wanted, parameter) = match site.style {
-        Style::Github | Style::Gitlab | Style::Generic => (number("per_page", 30), "per_page"),
+        Style::Github | Style::Gitlab | Style::Openshift | Style::Generic => {
+            (number("per_page", 30), "per_page")
+        }
         Style::Gitea => (number("limit", 50), "limit"),
         Style::BitbucketCloud => (number("pagelen", 10), "pagelen"),
     };

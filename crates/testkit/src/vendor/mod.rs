@@ -39,6 +39,8 @@ pub enum Style {
     Gitea,
     /// Bitbucket Cloud: lists are in objects; no scopes in a request.
     BitbucketCloud,
+    /// An OpenShift cluster: one origin is API server and OAuth server; tokens end, and there are no others.
+    Openshift,
     /// Any other: one object about the user.
     Generic,
 }
@@ -51,6 +53,7 @@ impl Style {
             Self::Gitlab => "gitlab",
             Self::Gitea => "gitea",
             Self::BitbucketCloud => "bitbucketCloud",
+            Self::Openshift => "openshift",
             Self::Generic => "oauth2",
         }
     }
@@ -59,7 +62,7 @@ impl Style {
     pub fn authorization(self) -> &'static str {
         match self {
             Self::Github | Self::Gitea => "/login/oauth/authorize",
-            Self::Gitlab => "/oauth/authorize",
+            Self::Gitlab | Self::Openshift => "/oauth/authorize",
             Self::BitbucketCloud => "/site/oauth2/authorize",
             Self::Generic => "/authorize",
         }
@@ -69,7 +72,7 @@ impl Style {
     pub fn token(self) -> &'static str {
         match self {
             Self::Github | Self::Gitea => "/login/oauth/access_token",
-            Self::Gitlab => "/oauth/token",
+            Self::Gitlab | Self::Openshift => "/oauth/token",
             Self::BitbucketCloud => "/site/oauth2/access_token",
             Self::Generic => "/token",
         }
@@ -94,6 +97,8 @@ struct Site {
 /// How it behaves; a test changes what it likes.
 #[derive(Debug)]
 pub struct Conduct {
+    /// Our ID there.
+    pub client_id: String,
     /// The secret by which it knows us.
     pub secret: String,
     /// What its API says, by path; a list is given page by page.
@@ -108,6 +113,8 @@ pub struct Conduct {
     pub page_size: usize,
     /// Whether tokens expire, and refresh tokens come with them.
     pub expires: bool,
+    /// For how many seconds tokens that expire are good.
+    pub expires_in: i64,
     /// Whether a refresh token is good once.
     pub rotates: bool,
     /// The scopes it says it granted; default: those asked for.
@@ -164,14 +171,17 @@ impl Vendor {
     /// When there is no port, or the certificate cannot be made.
     pub async fn start(style: Style, authority: &CertificateAuthority) -> Result<Self> {
         let port = PortLease::take()?;
+        let url = format!("https://localhost:{}", port.port());
         let conduct = Conduct {
+            client_id: CLIENT_ID.to_owned(),
             secret: CLIENT_SECRET.to_owned(),
-            documents: api::documents(style),
+            documents: api::documents(style, &url),
             headers: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_pages: BTreeMap::new(),
             page_size: 100,
             expires: style != Style::Github,
+            expires_in: if style == Style::Openshift { 86_400 } else { 28_800 },
             rotates: style != Style::BitbucketCloud,
             granted: None,
             access_tokens: BTreeSet::new(),
@@ -181,7 +191,6 @@ impl Vendor {
             asked: None,
             given: 0,
         };
-        let url = format!("https://localhost:{}", port.port());
         let site = Arc::new(Site { style, url, conduct: Mutex::new(conduct) });
         let listener = TlsListener {
             tcp: TcpListener::bind(("127.0.0.1", port.port())).await?,
@@ -212,7 +221,9 @@ impl Vendor {
                 "authorizationURL": format!("{url}/authorize"), "tokenURL": format!("{url}/token"),
                 "userinfoURL": format!("{url}/userinfo"),
             }),
-            Style::Github | Style::Gitlab | Style::Gitea => json!({"url": url}),
+            Style::Github | Style::Gitlab | Style::Gitea | Style::Openshift => {
+                json!({"url": url})
+            }
         }
     }
 
@@ -232,7 +243,8 @@ impl Vendor {
         ensure!(location.starts_with(&endpoint), "{location}");
         let asked: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
         let of = |name: &str| asked.get(name).cloned().with_context(|| format!("no {name}"));
-        ensure!(of("client_id")? == CLIENT_ID && of("response_type")? == "code", "{location}");
+        let client_id = self.conduct().client_id.clone();
+        ensure!(of("client_id")? == client_id && of("response_type")? == "code", "{location}");
         self.conduct().asked = Some(Asked {
             challenge: of("code_challenge")?,
             redirect_uri: of("redirect_uri")?,

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{CLIENT_ID, CODE, Conduct, Site, Style};
+use super::{CODE, Conduct, Site, Style};
 
 /// What is wrong with a question.
 enum Wrong {
@@ -80,14 +80,16 @@ impl Conduct {
             Style::Github => {
                 answer["scope"] = granted.unwrap_or_else(|| asked.replace(' ', ",")).into();
             }
-            Style::Gitlab | Style::Generic => {
+            Style::Gitlab | Style::Openshift | Style::Generic => {
                 answer["scope"] = granted.unwrap_or_else(|| asked.to_owned()).into();
             }
             Style::BitbucketCloud => answer["scopes"] = "account email".into(),
             Style::Gitea => {}
         }
         if self.expires {
-            answer["expires_in"] = 28_800.into();
+            answer["expires_in"] = self.expires_in.into();
+        }
+        if self.expires && style != Style::Openshift {
             if self.rotates || self.refresh_tokens.is_empty() {
                 self.refresh_tokens.insert(format!("refresh-{}", self.given));
             }
@@ -107,19 +109,20 @@ fn of_callback(site: &Site, conduct: &Conduct, form: &BTreeMap<String, String>) 
             said.is_some() && said != registered
         }
         Style::Gitlab => is_code && said.is_none(),
-        Style::Github | Style::BitbucketCloud | Style::Generic => false,
+        Style::Github | Style::BitbucketCloud | Style::Openshift | Style::Generic => false,
     }
 }
 
 fn knows(conduct: &Conduct, headers: &HeaderMap, form: &BTreeMap<String, String>) -> bool {
     let posted = |name: &str, value: &str| form.get(name).is_some_and(|said| said == value);
-    is_basic(headers, &conduct.secret)
-        || (posted("client_id", CLIENT_ID) && posted("client_secret", &conduct.secret))
+    is_basic(headers, conduct)
+        || (posted("client_id", &conduct.client_id) && posted("client_secret", &conduct.secret))
 }
 
 /// Whether we showed ourselves by HTTP Basic.
-pub(super) fn is_basic(headers: &HeaderMap, secret: &str) -> bool {
-    let basic = data_encoding::BASE64.encode(format!("{CLIENT_ID}:{secret}").as_bytes());
+pub(super) fn is_basic(headers: &HeaderMap, conduct: &Conduct) -> bool {
+    let Conduct { client_id, secret, .. } = conduct;
+    let basic = data_encoding::BASE64.encode(format!("{client_id}:{secret}").as_bytes());
     let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     shown == Some(format!("Basic {basic}").as_str())
 }
@@ -156,6 +159,11 @@ fn error(style: Style, wrong: &Wrong) -> Response {
         (Style::Gitea, Wrong::RefreshToken) => {
             (StatusCode::BAD_REQUEST, "unauthorized_client", "unable to parse refresh token")
         }
+        (Style::Openshift, Wrong::Client) => (
+            StatusCode::BAD_REQUEST,
+            "unauthorized_client",
+            "The client is not authorized to request a token using this method.",
+        ),
         (_, Wrong::Client) => (
             StatusCode::UNAUTHORIZED,
             "invalid_client",
