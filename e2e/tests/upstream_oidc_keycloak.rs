@@ -219,6 +219,53 @@ async fn lasting_refresh_tokens_bring_single_sign_on_here_and_who_signs_out_here
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_signed_out_there_is_told_of_and_signed_out_here_but_for_offline_access()
+-> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let scene = Scene::start(&plane, Directory::None).await?;
+    let keycloak = Keycloak::trusting(scene.installation().authority()).await?;
+    let corp = Corp::start(scene, keycloak, json!({})).await?;
+    let (person, other) = (
+        corp.keycloak.add_person("kate", &["developers"]).await?,
+        corp.keycloak.add_person("lisa", &["developers"]).await?,
+    );
+    let there = corp.keycloak.browser()?;
+    for scope in ["openid email", SCOPE] {
+        corp.tokens_in((&corp.party.browser()?, &there), &person.name, scope).await?;
+    }
+    let browsers = (&corp.party.browser()?, &corp.keycloak.browser()?);
+    corp.tokens_in(browsers, &other.name, "openid email").await?;
+
+    let mark = plane.audit_log().mark()?;
+    corp.keycloak.sign_out(&person).await?;
+    let mut standing = eventually(Duration::from_secs(30), async || {
+        let standing = corp.standing()?;
+        ensure!(standing.iter().any(|(state, _)| state == "Revoked"), "{standing:?}");
+        Ok(standing)
+    })
+    .await?;
+    standing.sort();
+    let states: Vec<_> = standing.iter().map(|(state, _)| state.as_str()).collect();
+    assert_eq!(states, ["Active", "Active", "Revoked"], "hers for offline_access, and the other's");
+    assert_eq!(corp.requests(mark)?, "list sessions × 1, patch sessions × 1");
+
+    // What nobody signed for us costs nothing.
+    let mark = plane.audit_log().mark()?;
+    let place = format!("{}/callback/corp/logout", corp.scene.serving().url());
+    let id_token = corp.tokens_in(browsers, &other.name, "openid email").await?;
+    for token in [text(&id_token, "id_token")?, "forged"] {
+        let request = corp.party.http().post(&place).form(&[("logout_token", token)]);
+        let answer = request.send().await?;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{token}");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let said: Value = answer.json().await?;
+        assert_eq!(said["error"], "invalid_request", "{said}");
+    }
+    assert_eq!(corp.requests(mark)?, "create sessions × 1", "her own sign-in");
+    Ok(())
+}
+
 /// Sessions, of as many people.
 const SESSIONS: usize = 40;
 /// How long nobody answers.

@@ -73,6 +73,10 @@ impl Audit for LogAudit {
                 tracing::info!(target: "audit", client, grant, workload, audience, "workload admitted");
                 ("WorkloadAdmitted", *grant)
             }
+            AuditEvent::LogoutRefused { connector, reason } => {
+                tracing::info!(target: "audit", connector, reason, "upstream's sign-out refused");
+                ("LogoutRefused", *reason)
+            }
             AuditEvent::TokenExchanged { session, client, audience } => {
                 tracing::info!(target: "audit", session, client, audience, "token exchanged");
                 ("TokenExchanged", "")

@@ -257,7 +257,7 @@ pub async fn revoke(
 
 /// Revokes a browser session on the way to something else: ending what its clients have of it, and telling them, is
 /// left to the leader, where there is anybody to tell.
-async fn revoke_unseen(
+pub(crate) async fn revoke_unseen(
     provider: &Provider,
     issuer: &Issuer,
     name: &str,
@@ -282,6 +282,11 @@ pub(crate) async fn revoke_and_mark(
     provider.sessions.end_and_tell(name, Some(reason), provider.clock.now()).await?;
     provider.audit.record(&AuditEvent::SessionRevoked { session: name, client: "", reason });
     Ok(())
+}
+
+/// What a stored browser session of this issuer's says.
+pub(crate) fn payload_of(issuer: &Issuer, stored: &StoredSession, now: i64) -> Option<Payload> {
+    Payload::open(issuer, stored, now).ok()
 }
 
 /// Whether a stored browser session is this issuer's, by its seal.

@@ -79,6 +79,7 @@ pub mod token;
 mod token_id;
 pub mod trip;
 pub mod trusted_issuer;
+pub mod upstream_logout;
 mod upstream_sign_out;
 pub mod userinfo;
 pub mod workload;

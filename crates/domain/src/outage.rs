@@ -117,6 +117,10 @@ impl Sessions for Attentive {
         self.noting(self.inner.activate(activation)).await
     }
 
+    async fn of_user(&self, user_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
+        self.noting(self.inner.of_user(user_hash)).await
+    }
+
     async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
         self.noting(self.inner.of_browser(browser_hash)).await
     }

@@ -228,6 +228,13 @@ pub trait Sessions: Send + Sync + fmt::Debug {
     /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
     async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError>;
 
+    /// The sessions of a user at a connector, by their hash, browsers' and clients': a list, a page at a time. One that
+    /// cannot be read is left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] or [`StoreError::Unavailable`].
+    async fn of_user(&self, user_hash: &str) -> Result<Vec<StoredSession>, StoreError>;
+
     /// Gives an Active browser session another sealed payload.
     ///
     /// # Errors
@@ -466,6 +473,13 @@ pub enum AuditEvent<'a> {
         session: &'a str,
         /// In words; holds no secret.
         why: &'a str,
+    },
+    /// What an upstream is said to have told of a sign-out there is not believed.
+    LogoutRefused {
+        /// Connector name.
+        connector: &'a str,
+        /// Why, in one word.
+        reason: &'static str,
     },
     /// A sign-in failed at a connector or by policy.
     LoginRefused {

@@ -19,6 +19,7 @@ use crate::connector::{Authenticated, Connector, ConnectorData, LoginError};
 use crate::flow::{FLOW_SECONDS, Flow};
 use crate::issuer::Issuer;
 use crate::provider::Provider;
+use crate::upstream_logout::LogoutNotices;
 
 /// Signs users in by sending their browser to the upstream.
 #[async_trait]
@@ -38,6 +39,11 @@ pub trait RedirectLogin: Send + Sync + fmt::Debug {
     /// What the upstream's administrator is to know of us, as a document for machines, where the upstream's kind has
     /// such a thing; `callback` is where its pages answer.
     fn description(&self, _callback: &str) -> Option<Description> {
+        None
+    }
+
+    /// What reads the upstream's word that a user has signed out there, where its kind tells such things by itself.
+    fn notices(&self) -> Option<&dyn LogoutNotices> {
         None
     }
 

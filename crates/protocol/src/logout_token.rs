@@ -3,12 +3,25 @@
 use serde::{Deserialize, Serialize};
 
 use crate::claims::Audience;
+use crate::error::ErrorResponse;
+use crate::form::Params;
 
 /// `typ` of its header (2.4): no ID token and no access token has it, so none is taken for the other.
 pub const LOGOUT_TOKEN_TYPE: &str = "logout+jwt";
 
 /// The form parameter it travels in (2.5).
 pub const LOGOUT_TOKEN: &str = "logout_token";
+
+/// Longest one that is taken, in bytes.
+const MAX_LOGOUT_TOKEN: usize = 16 * 1024;
+
+/// The logout token of a request to us (2.5).
+///
+/// # Errors
+/// `invalid_request` where there is none, or it is too long.
+pub fn presented(params: &Params) -> Result<String, ErrorResponse> {
+    params.required(LOGOUT_TOKEN, MAX_LOGOUT_TOKEN)
+}
 
 /// Its claims. It never has a `nonce` (2.4): what has one is an ID token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

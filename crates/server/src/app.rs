@@ -216,6 +216,7 @@ fn issuer_routes(app: App) -> Router {
         .route("/static/{name}", get(endpoint::asset::show))
         .route("/robots.txt", get(|| async { "User-agent: *\nDisallow: /\n" }))
         .route("/callback/{connector}/metadata", get(endpoint::callback::describe))
+        .route("/callback/{connector}/logout", post(endpoint::upstream_logout::hear))
         .layer(RequestBodyLimitLayer::new(MAX_BODY)) // as it is announced, but for the one below
         .route(
             "/callback/{connector}",

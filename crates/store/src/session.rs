@@ -70,6 +70,28 @@ impl KubeSessions {
         self.patch(&read.name, operations).await.map(drop)
     }
 
+    /// The sessions with this label: a list, a page at a time.
+    async fn selected(&self, label: &str, hash: &str) -> Result<Vec<StoredSession>, StoreError> {
+        let selector = format!("{label}={hash}");
+        let mut params = ListParams::default().labels(&selector).limit(BROWSER_PAGE);
+        let mut found = Vec::new();
+        for _ in 0..BROWSER_PAGES {
+            let page = within(self.untyped.list(&params)).await?;
+            params.continue_token = page.metadata.continue_.filter(|next| !next.is_empty());
+            found.extend(page.items.into_iter().filter_map(readable));
+            if params.continue_token.is_none() {
+                return Ok(found);
+            }
+        }
+        tracing::warn!(
+            label,
+            hash,
+            found = found.len(),
+            "a browser or user has more sessions than are looked at"
+        );
+        Ok(found)
+    }
+
     /// Merges a patch that assumes nothing; a session that is gone is no error.
     async fn merge(&self, name: &str, patch: Value, revokes: bool) -> Result<(), StoreError> {
         match within(self.api.patch_metadata(name, &params(), &Patch::Merge(patch))).await {
@@ -158,23 +180,11 @@ impl Sessions for KubeSessions {
     }
 
     async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
-        let selector = format!("{}={browser_hash}", labels::BROWSER_HASH);
-        let mut params = ListParams::default().labels(&selector).limit(BROWSER_PAGE);
-        let mut found = Vec::new();
-        for _ in 0..BROWSER_PAGES {
-            let page = within(self.untyped.list(&params)).await?;
-            params.continue_token = page.metadata.continue_.filter(|next| !next.is_empty());
-            found.extend(page.items.into_iter().filter_map(readable));
-            if params.continue_token.is_none() {
-                return Ok(found);
-            }
-        }
-        tracing::warn!(
-            browser_hash,
-            found = found.len(),
-            "a browser has more sessions than are looked at"
-        );
-        Ok(found)
+        self.selected(labels::BROWSER_HASH, browser_hash).await
+    }
+
+    async fn of_user(&self, user_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
+        self.selected(labels::USER_HASH, user_hash).await
     }
 
     async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {

@@ -63,7 +63,7 @@ impl Keycloak {
     /// When it cannot be installed, or ends, with its last words.
     pub async fn shared() -> Result<&'static Self> {
         static STARTED: OnceCell<Keycloak> = OnceCell::const_new();
-        STARTED.get_or_try_init(Self::start).await
+        STARTED.get_or_try_init(|| Self::start(None)).await
     }
 
     /// One of its own, for a story that stops it.
@@ -71,10 +71,18 @@ impl Keycloak {
     /// # Errors
     /// When it cannot be installed, or ends, with its last words.
     pub async fn apart() -> Result<Self> {
-        Self::start().await
+        Self::start(None).await
     }
 
-    async fn start() -> Result<Self> {
+    /// One of its own, that speaks to whom this authority vouches for.
+    ///
+    /// # Errors
+    /// When it cannot be installed, or ends, with its last words.
+    pub async fn trusting(whom: &CertificateAuthority) -> Result<Self> {
+        Self::start(Some(whom)).await
+    }
+
+    async fn start(trusts: Option<&CertificateAuthority>) -> Result<Self> {
         let installed = provided("keycloak").await?;
         let folder = tempfile::Builder::new().prefix("claviger-keycloak-").tempdir()?;
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
@@ -96,6 +104,11 @@ impl Keycloak {
             .arg(format!("--https-certificate-key-file={}", key.display()))
             .env("KC_BOOTSTRAP_ADMIN_USERNAME", "admin")
             .env("KC_BOOTSTRAP_ADMIN_PASSWORD", PASSWORD);
+        if let Some(trusted) = trusts {
+            let file = folder.path().join("trusted.pem");
+            std::fs::write(&file, trusted.certificate_pem())?;
+            command.arg(format!("--truststore-paths={}", file.display()));
+        }
         let mut process = Supervised::spawn("keycloak", command, &folder.path().join("log"))?;
         let url = format!("https://localhost:{}/realms/corp/protocol/saml/descriptor", port.port());
         let http = client(&authority)?;

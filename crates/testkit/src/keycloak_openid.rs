@@ -34,7 +34,11 @@ impl Keycloak {
             "clientId": client_id, "protocol": "openid-connect", "enabled": true,
             "publicClient": false, "secret": CLIENT_SECRET,
             "redirectUris": [format!("{issuer}/callback/corp")],
-            "attributes": {"post.logout.redirect.uris": format!("{issuer}/logout")},
+            "attributes": {
+                "post.logout.redirect.uris": format!("{issuer}/logout"),
+                "backchannel.logout.url": format!("{issuer}/callback/corp/logout"),
+                "backchannel.logout.session.required": "true",
+            },
             "protocolMappers": [{
                 "name": "groups", "protocol": "openid-connect",
                 "protocolMapper": "oidc-group-membership-mapper", "config": config,
@@ -90,6 +94,15 @@ impl Keycloak {
     pub async fn disable(&self, person: &Person) -> Result<()> {
         let path = format!("users/{}", person.id);
         self.administer(Method::PUT, &path, &json!({"enabled": false})).await.map(drop)
+    }
+
+    /// Signs a user out of all their browsers.
+    ///
+    /// # Errors
+    /// With its answer.
+    pub async fn sign_out(&self, person: &Person) -> Result<()> {
+        let path = format!("users/{}/logout", person.id);
+        self.administer(Method::POST, &path, &Value::Null).await.map(drop)
     }
 
     /// A browser that trusts it.

@@ -5,6 +5,7 @@
 //!   ├ client_authentication: how we show the token endpoint who we are; federated_token: by a token of the cluster's
 //!   ├ tokens: the token endpoint, and whether an ID token is believed
 //!   ├ vendor: what a vendor does otherwise, and what is asked of it beyond the standard
+//!   ├ logout_notice: the provider's word that a user has signed out there
 //!   ├ sign_out: where users sign out there
 //!   └ claims: who it is about
 //! ```
@@ -16,6 +17,7 @@ pub(crate) mod claims;
 pub(crate) mod client_authentication;
 mod description;
 pub(crate) mod federated_token;
+mod logout_notice;
 mod metadata;
 mod sign_out;
 pub(crate) mod tokens;
@@ -34,10 +36,12 @@ use claviger_api::connector::oidc::{
 use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
 use claviger_domain::identity::Identity;
 use claviger_domain::trip::{Arrival, RedirectLogin, Trip};
+use claviger_domain::upstream_logout::LogoutNotices;
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
 use openidconnect::IssuerUrl;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::client_authentication::ClientAuthentication;
 use self::metadata::Metadata;
@@ -49,6 +53,8 @@ use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
 
 /// Longest a vendor may take to say more of one user: with the token endpoint it stays below what a refresh waits for.
 const ASK: Duration = Duration::from_secs(25);
+/// Longest `sid` that is kept.
+const MAX_SID: usize = 128;
 const TOO_SLOW: &str = "the vendor did not say all of the user in time";
 
 /// One provider.
@@ -90,6 +96,9 @@ struct Kept {
     /// `sub` there, whatever names the user here.
     #[serde(rename = "s")]
     subject: String,
+    /// The session there.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
 }
 
 impl Kept {
@@ -215,13 +224,19 @@ impl Provider {
     }
 
     /// Who the tokens are about, and what to keep of them.
-    async fn authenticated(&self, received: &Received) -> Result<Authenticated, ApiError> {
+    async fn authenticated(
+        &self,
+        received: &Received,
+        known_sid: Option<String>,
+    ) -> Result<Authenticated, ApiError> {
         let spec = &self.spec;
         let identity = claims::identity(&received.claims, &spec.claims, spec.email_verification);
         let identity = identity.map_err(ApiError::Unusable)?;
         let kept = received.refresh_token.clone();
-        let kept =
-            kept.map(|token| Kept { refresh_token: token, subject: received.subject.clone() });
+        let sid = received.claims.get("sid").and_then(Value::as_str).map(str::to_owned);
+        let sid = sid.filter(|sid| sid.len() <= MAX_SID).or(known_sid);
+        let subject = received.subject.clone();
+        let kept = kept.map(|refresh_token| Kept { refresh_token, subject, sid });
         let data = kept.as_ref().map(Kept::data).transpose().map_err(ApiError::Unusable)?;
         let mut user = Authenticated { identity, raw: received.claims.clone(), data };
         if let Some(vendor) = &self.vendor {
@@ -241,6 +256,10 @@ impl RedirectLogin for Provider {
         let mut url = metadata.authorization_endpoint().url().clone();
         url.query_pairs_mut().extend_pairs(self.parameters(trip));
         Ok(Delivery::Redirect(url.into()))
+    }
+
+    fn notices(&self) -> Option<&dyn LogoutNotices> {
+        self.vendor.is_none().then_some(self)
     }
 
     async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
@@ -264,13 +283,14 @@ impl RedirectLogin for Provider {
             TokenFailure::Unavailable(why) => LoginError::Unavailable(why),
         })?;
         let (time, amr) = (received.auth_time, received.amr.clone());
-        let authenticated = self.authenticated(&received).await.map_err(|error| match error {
-            ApiError::Refused(why) => LoginError::Refused(why),
-            ApiError::Unusable(why) => LoginError::Unusable(why),
-            ApiError::TokenRefused(why) | ApiError::Unavailable(why) => {
-                LoginError::Unavailable(why)
-            }
-        })?;
+        let authenticated =
+            self.authenticated(&received, None).await.map_err(|error| match error {
+                ApiError::Refused(why) => LoginError::Refused(why),
+                ApiError::Unusable(why) => LoginError::Unusable(why),
+                ApiError::TokenRefused(why) | ApiError::Unavailable(why) => {
+                    LoginError::Unavailable(why)
+                }
+            })?;
         Ok(Arrival { authenticated, time, amr, once: None, sign_out: self.hint(&received) })
     }
 }
@@ -296,7 +316,8 @@ impl Recheck for Provider {
             return Err(RecheckError::Gone("nothing is kept to ask the provider with".into()));
         };
         let interrupted = |why: String, next: String| {
-            let kept = Kept { refresh_token: next, subject: kept.subject.clone() };
+            let (subject, sid) = (kept.subject.clone(), kept.sid.clone());
+            let kept = Kept { refresh_token: next, subject, sid };
             match kept.data() {
                 Ok(data) => RecheckError::Interrupted { why, data },
                 Err(why) => RecheckError::Unavailable(why),
@@ -305,7 +326,8 @@ impl Recheck for Provider {
         match self.renew(&kept.refresh_token, &kept.subject).await {
             Ok(received) => {
                 let next = received.refresh_token.clone().unwrap_or_default();
-                self.authenticated(&received).await.map_err(|error| match error {
+                let known = self.authenticated(&received, kept.sid.clone()).await;
+                known.map_err(|error| match error {
                     ApiError::Refused(why) => RecheckError::Gone(why),
                     other => interrupted(other.to_string(), next),
                 })

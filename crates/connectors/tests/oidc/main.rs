@@ -5,6 +5,7 @@ mod client_key;
 mod fixture;
 mod lies;
 mod login;
+mod logout_notice;
 mod outage;
 mod recheck;
 mod sign_out;

@@ -11,6 +11,7 @@ use super::lock;
 use crate::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
 use crate::identity::Identity;
 use crate::trip::{Arrival, RedirectLogin, Trip};
+use crate::upstream_logout::{LogoutNotices, NoticeError, SignedOutThere};
 use serde_json::{Map, Value};
 
 /// What comes of a browser that comes back.
@@ -111,6 +112,10 @@ impl RedirectLogin for RotatingUpstream {
         Ok(Delivery::Redirect(place))
     }
 
+    fn notices(&self) -> Option<&dyn LogoutNotices> {
+        Some(self)
+    }
+
     async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
         let forged =
             || LoginError::Unverified { reason: "WrongNonce", message: "another's".into() };
@@ -128,6 +133,24 @@ impl RedirectLogin for RotatingUpstream {
         let authenticated = Authenticated { identity, raw, data: self.data() };
         let sign_out = Some(ConnectorData(b"what ends it there".to_vec()));
         Ok(Arrival { authenticated, time, amr: vec!["otp".into()], once: None, sign_out })
+    }
+}
+
+/// Its logout tokens are `user sid`, as of now, or `user @time`; its data is of the session `there`.
+#[async_trait]
+impl LogoutNotices for RotatingUpstream {
+    async fn read(&self, logout_token: &str, now: i64) -> Result<SignedOutThere, NoticeError> {
+        let (user_id, sid) = logout_token.split_once(' ').ok_or_else(|| NoticeError::Refused {
+            reason: "Malformed",
+            message: "it is no token".into(),
+        })?;
+        let at = sid.strip_prefix('@').and_then(|time| time.parse().ok());
+        let sid = Some(sid.to_owned()).filter(|sid| !sid.is_empty() && at.is_none());
+        Ok(SignedOutThere { user_id: user_id.to_owned(), sid, at: at.unwrap_or(now) })
+    }
+
+    fn sid(&self, data: Option<&ConnectorData>) -> Option<String> {
+        data.map(|_| "there".to_owned())
     }
 }
 

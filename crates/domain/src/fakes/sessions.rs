@@ -18,6 +18,8 @@ pub struct MemorySessions {
     stored: Mutex<BTreeMap<String, StoredSession>>,
     /// By session, the hash of the browser session it came of.
     browsers: Mutex<BTreeMap<String, String>>,
+    /// By session, the hash of its user.
+    users: Mutex<BTreeMap<String, String>>,
     requests: Mutex<Vec<&'static str>>,
     fault: Mutex<Option<Fault>>,
     /// Writes that still succeed before the fault.
@@ -152,6 +154,7 @@ impl Sessions for MemorySessions {
                 payload: new.payload.clone(),
             };
             stored.insert(new.name.clone(), session);
+            lock(&self.users).insert(new.name.clone(), new.labels.user_hash.clone());
             if let Some(hash) = &new.labels.browser_hash {
                 lock(&self.browsers).insert(new.name.clone(), hash.clone());
             }
@@ -213,6 +216,15 @@ impl Sessions for MemorySessions {
             browsers.get(&session.name).is_some_and(|hash| hash == browser_hash)
         };
         Ok(lock(&self.stored).values().filter(came_of).cloned().collect())
+    }
+
+    async fn of_user(&self, user_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
+        lock(&self.requests).push("list");
+        let users = lock(&self.users);
+        let is_theirs = |session: &&StoredSession| {
+            users.get(&session.name).is_some_and(|hash| hash == user_hash)
+        };
+        Ok(lock(&self.stored).values().filter(is_theirs).cloned().collect())
     }
 
     async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {

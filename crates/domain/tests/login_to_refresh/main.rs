@@ -22,3 +22,4 @@ mod requested_claims;
 mod response_types;
 mod rig;
 mod single_sign_on;
+mod upstream_logout;

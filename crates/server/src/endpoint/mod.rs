@@ -19,6 +19,7 @@ pub mod register;
 pub mod revoke;
 mod step;
 pub mod token;
+pub mod upstream_logout;
 pub mod userinfo;
 
 use std::sync::Arc;

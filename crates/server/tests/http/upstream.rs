@@ -110,3 +110,27 @@ async fn a_refusal_is_told_to_the_application_and_an_outage_to_the_user() {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(!answer.header("retry-after").is_empty());
 }
+
+#[tokio::test]
+async fn an_upstream_tells_of_a_sign_out_by_a_form_and_learns_nothing_of_sessions() {
+    let (rig, _) = rig();
+    let place = format!("{}/callback/local/logout", rig.path);
+    let told = format!("{} ", alice().user_id);
+    let heard = rig.post(&place, &[("logout_token", &told)]).await;
+    assert_eq!((heard.status, heard.body.as_str()), (StatusCode::OK, ""));
+    assert_eq!(heard.header("cache-control"), "no-store");
+    assert_eq!(rig.store_requests(), ["list"]);
+    for form in [&[("logout_token", "forged")][..], &[("logout_token", "")], &[("x", "y")]] {
+        let refused = rig.post(&place, form).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{form:?}");
+        assert_eq!(refused.header("cache-control"), "no-store");
+        assert_eq!(refused.json()["error"], "invalid_request");
+    }
+    let long = "x".repeat(17 * 1024);
+    assert!(rig.post(&place, &[("logout_token", &long)]).await.status.is_client_error());
+    let elsewhere = format!("{}/callback/nobody/logout", rig.path);
+    let nobody = rig.post(&elsewhere, &[("logout_token", &told)]).await;
+    assert_eq!(nobody.status, StatusCode::NOT_FOUND);
+    assert_eq!(rig.get(&place).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(rig.store_requests(), Vec::<&str>::new());
+}
