@@ -259,6 +259,8 @@ pub fn config_map_ref(spec: &ConnectorSpec) -> Option<&ConfigMapKeyRef> {
         api::Upstream::BitbucketCloud(upstream) => &upstream.tls,
         api::Upstream::OAuth2(upstream) => &upstream.tls,
         api::Upstream::Keystone(upstream) => &upstream.tls,
+        api::Upstream::Openshift(upstream) => &upstream.tls,
+        api::Upstream::AtlassianCrowd(upstream) => &upstream.tls,
     };
     tls.ca_config_map_ref.as_ref()
 }

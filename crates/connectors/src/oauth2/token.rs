@@ -125,11 +125,6 @@ enum NoAnswer {
 }
 
 impl Endpoint {
-    /// Our secret, as the vendor knows it.
-    pub fn secret(&self) -> &str {
-        self.secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default()
-    }
-
     /// Redeems a code.
     pub async fn redeem(
         &self,

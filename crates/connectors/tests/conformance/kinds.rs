@@ -34,7 +34,7 @@ pub const HOSTS: [&str; 12] = [
 ];
 
 /// Every kind whose upstream is asked anything. `local` and `authProxy` ask nobody.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 15] = [
     Kind {
         name: "ldap",
         upstream: ldap,
@@ -54,6 +54,8 @@ pub const KINDS: [Kind; 13] = [
     Kind { name: "gitea", upstream: gitea, kept: r#"{"r":"token"}"# },
     Kind { name: "bitbucketCloud", upstream: |_| vendor(), kept: r#"{"r":"token"}"# },
     Kind { name: "oauth2", upstream: oauth2, kept: r#"{"r":"token"}"# },
+    Kind { name: "openshift", upstream: gitea, kept: r#"{"a":"token"}"# },
+    Kind { name: "atlassianCrowd", upstream: crowd, kept: "" },
     Kind { name: "keystone", upstream: keystone, kept: "" },
     Kind { name: "saml", upstream: saml, kept: "" },
 ];
@@ -136,6 +138,13 @@ fn oauth2(_: &str) -> Value {
         "tokenURL": "https://upstream.example.com/token",
         "userinfoURL": "https://upstream.example.com/me",
     }))
+}
+
+fn crowd(_: &str) -> Value {
+    json!({
+        "url": "https://upstream.example.com/crowd", "applicationName": "claviger", "tls": {},
+        "applicationPasswordSecretRef": {"name": "corp", "key": "secret"},
+    })
 }
 
 fn keystone(_: &str) -> Value {
