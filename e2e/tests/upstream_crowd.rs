@@ -77,7 +77,7 @@ async fn each_verdict_of_crowd_ends_the_session_and_trouble_there_does_not() -> 
     let answer = party.refresh(text(&first, "refresh_token")?).await?;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     crowd.conduct().answers.clear();
-    let first = eventually(Duration::from_secs(60), async || {
+    let first = eventually(Duration::from_mins(1), async || {
         party.refresh(text(&first, "refresh_token")?).await?.tokens()
     })
     .await?;

@@ -62,14 +62,18 @@ pub enum Known {
     /// All, from the beginning.
     Written(Arc<Places>),
     /// What the document said last.
-    Described {
-        /// Where the document is.
-        at: Url,
-        /// The token endpoint, but for its address.
-        token: Endpoint,
-        /// What it said.
-        kept: Kept<Places, Unknown>,
-    },
+    Described(Box<Document>),
+}
+
+/// A document that says where they are.
+#[derive(Debug)]
+pub struct Document {
+    /// Where it is.
+    pub at: Url,
+    /// The token endpoint, but for its address.
+    pub token: Endpoint,
+    /// What it said.
+    pub kept: Kept<Places, Unknown>,
 }
 
 /// RFC 8414 2, in part.
@@ -90,8 +94,8 @@ impl Known {
     pub async fn get(&self, http: &Http) -> Result<Arc<Places>, Unknown> {
         match self {
             Self::Written(places) => Ok(Arc::clone(places)),
-            Self::Described { at, token, kept } => {
-                kept.no_older_than(KEPT, ask(http, at, token)).await
+            Self::Described(document) => {
+                document.kept.no_older_than(KEPT, document.ask(http)).await
             }
         }
     }
@@ -103,29 +107,34 @@ impl Known {
     pub async fn refresh(&self, http: &Http) -> Result<Arc<Places>, Unknown> {
         match self {
             Self::Written(places) => Ok(Arc::clone(places)),
-            Self::Described { at, token, kept } => kept.note(ask(http, at, token).await),
+            Self::Described(document) => document.kept.note(document.ask(http).await),
         }
     }
 }
 
-async fn ask(http: &Http, at: &Url, token: &Endpoint) -> Result<Arc<Places>, Unknown> {
-    let unusable = |why: String| Unknown { reason: Reason::UpstreamUnusable, why };
-    let request = Request::builder().uri(at.as_str()).header("accept", "application/json");
-    let request = request.body(Vec::new()).map_err(|error| unusable(error.to_string()))?;
-    let answer = http.send(request).await;
-    let answer =
-        answer.map_err(|error| Unknown { reason: error.reason(), why: error.to_string() })?;
-    if answer.status() != StatusCode::OK {
-        let status = answer.status().as_u16();
-        return Err(unusable(format!("{at} answered {status}: compare the url in the Connector")));
+impl Document {
+    async fn ask(&self, http: &Http) -> Result<Arc<Places>, Unknown> {
+        let at = &self.at;
+        let unusable = |why: String| Unknown { reason: Reason::UpstreamUnusable, why };
+        let request = Request::builder().uri(at.as_str()).header("accept", "application/json");
+        let request = request.body(Vec::new()).map_err(|error| unusable(error.to_string()))?;
+        let answer = http.send(request).await;
+        let answer =
+            answer.map_err(|error| Unknown { reason: error.reason(), why: error.to_string() })?;
+        if answer.status() != StatusCode::OK {
+            let status = answer.status().as_u16();
+            return Err(unusable(format!(
+                "{at} answered {status}: compare the url in the Connector"
+            )));
+        }
+        let said: Metadata = serde_json::from_slice(answer.body()).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            unusable(format!("{at} cannot be read, at line {line} column {column}"))
+        })?;
+        said.check().map_err(|why| unusable(format!("{at} {why}")))?;
+        let token = Endpoint { url: said.token_endpoint, ..self.token.clone() };
+        Ok(Arc::new(Places { authorization: said.authorization_endpoint, token }))
     }
-    let said: Metadata = serde_json::from_slice(answer.body()).map_err(|error| {
-        let (line, column) = (error.line(), error.column());
-        unusable(format!("{at} cannot be read, at line {line} column {column}"))
-    })?;
-    said.check().map_err(|why| unusable(format!("{at} {why}")))?;
-    let token = Endpoint { url: said.token_endpoint, ..token.clone() };
-    Ok(Arc::new(Places { authorization: said.authorization_endpoint, token }))
 }
 
 impl Metadata {
@@ -155,7 +164,7 @@ mod tests {
 
     use super::*;
 
-    fn checked(change: Value) -> Result<(), &'static str> {
+    fn checked(change: &Value) -> Result<(), &'static str> {
         let mut said = json!({
             "issuer": "https://oauth.example.com",
             "authorization_endpoint": "https://oauth.example.com/oauth/authorize",
@@ -167,8 +176,11 @@ mod tests {
 
     #[test]
     fn codes_and_secrets_go_to_the_issuer_by_https_alone() {
-        assert_eq!(checked(json!({})), Ok(()));
-        assert_eq!(checked(json!({"code_challenge_methods_supported": ["plain", "S256"]})), Ok(()));
+        assert_eq!(checked(&json!({})), Ok(()));
+        assert_eq!(
+            checked(&json!({"code_challenge_methods_supported": ["plain", "S256"]})),
+            Ok(())
+        );
         for change in [
             json!({"issuer": "http://oauth.example.com"}),
             json!({"authorization_endpoint": "http://oauth.example.com/oauth/authorize"}),
@@ -180,7 +192,7 @@ mod tests {
             json!({"authorization_endpoint": "https://me@oauth.example.com/oauth/authorize"}),
             json!({"code_challenge_methods_supported": ["plain"]}),
         ] {
-            assert!(checked(change.clone()).is_err(), "{change}");
+            assert!(checked(&change).is_err(), "{change}");
         }
     }
 }

@@ -39,7 +39,7 @@ use url::Url;
 
 pub use self::api::{Answer, Api, ApiError, Listed, Paging};
 pub use self::endpoints::Endpoints;
-use self::endpoints::{Known, Places};
+use self::endpoints::{Document, Known, Places};
 pub use self::token::{Authentication, Blame};
 use self::token::{Endpoint, Received, TokenFailure};
 use crate::http::Http;
@@ -229,7 +229,8 @@ impl<V: Vendor> Service<V> {
             })),
             Endpoints::Described { at } => {
                 let at = url(field, "url", at)?;
-                Known::Described { token: endpoint(at.clone()), at, kept: Remembered::default() }
+                let token = endpoint(at.clone());
+                Known::Described(Box::new(Document { at, token, kept: Remembered::default() }))
             }
         };
         Ok(Self {
