@@ -55,11 +55,12 @@ impl<T, E: Clone> Known<T, E> {
         (at.elapsed() < age).then(|| Arc::clone(read))
     }
 
-    /// What a failure leaves.
-    fn left(&self) -> Option<Result<Arc<T>, E>> {
+    /// What a failure leaves: what was read before, for so long, or else the failure, for a moment.
+    fn left(&self, pause: Duration) -> Option<Result<Arc<T>, E>> {
         let (at, error) = self.failed.as_ref()?;
-        let stale = || self.younger_than(STALE).ok_or_else(|| error.clone());
-        (at.elapsed() < FAILED).then(stale)
+        let stale = self.younger_than(STALE);
+        let pause = if stale.is_some() { pause } else { FAILED };
+        (at.elapsed() < pause).then(|| stale.ok_or_else(|| error.clone()))
     }
 }
 
@@ -73,13 +74,35 @@ impl<T, E: Clone> Kept<T, E> {
         age: Duration,
         ask: impl Future<Output = Result<Arc<T>, E>>,
     ) -> Result<Arc<T>, E> {
+        self.asked(age, FAILED, ask).await
+    }
+
+    /// The same, where what was read before will do for half a minute after a failure: who asks often must not wait each
+    /// time while nobody answers.
+    ///
+    /// # Errors
+    /// What asking failed by.
+    pub async fn patiently(
+        &self,
+        age: Duration,
+        ask: impl Future<Output = Result<Arc<T>, E>>,
+    ) -> Result<Arc<T>, E> {
+        self.asked(age, PAUSE, ask).await
+    }
+
+    async fn asked(
+        &self,
+        age: Duration,
+        pause: Duration,
+        ask: impl Future<Output = Result<Arc<T>, E>>,
+    ) -> Result<Arc<T>, E> {
         if let Some(known) = self.known().younger_than(age) {
             return Ok(known);
         }
         let _alone = self.asking.lock().await;
         {
             let known = self.known(); // by now
-            if let Some(found) = known.younger_than(age).map(Ok).or_else(|| known.left()) {
+            if let Some(found) = known.younger_than(age).map(Ok).or_else(|| known.left(pause)) {
                 return found;
             }
         }
@@ -135,11 +158,16 @@ mod tests {
         assert!(known(Some(minutes), None).younger_than(KEPT).is_some());
         assert!(known(Some(PAUSE), None).younger_than(PAUSE).is_none(), "for an unknown key");
         assert!(known(Some(hours), None).younger_than(KEPT).is_none());
-        assert!(known(Some(hours), None).left().is_none(), "nothing failed: ask");
+        let left = |read, failed| known(read, failed).left(FAILED);
+        assert!(left(Some(hours), None).is_none(), "nothing failed: ask");
         let just_now = Some(Duration::ZERO);
-        assert!(known(Some(hours), just_now).left().unwrap().is_ok());
-        assert!(known(Some(Duration::from_hours(25)), just_now).left().unwrap().is_err());
-        assert!(known(None, just_now).left().unwrap().is_err());
-        assert!(known(None, Some(FAILED)).left().is_none(), "long ago: ask");
+        assert!(left(Some(hours), just_now).unwrap().is_ok());
+        assert!(left(Some(Duration::from_hours(25)), just_now).unwrap().is_err());
+        assert!(left(None, just_now).unwrap().is_err());
+        assert!(left(None, Some(FAILED)).is_none(), "long ago: ask");
+        assert!(left(Some(hours), Some(FAILED)).is_none(), "the same where something is known");
+        assert!(known(Some(hours), Some(FAILED)).left(PAUSE).unwrap().is_ok(), "patiently");
+        assert!(known(Some(hours), Some(PAUSE)).left(PAUSE).is_none());
+        assert!(known(None, Some(FAILED)).left(PAUSE).is_none(), "nothing is known: ask");
     }
 }

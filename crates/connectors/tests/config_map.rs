@@ -1,4 +1,4 @@
-//! Certificate authorities from a ConfigMap, at every connector that speaks to a server.
+//! Certificate authorities from a `ConfigMap`, at every connector that speaks to a server.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use claviger_api::{ConnectorSpec, Reason};
@@ -47,6 +47,15 @@ fn upstreams() -> Vec<(&'static str, Value)> {
                 "authorizationURL": "https://a.example.com/auth", "tokenURL": "https://a.example.com/token",
                 "userinfoURL": "https://a.example.com/me",
             })),
+        ),
+        (
+            "keystone",
+            json!({
+                "url": "https://keystone.example.com/v3", "domain": {"id": "default"},
+                "serviceAccount": {
+                    "name": "claviger", "passwordSecretRef": {"name": "corp", "key": "s"}, "scope": "System",
+                },
+            }),
         ),
     ]
 }

@@ -66,7 +66,12 @@ impl Source {
     /// # Errors
     /// [`MetadataError`].
     pub async fn believed(&self, now: i64) -> Result<Arc<IdentityProvider>, MetadataError> {
-        self.no_older_than(FRESH, now).await
+        let found = match self {
+            Self::Given(provider) => Arc::clone(provider),
+            Self::Url(remote) => remote.kept.patiently(FRESH, remote.ask()).await?,
+        };
+        found.check_validity(now).map_err(MetadataError::Unusable)?;
+        Ok(found)
     }
 
     /// The provider to send users to, from memory if it was read within the hour.
@@ -74,17 +79,9 @@ impl Source {
     /// # Errors
     /// [`MetadataError`].
     pub async fn get(&self, now: i64) -> Result<Arc<IdentityProvider>, MetadataError> {
-        self.no_older_than(KEPT, now).await
-    }
-
-    async fn no_older_than(
-        &self,
-        age: Duration,
-        now: i64,
-    ) -> Result<Arc<IdentityProvider>, MetadataError> {
         let found = match self {
             Self::Given(provider) => Arc::clone(provider),
-            Self::Url(remote) => remote.kept.no_older_than(age, remote.ask()).await?,
+            Self::Url(remote) => remote.kept.no_older_than(KEPT, remote.ask()).await?,
         };
         found.check_validity(now).map_err(MetadataError::Unusable)?;
         Ok(found)
@@ -170,6 +167,12 @@ mod tests {
             assert_eq!(source.believed(0).await, Ok(provider(&new)));
         }
         assert_eq!(server.take_asked(), 1);
+        server.publish("<html/>".to_owned());
+        let source = known_for(minutes(6));
+        for _ in 0..3 {
+            assert_eq!(source.believed(0).await, Ok(provider(&old)), "a failure is no verdict");
+        }
+        assert_eq!(server.take_asked(), 1, "and not asked for again at once");
         drop(server);
         assert_eq!(known_for(minutes(6)).believed(0).await, Ok(provider(&old)), "nobody says more");
         assert!(known_for(Duration::from_hours(25)).believed(0).await.is_err());
