@@ -252,10 +252,10 @@ async fn who_is_signed_out_there_is_told_of_and_signed_out_here_but_for_offline_
 
     // What nobody signed for us costs nothing.
     let mark = plane.audit_log().mark()?;
-    let place = format!("{}/callback/corp/logout", corp.scene.serving().url());
+    let told_at = format!("{}/callback/corp/logout", corp.scene.serving().url());
     let id_token = corp.tokens_in(browsers, &other.name, "openid email").await?;
     for token in [text(&id_token, "id_token")?, "forged"] {
-        let request = corp.party.http().post(&place).form(&[("logout_token", token)]);
+        let request = corp.party.http().post(&told_at).form(&[("logout_token", token)]);
         let answer = request.send().await?;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{token}");
         assert_eq!(answer.headers()["cache-control"], "no-store");

@@ -42,7 +42,7 @@ impl LogoutNotices for Provider {
             }
             verified => verified,
         };
-        read(&claims.map_err(|error| disbelief(error))?, now)
+        read(&claims.map_err(disbelief)?, now)
     }
 
     fn sid(&self, data: Option<&ConnectorData>) -> Option<String> {
@@ -96,13 +96,10 @@ fn read(claims: &Claims, now: i64) -> Result<SignedOutThere, NoticeError> {
     if text("jti", usize::MAX).is_none() {
         return Err(refused("NoJTI", "it has no jti"));
     }
-    let sid = match claims.get("sid") {
-        None => None,
-        Some(_) => {
-            let sid = text("sid", MAX_SID);
-            Some(sid.ok_or_else(|| refused("WrongSID", "sid is no text, or too long"))?)
-        }
-    };
+    let sid = text("sid", MAX_SID);
+    if sid.is_none() && claims.contains_key("sid") {
+        return Err(refused("WrongSID", "sid is no text, or too long"));
+    }
     let why = "it says no sub: let the provider say it, sessions are not known by sid alone";
     let user_id = text("sub", MAX_SUB).ok_or_else(|| refused("NoSubject", why))?;
     Ok(SignedOutThere { user_id, sid, at })
