@@ -266,6 +266,56 @@ async fn who_is_signed_out_there_is_told_of_and_signed_out_here_but_for_offline_
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_of_a_listed_application_there_is_exchanged_here_and_stores_nothing()
+-> Result<()> {
+    const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+    let plane = ControlPlane::from_env()?;
+    let keycloak = Keycloak::shared().await?;
+    let here = Installation::create(&plane).await?;
+    let scene = Scene::start_in(here, Directory::None, |manifests| {
+        if let Ok(issuer) = manifests.find("OIDCIssuer", "main") {
+            issuer["spec"]["grants"] = json!(["authorization_code", "refresh_token", EXCHANGE]);
+        }
+        if let Ok(client) = manifests.find("OAuth2Client", "kubernetes") {
+            client["spec"]["grants"] = json!(["authorization_code", "refresh_token", EXCHANGE]);
+            client["spec"]["exchangePeers"] = json!(["kubernetes"]);
+        }
+    })
+    .await?;
+    let listed = format!("mobile-{}", scene.installation().namespace());
+    let oidc = json!({"tokenExchange": {"audiences": [listed]}});
+    let spec = json!({"allowedGroups": ["developers"], "oidc": oidc});
+    let corp = Corp::start(scene, keycloak, spec).await?;
+    keycloak.add_person("mary", &["developers"]).await?;
+    let exchange = async |id_token: &str| {
+        let form = [
+            ("grant_type", EXCHANGE),
+            ("connector_id", "corp"),
+            ("subject_token", id_token),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
+            ("audience", "kubernetes"),
+        ];
+        corp.party.token(&form).await
+    };
+
+    let mark = plane.audit_log().mark()?;
+    let given = keycloak.id_token_for(&listed, "mary").await?;
+    let tokens = exchange(&given).await?.tokens()?;
+    let id_token = claims(text(&tokens, "access_token")?)?;
+    assert_eq!(id_token["groups"], json!(["corp:developers"]));
+    assert_eq!(id_token["email"], "mary@example.com");
+    ensure!(id_token["exp"].as_i64() <= claims(&given)?["exp"].as_i64(), "{id_token}");
+    ensure!(tokens.get("refresh_token").is_none(), "{tokens}");
+
+    let other = format!("other-{}", corp.scene.installation().namespace());
+    let unlisted = keycloak.id_token_for(&other, "mary").await?;
+    let answer = exchange(&unlisted).await?;
+    assert_eq!((answer.status, answer.error()), (StatusCode::BAD_REQUEST, "invalid_request"));
+    assert_eq!(corp.requests(mark)?, "", "nothing is stored");
+    Ok(())
+}
+
 /// Sessions, of as many people.
 const SESSIONS: usize = 40;
 /// How long nobody answers.

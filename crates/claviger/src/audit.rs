@@ -77,6 +77,10 @@ impl Audit for LogAudit {
                 tracing::info!(target: "audit", connector, reason, "upstream's sign-out refused");
                 ("LogoutRefused", *reason)
             }
+            AuditEvent::UpstreamTokenExchanged { client, connector, user, audience } => {
+                tracing::info!(target: "audit", client, connector, user, audience, "upstream's token exchanged");
+                ("UpstreamTokenExchanged", "")
+            }
             AuditEvent::TokenExchanged { session, client, audience } => {
                 tracing::info!(target: "audit", session, client, audience, "token exchanged");
                 ("TokenExchanged", "")

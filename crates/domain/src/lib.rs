@@ -81,6 +81,7 @@ pub mod trip;
 pub mod trusted_issuer;
 pub mod upstream_logout;
 mod upstream_sign_out;
+pub mod upstream_token;
 pub mod userinfo;
 pub mod workload;
 

@@ -417,6 +417,17 @@ pub enum AuditEvent<'a> {
         /// `client_id` the new token is for; empty where it is the client's own.
         audience: &'a str,
     },
+    /// An upstream's ID token was exchanged for one of ours.
+    UpstreamTokenExchanged {
+        /// `client_id` of the client that exchanged it.
+        client: &'a str,
+        /// Connector name.
+        connector: &'a str,
+        /// What a person would call the user.
+        user: &'a str,
+        /// `client_id` the new token is for.
+        audience: &'a str,
+    },
     /// A user's token was exchanged for another.
     TokenExchanged {
         /// Session name.

@@ -20,6 +20,7 @@ use crate::flow::{FLOW_SECONDS, Flow};
 use crate::issuer::Issuer;
 use crate::provider::Provider;
 use crate::upstream_logout::LogoutNotices;
+use crate::upstream_token::UpstreamTokens;
 
 /// Signs users in by sending their browser to the upstream.
 #[async_trait]
@@ -44,6 +45,11 @@ pub trait RedirectLogin: Send + Sync + fmt::Debug {
 
     /// What reads the upstream's word that a user has signed out there, where its kind tells such things by itself.
     fn notices(&self) -> Option<&dyn LogoutNotices> {
+        None
+    }
+
+    /// What believes the upstream's ID tokens that a client brings to exchange them, where its administrator lets it.
+    fn tokens(&self) -> Option<&dyn UpstreamTokens> {
         None
     }
 

@@ -15,6 +15,8 @@ const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 /// Longest audience: a client ID.
 const MAX_AUDIENCE: usize = 512;
+/// Longest name of a connector: that of a Kubernetes object.
+const MAX_CONNECTOR: usize = 253;
 
 /// What kind of token an exchange gives (RFC 8693 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -51,14 +53,16 @@ impl SubjectTokenType {
     }
 }
 
-/// A request (RFC 8693 2.1). The `connector_id` that dex demands is passed over like any parameter nobody
-/// knows: which issuer a token comes of, it says itself, and is believed when its signature is good.
+/// A request (RFC 8693 2.1). The `connector_id` that dex demands counts where a connector of that name takes its provider's
+/// tokens; else it is passed over: which issuer a token comes of, it says itself, and is believed when its signature is good.
 #[derive(Debug)]
 pub struct TokenExchangeRequest {
     /// What kind of token that is.
     pub subject_token_type: SubjectTokenType,
     /// The token to exchange.
     pub subject_token: SecretString,
+    /// `connector_id`: the connector whose provider made the token.
+    pub connector: Option<String>,
     /// What is to come of it; an ID token where there is an audience and nothing else is said.
     pub requested: IssuedTokenType,
     /// Client ID of who is to take it.
@@ -102,6 +106,7 @@ impl TokenExchangeRequest {
         Ok(Self {
             subject_token_type,
             subject_token: SecretString::from(subject_token),
+            connector: params.bounded("connector_id", MAX_CONNECTOR)?,
             requested,
             audience,
             resources: resources(params)?,
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn three_kinds_of_tokens_are_taken_and_dexs_own_parameter_is_passed_over() {
+    fn three_kinds_of_tokens_are_taken_and_dexs_own_parameter_is_read() {
         for (text, kind) in [
             (ACCESS_TOKEN, SubjectTokenType::AccessToken),
             (ID_TOKEN, SubjectTokenType::IdToken),
@@ -146,6 +151,7 @@ mod tests {
             let params = Params::parse(body.as_bytes()).unwrap();
             let request = TokenExchangeRequest::parse(&params, None).unwrap();
             assert_eq!(request.subject_token_type, kind);
+            assert_eq!(request.connector.as_deref(), Some("github"));
         }
     }
 

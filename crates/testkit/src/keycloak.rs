@@ -228,7 +228,7 @@ impl Keycloak {
 }
 
 /// Connections are of the runtime that made them, and each story has one of its own.
-fn client(authority: &CertificateAuthority) -> Result<Client> {
+pub(crate) fn client(authority: &CertificateAuthority) -> Result<Client> {
     let trusted = Certificate::from_pem(authority.certificate_pem().as_bytes())?;
     Ok(Client::builder().no_proxy().tls_certs_only([trusted]).build()?)
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::Browser;
 use crate::browser::Landing;
-use crate::keycloak::{Keycloak, PASSWORD};
+use crate::keycloak::{Keycloak, PASSWORD, client as client_of};
 
 /// The secret of every client of it.
 pub const CLIENT_SECRET: &str = "what-keycloak-knows-us-by";
@@ -45,6 +45,36 @@ impl Keycloak {
             }],
         });
         self.administer(Method::POST, "clients", &client).await.map(drop)
+    }
+
+    /// An ID token of a user for another application there, made known to it for that.
+    ///
+    /// # Errors
+    /// With its answer.
+    pub async fn id_token_for(&self, client_id: &str, name: &str) -> Result<String> {
+        let config =
+            json!({"claim.name": "groups", "full.path": "false", "id.token.claim": "true"});
+        let client = json!({
+            "clientId": client_id, "protocol": "openid-connect", "enabled": true,
+            "publicClient": true, "directAccessGrantsEnabled": true,
+            "protocolMappers": [{
+                "name": "groups", "protocol": "openid-connect",
+                "protocolMapper": "oidc-group-membership-mapper", "config": config,
+            }],
+        });
+        self.administer(Method::POST, "clients", &client).await?;
+        let form = [
+            ("grant_type", "password"),
+            ("client_id", client_id),
+            ("username", name),
+            ("password", PASSWORD),
+            ("scope", "openid"),
+        ];
+        let place = format!("{}/protocol/openid-connect/token", self.entity_id());
+        let answer = client_of(self.authority())?.post(place).form(&form).send().await?;
+        let said: Value = serde_json::from_str(&answer.text().await?)?;
+        let id_token = said["id_token"].as_str().with_context(|| format!("no ID token: {said}"))?;
+        Ok(id_token.to_owned())
     }
 
     /// The `upstream` of a Connector to it, its secret in the Secret `upstream`.

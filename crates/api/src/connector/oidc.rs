@@ -122,6 +122,11 @@ pub struct OidcUpstream {
     #[serde(default)]
     pub sign_out: OidcSignOut,
 
+    /// Whether clients may exchange ID tokens of the provider for ones of Claviger (RFC 8693, with `connector_id`). Default:
+    /// none is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_exchange: Option<OidcTokenExchange>,
+
     /// Endpoints that the provider's configuration does not say, or says wrongly.
     #[serde(default)]
     pub endpoints: OidcEndpoints,
@@ -162,6 +167,20 @@ pub enum OidcOfflineAccess {
     AccessType,
     /// It is not.
     None,
+}
+
+/// Which ID tokens of a provider are exchanged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct OidcTokenExchange {
+    /// Client IDs at the provider (1 to 16) whose ID tokens are taken: every `aud` of a token, and its `azp`, must be one of
+    /// them. Whoever runs one of these applications can have any of its users' tokens exchanged by a client here that may;
+    /// list none that you would not trust with that. That of Claviger itself is no better than others and is not taken
+    /// unless it is listed.
+    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub audiences: Vec<String>,
 }
 
 /// How often a provider takes one refresh token.

@@ -458,6 +458,7 @@ fn every_oidc_field() -> Value {
             "endSessionURL": "https://idp.example.com/logout",
         },
         "signOut": "Provider",
+        "tokenExchange": {"audiences": ["mobile", "ci"]},
         "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
     })
 }

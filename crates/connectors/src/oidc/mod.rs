@@ -6,6 +6,7 @@
 //!   ├ tokens: the token endpoint, and whether an ID token is believed
 //!   ├ vendor: what a vendor does otherwise, and what is asked of it beyond the standard
 //!   ├ logout_notice: the provider's word that a user has signed out there
+//!   ├ presented: ID tokens for others, brought to be exchanged
 //!   ├ sign_out: where users sign out there
 //!   └ claims: who it is about
 //! ```
@@ -19,6 +20,7 @@ mod description;
 pub(crate) mod federated_token;
 mod logout_notice;
 mod metadata;
+mod presented;
 mod sign_out;
 pub(crate) mod tokens;
 pub(crate) mod vendor;
@@ -37,6 +39,7 @@ use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Reche
 use claviger_domain::identity::Identity;
 use claviger_domain::trip::{Arrival, RedirectLogin, Trip};
 use claviger_domain::upstream_logout::LogoutNotices;
+use claviger_domain::upstream_token::UpstreamTokens;
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
 use openidconnect::IssuerUrl;
@@ -260,6 +263,10 @@ impl RedirectLogin for Provider {
 
     fn notices(&self) -> Option<&dyn LogoutNotices> {
         self.vendor.is_none().then_some(self)
+    }
+
+    fn tokens(&self) -> Option<&dyn UpstreamTokens> {
+        self.spec.token_exchange.is_some().then_some(self)
     }
 
     async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {

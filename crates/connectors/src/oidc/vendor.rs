@@ -94,6 +94,7 @@ pub fn settings(
         email_verification: OidcEmailVerification::Claim,
         acr_values: Vec::new(),
         sign_out: OidcSignOut::Here,
+        token_exchange: None,
         endpoints: OidcEndpoints::default(),
         tls: tls.clone(),
     }

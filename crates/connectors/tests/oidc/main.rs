@@ -7,5 +7,6 @@ mod lies;
 mod login;
 mod logout_notice;
 mod outage;
+mod presented;
 mod recheck;
 mod sign_out;

@@ -12,6 +12,7 @@ use crate::connector::{Authenticated, ConnectorData, LoginError, Recheck, Rechec
 use crate::identity::Identity;
 use crate::trip::{Arrival, RedirectLogin, Trip};
 use crate::upstream_logout::{LogoutNotices, NoticeError, SignedOutThere};
+use crate::upstream_token::{Presented, PresentedError, UpstreamTokens};
 use serde_json::{Map, Value};
 
 /// What comes of a browser that comes back.
@@ -112,6 +113,10 @@ impl RedirectLogin for RotatingUpstream {
         Ok(Delivery::Redirect(place))
     }
 
+    fn tokens(&self) -> Option<&dyn UpstreamTokens> {
+        Some(self)
+    }
+
     fn notices(&self) -> Option<&dyn LogoutNotices> {
         Some(self)
     }
@@ -133,6 +138,22 @@ impl RedirectLogin for RotatingUpstream {
         let authenticated = Authenticated { identity, raw, data: self.data() };
         let sign_out = Some(ConnectorData(b"what ends it there".to_vec()));
         Ok(Arrival { authenticated, time, amr: vec!["otp".into()], once: None, sign_out })
+    }
+}
+
+/// Its ID tokens are the second in which they expire, about its user.
+#[async_trait]
+impl UpstreamTokens for RotatingUpstream {
+    async fn believe(&self, id_token: &str, now: i64) -> Result<Presented, PresentedError> {
+        if *lock(&self.away) {
+            return Err(PresentedError::Unavailable("away".into()));
+        }
+        let forged = || PresentedError::Refused("it is forged".into());
+        let expires_at = id_token.parse().map_err(|_| forged())?;
+        let identity = lock(&self.identity).clone().ok_or_else(forged)?;
+        let raw = lock(&self.raw).clone();
+        let authenticated = Authenticated { identity, raw, data: None };
+        Ok(Presented { authenticated, time: now - 60, amr: vec!["otp".into()], expires_at })
     }
 }
 

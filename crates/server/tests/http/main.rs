@@ -44,5 +44,6 @@ mod token_exchange;
 mod trusted_issuers;
 #[cfg(test)]
 mod upstream;
+mod upstream_tokens;
 #[cfg(test)]
 mod userinfo;

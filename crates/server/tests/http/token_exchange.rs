@@ -16,7 +16,7 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 
 /// `kubernetes` exchanges; `target` lists it, `other` lists nobody.
-fn rig_with(change: impl FnOnce(&mut World)) -> Rig {
+pub fn rig_with(change: impl FnOnce(&mut World)) -> Rig {
     Rig::with(|world| {
         world.issuer.connectors.truncate(1);
         world.issuer.grants.extend([Grant::TokenExchange, Grant::ClientCredentials]);

@@ -5,6 +5,7 @@
 //!                │   │ audience ── the target does not list this client ─→ invalid_target, no request
 //!                │   │ scope, resource beyond the subject's ─→ invalid_scope, invalid_target, no request
 //!                │   └ GET session ── over, or not let in at the target ─→ invalid_request
+//!                ├ of a connector's provider (`connector_id`): no request but for its keys ([`upstream`])
 //!                └ of an issuer this client trusts: no request but for its keys ([`foreign`])
 //! ```
 //! What always holds: what comes out expires no later than what went in, and has no refresh token; the session
@@ -13,6 +14,7 @@
 
 mod foreign;
 mod subject;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -45,7 +47,9 @@ pub async fn exchange(
     client: &Client,
     request: &TokenExchangeRequest,
 ) -> Result<TokenResponse, TokenError> {
-    if is_foreign(issuer, client, request) {
+    if let Some(connector) = upstream::connector_of(issuer, request) {
+        upstream::exchange(provider, issuer, client, request, connector).await
+    } else if is_foreign(issuer, client, request) {
         foreign::exchange(provider, issuer, client, request).await
     } else {
         of_user(provider, issuer, client, request).await

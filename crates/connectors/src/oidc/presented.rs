@@ -1,0 +1,104 @@
+//! ID tokens that the provider made for applications of its own, brought here to be exchanged.
+//!
+//! What always holds: every audience of a token, and who has it, is one that the administrator lists; it is signed by an
+//! asymmetric key of the provider, is not expired, and is no access token, no logout token and bound to no key.
+
+use async_trait::async_trait;
+use claviger_domain::connector::Authenticated;
+use claviger_domain::upstream_token::{Presented, PresentedError, UpstreamTokens};
+use claviger_jose::verify::audiences;
+use claviger_jose::{Algorithm, Claims, KeySet, VerifyError, VerifyOptions, verify};
+use serde_json::Value;
+
+use super::description::Description;
+use super::{Provider, claims};
+
+/// Seconds by which two clocks may differ.
+const SKEW: i64 = 60;
+/// Longest token, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
+#[async_trait]
+impl UpstreamTokens for Provider {
+    async fn believe(&self, id_token: &str, now: i64) -> Result<Presented, PresentedError> {
+        if id_token.len() > MAX_TOKEN {
+            return Err(refused("it is longer than 16 KiB"));
+        }
+        let unavailable =
+            |error: super::metadata::MetadataError| PresentedError::Unavailable(error.to_string());
+        let known = self.metadata.get(&self.http).await.map_err(unavailable)?;
+        let said = match presented(&known, id_token, now) {
+            Err(VerifyError::UnknownKey | VerifyError::Signature) => {
+                let again = self.metadata.again(&self.http).await.map_err(unavailable)?;
+                presented(&again, id_token, now)
+            }
+            said => said,
+        };
+        let said = said.map_err(|error| PresentedError::Refused(error.to_string()))?;
+        self.check(&said)?;
+        let identity = claims::identity(&said, &self.spec.claims, self.spec.email_verification);
+        let identity = identity.map_err(PresentedError::Refused)?;
+        let time = |name| said.get(name).and_then(Value::as_i64);
+        let expires_at = time("exp").ok_or_else(|| refused("exp is no whole number"))?;
+        if now >= expires_at {
+            return Err(refused("it has expired (exp)"));
+        }
+        let amr = said.get("amr").and_then(Value::as_array).into_iter().flatten();
+        let amr = amr.filter_map(Value::as_str).map(str::to_owned).collect();
+        let made = time("auth_time").or_else(|| time("iat"));
+        let time = made.ok_or_else(|| refused("iat is no whole number"))?;
+        let authenticated = Authenticated { identity, raw: said, data: None };
+        Ok(Presented { authenticated, time, amr, expires_at })
+    }
+}
+
+fn presented(known: &Description, token: &str, now: i64) -> Result<Claims, VerifyError> {
+    let issuer = known.issuer().as_str();
+    let keys = serde_json::to_vec(&known.keys_of(issuer)).unwrap_or_default();
+    let keys = KeySet::parse(&keys).map_err(|_| VerifyError::UnknownKey)?;
+    let options = VerifyOptions {
+        algorithms: &Algorithm::ALL,
+        issuer,
+        audience: None, // every one of them is looked at
+        typ: None,
+        leeway_seconds: SKEW,
+    };
+    verify(&keys, token, now, &options)
+}
+
+impl Provider {
+    /// Whom it is for, and that it is an ID token.
+    fn check(&self, said: &Claims) -> Result<(), PresentedError> {
+        let listed = self.spec.token_exchange.iter().flat_map(|exchange| &exchange.audiences);
+        let listed: Vec<&str> = listed.map(String::as_str).collect();
+        let audiences = audiences(said).map_err(|error| refused(&error.to_string()))?;
+        let presenter = match said.get("azp") {
+            None => None,
+            Some(azp) => Some(azp.as_str().ok_or_else(|| refused("azp is no text"))?),
+        };
+        let parties = audiences.iter().copied().chain(presenter);
+        if audiences.is_empty() || !parties.into_iter().all(|party| listed.contains(&party)) {
+            return Err(refused(
+                "its aud and azp must all be in the connector's tokenExchange.audiences",
+            ));
+        }
+        if said.contains_key("cnf") {
+            return Err(refused(
+                "it is bound to a key (cnf): what it is exchanged for would not be",
+            ));
+        }
+        if said.contains_key("events") || said.get("typ").is_some_and(|typ| typ != "ID") {
+            return Err(refused("it is no ID token"));
+        }
+        let wanted = &self.spec.acr_values;
+        let reached = said.get("acr").and_then(Value::as_str);
+        if wanted.is_empty() || reached.is_some_and(|acr| wanted.iter().any(|one| one == acr)) {
+            return Ok(());
+        }
+        Err(refused("its acr is none of the connector's acrValues"))
+    }
+}
+
+fn refused(why: &str) -> PresentedError {
+    PresentedError::Refused(why.to_owned())
+}
