@@ -22,6 +22,8 @@ use claviger_domain::connector::{
 };
 use claviger_domain::identity::Identity;
 use claviger_domain::trip::{Arrival, Description, RedirectLogin, Trip};
+use claviger_domain::upstream_logout::LogoutNotices;
+use claviger_domain::upstream_token::UpstreamTokens;
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
 use failsafe::backoff::{self, Constant};
@@ -299,6 +301,15 @@ impl RedirectLogin for Guarded<dyn RedirectLogin> {
 
     fn description(&self, callback: &str) -> Option<Description> {
         self.inner.description(callback)
+    }
+
+    // Whoever sends these is not the upstream until its signature is good: what they say is no word about its health.
+    fn notices(&self) -> Option<&dyn LogoutNotices> {
+        self.inner.notices()
+    }
+
+    fn tokens(&self) -> Option<&dyn UpstreamTokens> {
+        self.inner.tokens()
     }
 
     async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
