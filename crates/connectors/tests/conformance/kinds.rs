@@ -12,7 +12,7 @@ pub struct Kind {
     /// As the schema calls it.
     pub name: &'static str,
     /// Its part of the spec, for a directory at this address where it is one.
-    upstream: fn(&str) -> Value,
+    pub upstream: fn(&str) -> Value,
     /// What it keeps of a user, as it would be sealed in a Session.
     pub kept: &'static str,
 }

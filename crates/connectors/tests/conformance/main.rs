@@ -7,6 +7,7 @@
 
 mod kinds;
 mod peer;
+mod table;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
