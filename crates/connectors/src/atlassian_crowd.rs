@@ -78,6 +78,13 @@ struct Groups {
     groups: Vec<Group>,
 }
 
+/// What a search for users finds.
+#[derive(Deserialize)]
+struct Found {
+    #[serde(rename = "users")]
+    _users: Vec<Value>,
+}
+
 #[derive(Deserialize)]
 struct Group {
     name: String,
@@ -323,7 +330,7 @@ impl Probe for AtlassianCrowd {
         in_time(NAME, async {
             let query = [("entity-type", "user"), ("max-results", "1")];
             let answer = self.get("search", &query).await?;
-            success::<Map<String, Value>>("a search", &answer)?;
+            success::<Found>("a search", &answer)?;
             Ok(())
         })
         .await
