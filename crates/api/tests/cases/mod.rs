@@ -11,6 +11,7 @@ mod oauth2_client;
 mod oidc_issuer;
 mod session;
 mod signing_key;
+mod vendors;
 
 use claviger_api::{
     ConnectorSpec, DeviceAuthorizationSpec, LocalUserSpec, OAuth2ClientSpec, OIDCIssuerSpec,
