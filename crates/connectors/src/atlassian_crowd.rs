@@ -81,8 +81,7 @@ struct Groups {
 /// What a search for users finds.
 #[derive(Deserialize)]
 struct Found {
-    #[serde(rename = "users")]
-    _users: Vec<Value>,
+    users: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +209,13 @@ impl AtlassianCrowd {
         }
     }
 
+    /// One user of the application, if it has any.
+    async fn any_users(&self) -> Result<Vec<Value>, Failure> {
+        let query = [("entity-type", "user"), ("max-results", "1")];
+        let answer = self.get("search", &query).await?;
+        Ok(success::<Found>("a search", &answer)?.users)
+    }
+
     /// The user that a session is of; `None` if Crowd says there is none.
     async fn find_again(&self, known: &Identity) -> Result<Option<Map<String, Value>>, Failure> {
         let by = match self.spec.user_id {
@@ -220,6 +226,11 @@ impl AtlassianCrowd {
         if answer.status == StatusCode::NOT_FOUND
             && reason(&answer).as_deref() == Some("USER_NOT_FOUND")
         {
+            // An application without a directory, or whose directory is still empty, has nobody.
+            if self.any_users().await?.is_empty() {
+                let why = "Crowd shows the application no user at all: give it a directory, or wait until that is synchronised";
+                return Err(Failure::Unusable(why.into()));
+            }
             return Ok(None);
         }
         let said: Map<String, Value> = success("a user", &answer)?;
@@ -328,9 +339,7 @@ impl Probe for AtlassianCrowd {
     /// Asks for one user: the application's password and address are looked at first.
     async fn probe(&self) -> Result<(), ProbeError> {
         in_time(NAME, async {
-            let query = [("entity-type", "user"), ("max-results", "1")];
-            let answer = self.get("search", &query).await?;
-            success::<Found>("a search", &answer)?;
+            self.any_users().await?;
             Ok(())
         })
         .await

@@ -8,12 +8,12 @@
 //! What always holds:
 //! - what opens the circuit is waiting in vain: a failure that took longer than a second. An upstream that refuses
 //!   connections at once costs nobody anything and is asked each time, so that it is back the moment it is back;
-//! - any answer closes it, a refusal too;
+//! - any answer of the upstream closes it, a refusal too; what may have been said without it says nothing;
 //! - an open circuit is an outage and no verdict about a user.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -36,6 +36,8 @@ use crate::{Probe, ProbeError, Upstream};
 
 /// A failure that took longer was waited for.
 const SLOW: Duration = Duration::from_secs(1);
+/// Times as long somebody must have waited whose going away says that there is no answer: strangers go away as they like.
+const PATIENCE: u32 = 10;
 /// Slow failures in a row that open the circuit.
 const FAILURES: u32 = 3;
 /// How long an open circuit stays open before one question is let through.
@@ -127,6 +129,7 @@ pub(crate) struct Guard {
     circuit: StateMachine<ConsecutiveFailures<Constant>, Switch>,
     switch: Switch,
     trial: Arc<Semaphore>,
+    turning: Mutex<()>,
     observer: Arc<dyn Observer>,
 }
 
@@ -198,13 +201,16 @@ impl Guard {
             circuit: StateMachine::new(policy, switch.clone()),
             switch,
             trial: Arc::new(Semaphore::new(1)),
+            turning: Mutex::new(()),
             observer: Arc::clone(observer),
         }
     }
 
     /// Leave to ask, or in words why not.
     fn ask(&self, operation: Operation) -> Result<Question<'_>, String> {
-        let trial = if !self.switch.open.load(Ordering::Relaxed) {
+        // What there mostly is no question for at all finds nothing out.
+        let is_open = operation != Operation::Depart && self.switch.open.load(Ordering::Relaxed);
+        let trial = if !is_open {
             Some(None)
         } else if self.circuit.is_call_permitted() {
             Arc::clone(&self.trial).try_acquire_owned().ok().map(Some)
@@ -230,12 +236,15 @@ impl Question<'_> {
         self.ended = true;
         let (guard, took) = (self.guard, self.since.elapsed());
         guard.observer.asked(&guard.connector, self.operation, outcome, took);
-        match outcome {
-            Outcome::Ok | Outcome::Refused | Outcome::Unusable => guard.circuit.on_success(),
-            Outcome::Unavailable | Outcome::Abandoned if took > guard.slow => {
-                guard.circuit.on_error();
-            }
-            Outcome::Unavailable | Outcome::Abandoned | Outcome::NotAsked => {}
+        // failsafe tells the switch after it has let go of its state: one change at a time.
+        let _turn = guard.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        match (outcome, self.operation) {
+            // The browser's word, or what was known before: the upstream may not have been asked.
+            (Outcome::Refused, Operation::Arrive) | (Outcome::Ok, Operation::Depart) => {}
+            (Outcome::Ok | Outcome::Refused | Outcome::Unusable, _) => guard.circuit.on_success(),
+            (Outcome::Unavailable, _) if took > guard.slow => guard.circuit.on_error(),
+            (Outcome::Abandoned, _) if took > guard.slow * PATIENCE => guard.circuit.on_error(),
+            (Outcome::Unavailable | Outcome::Abandoned | Outcome::NotAsked, _) => {}
         }
     }
 }
@@ -360,6 +369,7 @@ impl Probe for Guarded<dyn Probe> {
         let answer = self.inner.probe().await;
         let outcome = if answer.is_ok() { Outcome::Ok } else { Outcome::Unavailable };
         if answer.is_ok() {
+            let _turn = self.guard.turning.lock().unwrap_or_else(PoisonError::into_inner);
             self.guard.circuit.reset();
         }
         let (guard, took) = (&self.guard, since.elapsed());
@@ -378,6 +388,10 @@ impl Upstream {
 
     fn behind(self, guard: &Arc<Guard>) -> Self {
         let login = match self.login {
+            // With a memory there is nobody to wait for.
+            Login::Password(inner) if matches!(self.refresh, Refresh::Memory(_)) => {
+                Login::Password(inner)
+            }
             Login::Password(inner) => Login::Password(behind(guard, inner)),
             Login::Redirect(inner) => Login::Redirect(behind(guard, inner)),
             proxy @ Login::Proxy(_) => proxy, // reads headers, and asks nobody

@@ -16,10 +16,6 @@ use thiserror::Error;
 
 use crate::certificates::Certificates;
 
-/// Servers of one connector whose TLS session is kept for the next connection. rustls keeps room for 256, which is
-/// 16 KB for each of a hundred connectors.
-const RESUMED_SESSIONS: usize = 16;
-
 /// What the administrator said about TLS, with its Secrets read.
 #[derive(Default)]
 pub struct Material<'a> {
@@ -80,7 +76,8 @@ pub fn client_config(material: &Material<'_>) -> Result<Arc<ClientConfig>, TlsEr
             builder.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
         }
     };
-    config.resumption = Resumption::in_memory_sessions(RESUMED_SESSIONS);
+    // A resumed session shows no certificate: one that was renewed would be warned of for ever.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 

@@ -128,13 +128,11 @@ impl Prober {
     }
 
     fn start_due(&mut self, now: Instant) {
-        for (key, schedule) in &mut self.schedules {
-            if self.running.len() >= AT_ONCE {
-                return;
-            }
-            if schedule.next.is_none_or(|next| next > now) {
-                continue;
-            }
+        let mut due: Vec<_> = self.schedules.iter_mut().collect();
+        due.retain(|(_, schedule)| schedule.next.is_some_and(|next| next <= now));
+        // Who has waited longest: those that answer slowly keep nobody from their turn.
+        due.sort_by_key(|(_, schedule)| schedule.next);
+        for (key, schedule) in due.into_iter().take(AT_ONCE.saturating_sub(self.running.len())) {
             schedule.next = None;
             let (key, probe) = (key.clone(), Arc::clone(&schedule.target.probe));
             self.running.spawn(async move {

@@ -99,24 +99,14 @@ pub async fn end(
     })?;
     let notice = Notice { issuer, connector, told: &told, notices };
     let hash = session::user_hash(&issuer.uid, &connector.uid, &told.user_id);
+    let mut failed = None;
     for session in provider.sessions.of_user(&hash).await? {
-        match notice.ends(&session, now) {
-            Some(Over::Browser) => {
-                browser_session::revoke_unseen(provider, issuer, &session.name, REASON).await?;
-            }
-            Some(Over::Client) => {
-                provider.sessions.revoke(&session.name, REASON, now).await?;
-                let client = issuer.client_by_uid(&session.client_uid);
-                provider.audit.record(&AuditEvent::SessionRevoked {
-                    session: &session.name,
-                    client: client.map_or("", |client| client.id.as_str()),
-                    reason: REASON,
-                });
-            }
-            None => {}
+        // One that cannot be ended keeps no other: the sender may never come again.
+        if let Err(error) = notice.end(provider, &session, now).await {
+            failed.get_or_insert(error);
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Whose session is over.
@@ -134,6 +124,30 @@ struct Notice<'a> {
 }
 
 impl Notice<'_> {
+    async fn end(
+        &self,
+        provider: &Provider,
+        session: &StoredSession,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        match self.ends(session, now) {
+            Some(Over::Browser) => {
+                browser_session::revoke_unseen(provider, self.issuer, &session.name, REASON).await
+            }
+            Some(Over::Client) => {
+                provider.sessions.revoke(&session.name, REASON, now).await?;
+                let client = self.issuer.client_by_uid(&session.client_uid);
+                provider.audit.record(&AuditEvent::SessionRevoked {
+                    session: &session.name,
+                    client: client.map_or("", |client| client.id.as_str()),
+                    reason: REASON,
+                });
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn ends(&self, stored: &StoredSession, now: i64) -> Option<Over> {
         if stored.state == SessionState::Revoked {
             return None;

@@ -26,6 +26,9 @@ pub struct Presented {
     pub time: i64,
     /// By which methods (`amr`), if it says so.
     pub amr: Vec<String>,
+    /// Whether the token itself says that they reached a context class that the connector asks for. What a sign-in through
+    /// the connector is worth says nothing of a sign-in at another application.
+    pub reached_acr: bool,
     /// When the token is worth nothing any more.
     pub expires_at: i64,
 }

@@ -149,8 +149,11 @@ async fn accept(
         }
     }
     drop(listener);
-    begun.close();
-    let drained = async { tokio::join!(graceful.shutdown(), begun.wait()) };
+    let drained = async {
+        graceful.shutdown().await; // what is still being read may begin something
+        begun.close();
+        begun.wait().await;
+    };
     if timeout(limits.drain, drained).await.is_err() {
         tracing::warn!("requests were still under way when the drain time was over");
     }

@@ -70,10 +70,9 @@ impl KubeSessions {
         self.patch(&read.name, operations).await.map(drop)
     }
 
-    /// The sessions with this label: a list, a page at a time.
-    async fn selected(&self, label: &str, hash: &str) -> Result<Vec<StoredSession>, StoreError> {
-        let selector = format!("{label}={hash}");
-        let mut params = ListParams::default().labels(&selector).limit(BROWSER_PAGE);
+    /// The sessions with these labels: a list, a page at a time.
+    async fn selected(&self, selector: &str) -> Result<Vec<StoredSession>, StoreError> {
+        let mut params = ListParams::default().labels(selector).limit(BROWSER_PAGE);
         let mut found = Vec::new();
         for _ in 0..BROWSER_PAGES {
             let page = within(self.untyped.list(&params)).await?;
@@ -84,8 +83,7 @@ impl KubeSessions {
             }
         }
         tracing::warn!(
-            label,
-            hash,
+            selector,
             found = found.len(),
             "a browser or user has more sessions than are looked at"
         );
@@ -180,11 +178,13 @@ impl Sessions for KubeSessions {
     }
 
     async fn of_browser(&self, browser_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
-        self.selected(labels::BROWSER_HASH, browser_hash).await
+        self.selected(&format!("{}={browser_hash}", labels::BROWSER_HASH)).await
     }
 
     async fn of_user(&self, user_hash: &str) -> Result<Vec<StoredSession>, StoreError> {
-        self.selected(labels::USER_HASH, user_hash).await
+        // What is over takes no room from what is not.
+        let (user, state, over) = (labels::USER_HASH, labels::STATE, labels::STATE_REVOKED);
+        self.selected(&format!("{user}={user_hash},{state}!={over}")).await
     }
 
     async fn replace_payload(&self, name: &str, payload: &str) -> Result<(), StoreError> {

@@ -156,7 +156,11 @@ impl People {
                 }
                 None => error(StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
             },
-            ("GET", "/search") => Json(json!({"expand": "user", "users": []})).into_response(),
+            ("GET", "/search") => {
+                let users: Vec<_> =
+                    self.users.keys().take(1).map(|name| json!({"name": name})).collect();
+                Json(json!({"expand": "user", "users": users})).into_response()
+            }
             _ => (StatusCode::NOT_FOUND, "<html>").into_response(),
         }
     }

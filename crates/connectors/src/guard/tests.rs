@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use claviger_domain::fakes::alice;
+use claviger_domain::device_page;
+use claviger_domain::fakes::{World, alice};
 use claviger_testkit::eventually;
 use tokio::sync::Notify;
 
@@ -79,6 +80,21 @@ impl Probe for Scripted {
     }
 }
 
+/// Its pages are known without it; what a browser brings back is what it was told to say.
+#[async_trait]
+impl RedirectLogin for Scripted {
+    async fn depart(&self, _: &Trip<'_>) -> Result<Delivery, LoginError> {
+        Ok(Delivery::Redirect("https://idp.example.com/".into()))
+    }
+
+    async fn arrive(&self, _: &Trip<'_>, _: &Params) -> Result<Arrival, LoginError> {
+        match self.answer().await {
+            Err(RecheckError::Gone(why)) => Err(LoginError::Refused(why)),
+            _ => Err(away_at_login()),
+        }
+    }
+}
+
 /// What an observer was told.
 #[derive(Debug, Default)]
 struct Told {
@@ -112,6 +128,7 @@ impl Observer for Told {
 struct Rig {
     peer: Arc<Scripted>,
     told: Arc<Told>,
+    guard: Arc<Guard>,
     upstream: Upstream,
 }
 
@@ -136,7 +153,7 @@ impl Rig {
             certificates: Certificates::default(),
         };
         let guard = Arc::new(Guard::new("corp", &observer, slow, pause));
-        Self { peer, told, upstream: upstream.behind(&guard) }
+        Self { peer, told, upstream: upstream.behind(&guard), guard }
     }
 
     async fn recheck(&self) -> Result<Identity, RecheckError> {
@@ -319,4 +336,41 @@ async fn what_the_domain_asks_of_a_connector_is_passed_on() {
     rig.peer.will_say([gone()]);
     assert!(matches!(rig.sign_in().await, Err(LoginError::InvalidCredentials(_))));
     assert_eq!(rig.told.outcomes(), [(Operation::Password, Outcome::Refused)]);
+}
+
+#[tokio::test]
+async fn what_may_have_been_said_without_the_upstream_says_nothing_of_it() {
+    let rig = Rig::new(ANY, AGES);
+    let pages = behind(&rig.guard, Arc::clone(&rig.peer) as Arc<dyn RedirectLogin>);
+    let world = World::new();
+    let flow = device_page::begin(&world.provider, None);
+    let trip = Trip::of(&world.issuer, &flow, &world.issuer.connectors[0], 0);
+    let brought = Params::parse(b"error=access_denied").unwrap();
+    for told in [None, None, Some(true)] {
+        pages.depart(&trip).await.unwrap();
+        rig.peer.will_say([gone()]);
+        let refused = pages.arrive(&trip, &brought).await;
+        assert!(matches!(refused, Err(LoginError::Refused(_))), "{refused:?}");
+        rig.peer.will_say([away()]);
+        rig.recheck().await.unwrap_err();
+        assert_eq!(rig.told.circuit().first().copied(), told);
+    }
+    pages.depart(&trip).await.unwrap();
+    assert!(is_left_alone(&rig.recheck().await), "that a browser was sent there closes nothing");
+}
+
+#[tokio::test]
+async fn nobody_is_left_alone_over_users_that_are_kept_in_memory() {
+    let rig = Rig::new(ANY, AGES);
+    let peer = Arc::clone(&rig.peer);
+    let upstream =
+        Upstream { refresh: Refresh::Memory(Arc::clone(&peer) as _), ..rig.upstream.clone() };
+    let upstream = Upstream { login: Login::Password(peer), ..upstream }.behind(&rig.guard);
+    let Login::Password(login) = &upstream.login else { panic!("the login is kept") };
+    for _ in 0..5 {
+        rig.peer.will_say([away()]);
+        let secret = SecretString::from("secret");
+        assert_eq!(login.authenticate("alice", &secret).await.unwrap_err(), away_at_login());
+    }
+    assert_eq!(rig.told.circuit(), Vec::<bool>::new());
 }

@@ -3,8 +3,8 @@
 //! ```text
 //! ldap3 ── pair of sockets ── relay ── TLS ── TCP ── directory
 //! ```
-//! What always holds: no message longer than [`MAX_MESSAGE`] reaches the library, which would read any to its end; nothing
-//! that came before TLS is read after it.
+//! What always holds: only whole messages reach the library, none longer than [`MAX_MESSAGE`] and none that is not well
+//! formed: it would read any to its end, by recursion; nothing that came before TLS is read after it.
 
 use std::io;
 use std::os::unix::net::UnixStream as Socket;
@@ -21,7 +21,15 @@ use crate::tls;
 
 /// Longest message, in bytes; of an upstream with a web API one answer is as long.
 const MAX_MESSAGE: usize = 4 * 1_024 * 1_024;
-/// Bytes that are passed on at once.
+/// Elements within elements: a search's entry has six.
+const MAX_DEPTH: usize = 16;
+/// Most elements of a message: an attribute's hundred thousand values.
+const MAX_ELEMENTS: usize = 131_072;
+/// In the first byte of an element (X.690 section 8.1.2): it holds others.
+const CONSTRUCTED: u8 = 0x20;
+/// Its number is in further bytes, as none of LDAP's is.
+const LONG_TAG: u8 = 0x1f;
+/// Bytes that are read at once.
 const CHUNK: usize = 16 * 1_024;
 /// Longest answer to `StartTLS`, in bytes.
 const MAX_START_TLS: usize = 4_096;
@@ -142,36 +150,75 @@ fn not_ldap() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, NOT_LDAP)
 }
 
-/// Where in a server's messages one is.
+/// Collects a server's messages.
 #[derive(Debug, Default)]
-struct Bound {
-    head: Vec<u8>,
-    rest: usize,
+struct Messages {
+    begun: Vec<u8>,
+    /// How long the begun one is, head included, once that is known.
+    length: Option<usize>,
 }
 
-impl Bound {
-    /// Takes what a server says next.
-    fn pass(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+impl Messages {
+    /// Takes what a server says next; returns the messages that are whole now.
+    fn take(&mut self, mut bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut whole = Vec::new();
         while let Some((&byte, more)) = bytes.split_first() {
-            if self.rest > 0 {
-                let passed = self.rest.min(bytes.len());
-                self.rest -= passed;
-                bytes = &bytes[passed..];
+            let Some(length) = self.length else {
+                self.begun.push(byte);
+                bytes = more;
+                self.length = self.length_now()?;
                 continue;
-            }
-            self.head.push(byte);
+            };
+            let (next, more) = bytes.split_at((length - self.begun.len()).min(bytes.len()));
+            self.begun.extend_from_slice(next);
             bytes = more;
-            if let Some(length) = length_of(&self.head)? {
-                if length > MAX_MESSAGE {
-                    let words = format!("a message of {length} bytes, more than {MAX_MESSAGE}");
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, words));
-                }
-                self.rest = length;
-                self.head.clear();
+            if self.begun.len() == length {
+                check_elements(&self.begun)?;
+                whole.append(&mut self.begun);
+                self.length = None;
             }
         }
-        Ok(())
+        Ok(whole)
     }
+
+    fn length_now(&self) -> io::Result<Option<usize>> {
+        let Some(content) = length_of(&self.begun)? else { return Ok(None) };
+        if content == 0 {
+            return Err(not_ldap());
+        }
+        if content > MAX_MESSAGE {
+            let words = format!("a message of {content} bytes, more than {MAX_MESSAGE}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+        }
+        Ok(Some(self.begun.len() + content))
+    }
+}
+
+/// Whether every element of a message lies within the one around it, and not too deep. The library reads them by
+/// recursion, and waits for ever for what a message has no room for.
+fn check_elements(message: &[u8]) -> io::Result<()> {
+    let (mut rest, mut ends, mut count) = (message, Vec::new(), 0);
+    while let Some((&tag, _)) = rest.split_first() {
+        count += 1;
+        let around = ends.last().copied().unwrap_or(0);
+        let (content, after) = element(rest).ok_or_else(not_ldap)?;
+        if tag & LONG_TAG == LONG_TAG || after.len() < around || count > MAX_ELEMENTS {
+            return Err(not_ldap());
+        }
+        if tag & CONSTRUCTED == 0 {
+            rest = after;
+        } else {
+            ends.push(after.len());
+            rest = &rest[rest.len() - after.len() - content.len()..];
+            if ends.len() > MAX_DEPTH {
+                return Err(not_ldap());
+            }
+        }
+        while ends.last() == Some(&rest.len()) {
+            ends.pop();
+        }
+    }
+    Ok(())
 }
 
 /// Passes on what either side says, until one of them ends it or the server says what is not to be passed.
@@ -183,14 +230,13 @@ async fn relay(server: Box<dyn Stream>, library: UnixStream) -> io::Result<()> {
         to_server.shutdown().await
     };
     let answers = async {
-        let (mut bound, mut chunk) = (Bound::default(), vec![0; CHUNK]);
+        let (mut messages, mut chunk) = (Messages::default(), vec![0; CHUNK]);
         loop {
             let read = from_server.read(&mut chunk).await?;
             if read == 0 {
                 return Ok(());
             }
-            bound.pass(&chunk[..read])?;
-            to_library.write_all(&chunk[..read]).await?;
+            to_library.write_all(&messages.take(&chunk[..read])?).await?;
         }
     };
     tokio::select! {
@@ -203,22 +249,55 @@ async fn relay(server: Box<dyn Stream>, library: UnixStream) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn take(bytes: &[u8]) -> String {
+        Messages::default().take(bytes).unwrap_err().to_string()
+    }
+
     #[test]
-    fn a_message_is_measured_however_it_is_cut_and_a_long_one_is_stopped_at_its_head() {
-        let mut messages = vec![0x30, 0x03, 0x02, 0x01, 0x07, 0x30, 0x81, 0x80];
-        messages.extend([0x30; 0x80]);
-        messages.extend([0x30, 0x00, 0x30, 0x84, 0, 0, 0, 2, 0xff, 0xff]);
+    fn messages_are_passed_whole_however_they_are_cut_and_a_long_one_is_stopped_at_its_head() {
+        let mut messages = vec![0x30, 0x03, 0x02, 0x01, 0x07, 0x30, 0x81, 0x82, 0x04, 0x81, 0x7f];
+        messages.extend([0x30; 0x7f]);
+        messages.extend([0x30, 0x84, 0, 0, 0, 2, 0x05, 0x00]);
         for size in [1, 3, messages.len()] {
-            let mut bound = Bound::default();
-            messages.chunks(size).for_each(|chunk| bound.pass(chunk).unwrap());
-            assert_eq!((bound.rest, bound.head.len()), (0, 0), "{size} bytes at once");
+            let mut taken = Messages::default();
+            let pieces = messages.chunks(size).map(|chunk| taken.take(chunk).unwrap());
+            assert_eq!(pieces.collect::<Vec<_>>().concat(), messages, "{size} bytes at once");
+            assert_eq!(taken.begun, Vec::<u8>::new());
         }
-        let long = Bound::default().pass(&[0x30, 0x83, 0x40, 0x00, 0x01]).unwrap_err();
-        assert_eq!(long.to_string(), "a message of 4194305 bytes, more than 4194304");
-        assert!(Bound::default().pass(&[0x30, 0x83, 0x40, 0x00, 0x00]).is_ok());
-        for other in [&b"HTTP/1.1"[..], &[0x30, 0x80], &[0x30, 0x85]] {
-            assert_eq!(Bound::default().pass(other).unwrap_err().to_string(), NOT_LDAP);
+        assert_eq!(
+            Messages::default().take(&messages[..4]).unwrap(),
+            Vec::<u8>::new(),
+            "half of one"
+        );
+        let long = take(&[0x30, 0x83, 0x40, 0x00, 0x01]);
+        assert_eq!(long, "a message of 4194305 bytes, more than 4194304");
+        assert!(Messages::default().take(&[0x30, 0x83, 0x40, 0x00, 0x00]).is_ok());
+        for other in [&b"HTTP/1.1"[..], &[0x30, 0x80], &[0x30, 0x85], &[0x30, 0x00]] {
+            assert_eq!(take(other), NOT_LDAP);
         }
+    }
+
+    #[test]
+    fn a_message_that_is_not_well_formed_never_reaches_the_library() {
+        let nested = |depth: u8| {
+            (0..depth).fold(vec![0x05, 0x00], |inner, _| {
+                let length = u8::try_from(inner.len()).unwrap();
+                [&[0x30, length][..], &inner].concat()
+            })
+        };
+        assert!(Messages::default().take(&nested(16)).is_ok());
+        assert_eq!(take(&nested(17)), NOT_LDAP, "deeper than any message of LDAP");
+        assert_eq!(
+            take(&[0x30, 0x03, 0x04, 0x7f, 0x00]),
+            NOT_LDAP,
+            "longer than what is around it"
+        );
+        let sister = [0x30, 0x07, 0x30, 0x03, 0x04, 0x03, 0x00, 0x05, 0x00];
+        assert_eq!(take(&sister), NOT_LDAP, "reaches into the next one");
+        assert_eq!(take(&[0x30, 0x03, 0x1f, 0x01, 0x00]), NOT_LDAP, "a number in further bytes");
+        let nulls = [0x05, 0x00].repeat(MAX_ELEMENTS);
+        let length = u32::try_from(nulls.len()).unwrap().to_be_bytes();
+        assert_eq!(take(&[&[0x30, 0x84][..], &length, &nulls].concat()), NOT_LDAP, "too many");
     }
 
     #[test]

@@ -273,7 +273,8 @@ fn received(answer: &BasicTokenResponse) -> Received {
     Received {
         access_token: answer.access_token().secret().clone(),
         refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
-        seconds: answer.expires_in().map(|time| time.as_secs()),
+        // OpenShift says 0 of a token that does not end.
+        seconds: answer.expires_in().map(|time| time.as_secs()).filter(|seconds| *seconds > 0),
         scopes: scopes.filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
     }
 }

@@ -48,7 +48,8 @@ impl UpstreamTokens for Provider {
         let made = time("auth_time").or_else(|| time("iat"));
         let time = made.ok_or_else(|| refused("iat is no whole number"))?;
         let authenticated = Authenticated { identity, raw: said, data: None };
-        Ok(Presented { authenticated, time, amr, expires_at })
+        let reached_acr = !self.spec.acr_values.is_empty(); // or it would have been refused
+        Ok(Presented { authenticated, time, amr, reached_acr, expires_at })
     }
 }
 
@@ -87,7 +88,11 @@ impl Provider {
                 "it is bound to a key (cnf): what it is exchanged for would not be",
             ));
         }
-        if said.contains_key("events") || said.get("typ").is_some_and(|typ| typ != "ID") {
+        let of_another_kind = ["events", "scope", "scp", "client_id"];
+        if of_another_kind.into_iter().any(|claim| said.contains_key(claim))
+            || said.get("typ").is_some_and(|typ| typ != "ID")
+            || said.get("token_use").is_some_and(|used| used != "id")
+        {
             return Err(refused("it is no ID token"));
         }
         let wanted = &self.spec.acr_values;

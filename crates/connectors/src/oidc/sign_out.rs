@@ -3,9 +3,12 @@
 //! What always holds: the address that the browser comes back to is one and the same, as it must be registered; what we want
 //! to know by then travels in `state`.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use claviger_domain::connector::{ConnectorData, SignOut};
 use claviger_protocol::logout::LogoutRequest;
+use tokio::time::timeout;
 use url::Url;
 
 use super::Provider;
@@ -13,6 +16,9 @@ use super::tokens::Received;
 
 /// Longest ID token that is kept and goes along, in bytes: addresses far beyond meet servers that refuse them.
 const MAX_HINT: usize = 4_096;
+
+/// How long a user who signs out waits to learn where to go.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Provider {
     /// What to keep for it.
@@ -25,11 +31,13 @@ impl Provider {
         if let Some(instead) = &self.spec.endpoints.end_session {
             return Url::parse(instead).ok();
         }
-        match self.metadata.get(&self.http).await {
+        let known = timeout(PATIENCE, self.metadata.get(&self.http)).await;
+        let known = known.map_err(|_| "it does not answer".to_owned());
+        match known.and_then(|known| known.map_err(|error| error.to_string())) {
             Ok(description) => description.end_session_endpoint(),
             Err(error) => {
                 let connector = &self.name;
-                tracing::warn!(connector, %error, "a user stays signed in at the provider");
+                tracing::warn!(connector, error, "a user stays signed in at the provider");
                 None
             }
         }

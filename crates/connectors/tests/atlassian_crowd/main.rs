@@ -181,9 +181,17 @@ async fn who_is_inactive_or_gone_is_out_at_the_next_refresh_and_groups_follow() 
     service.crowd.change_ada(|ada| ada.active = false);
     let error = service.again(&known).await.unwrap_err();
     assert_eq!(error, RecheckError::Gone("the account is inactive".into()));
-    service.crowd.people().users.clear();
+    let mut other = service.crowd.people().users.remove("ada").unwrap();
+    other.key = Some("557057:1".into());
+    service.crowd.people().users.insert("grace".into(), other);
     let error = service.again(&known).await.unwrap_err();
     assert_eq!(error, RecheckError::Gone("the account is gone".into()));
+    service.crowd.people().users.clear();
+    let error = service.again(&known).await.unwrap_err();
+    assert!(
+        matches!(&error, RecheckError::Unavailable(why) if why.contains("no user at all")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

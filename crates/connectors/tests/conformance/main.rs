@@ -167,6 +167,7 @@ conducts! {
     it_answers_with_nothing_in_it: Empty => UpstreamUnreachable | UpstreamUnusable;
     its_answer_has_no_end: Flood => UpstreamUnreachable | UpstreamUnusable;
     its_message_has_two_gigabytes: Message => UpstreamUnreachable | UpstreamUnusable;
+    its_message_is_deep: Nested => UpstreamUnreachable | UpstreamUnusable;
     its_header_has_no_end: Headers => UpstreamUnreachable | UpstreamUnusable;
     it_points_to_an_address_inside: Redirect => UpstreamUnreachable | UpstreamUnusable;
     it_fails: Failing => UpstreamUnreachable | UpstreamUnusable;

@@ -33,6 +33,8 @@ pub enum Conduct {
     Flood,
     /// Answers with an LDAP message that says it has two gigabytes, and goes on sending it.
     Message,
+    /// Answers with an LDAP message whose elements are in each other, as deep as its size lets them.
+    Nested,
     /// Header fields without an end.
     Headers,
     /// Points to an address inside, that is nobody's but ours.
@@ -44,7 +46,7 @@ pub enum Conduct {
 }
 
 impl Conduct {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Down,
         Self::Silent,
         Self::Mute,
@@ -55,6 +57,7 @@ impl Conduct {
         Self::Empty,
         Self::Flood,
         Self::Message,
+        Self::Nested,
         Self::Headers,
         Self::Redirect,
         Self::Failing,
@@ -169,6 +172,7 @@ impl Script {
                 Conduct::Noise => stream.write_all(&[0xf0, 0x9f, 0x92, 0xa3, 0x00, 0xff]).await?,
                 Conduct::Flood => self.without_end(&mut stream, FLOOD, &[b'['; 16_384]).await?,
                 Conduct::Message => self.without_end(&mut stream, MESSAGE, &[0; 16_384]).await?,
+                Conduct::Nested => stream.write_all(&nested()).await?,
                 Conduct::Headers => {
                     self.without_end(&mut stream, b"HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n")
                         .await?;
@@ -222,6 +226,19 @@ impl Script {
 const FLOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
 /// A search's entry: a sequence, then the number of a question.
 const MESSAGE: &[u8] = &[0x30, 0x84, 0x7f, 0xff, 0xff, 0xff, 0x02, 0x01, 0x01];
+/// Four million bytes of sequences, each in the one before.
+fn nested() -> Vec<u8> {
+    let mut message = Vec::new();
+    let mut inner: u32 = 4_000_000;
+    while inner > 5 {
+        message.extend([0x30, 0x83]);
+        message.extend(&inner.to_be_bytes()[1..]);
+        inner -= 5;
+    }
+    message.extend(std::iter::repeat_n(0x05, inner as usize));
+    message
+}
+
 /// What would be a verdict, had it another status.
 const GRANT: &str = r#"{"error":"invalid_grant"}"#;
 

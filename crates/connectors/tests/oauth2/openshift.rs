@@ -91,6 +91,15 @@ async fn a_token_at_its_end_is_not_asked_with_and_is_told_apart_from_one_taken_b
     );
 }
 
+#[tokio::test]
+async fn a_token_without_an_end_is_asked_with_for_good() {
+    let service = service_account().await;
+    service.vendor.conduct().expires_in = 0;
+    // The trip's clock stands in the past.
+    let known = service.sign_in().await.unwrap();
+    service.again(&known).await.unwrap();
+}
+
 /// A refusal before the end is believed where the API server tells the service account who that is.
 #[tokio::test]
 async fn a_refusal_is_believed_of_an_api_server_that_is_well() {

@@ -81,6 +81,10 @@ async fn a_token_for_anybody_else_or_of_another_kind_is_refused() {
         (None, json!({"cnf": {"jkt": "x"}})),
         (None, json!({"typ": "Bearer"})),
         (None, json!({"events": {}})),
+        (None, json!({"scope": "openid"})),
+        (None, json!({"scp": ["openid"]})),
+        (None, json!({"client_id": "mobile"})),
+        (None, json!({"token_use": "access"})),
         (Some("at+jwt"), json!({})),
         (Some("logout+jwt"), json!({})),
     ] {
@@ -102,7 +106,8 @@ async fn a_token_for_anybody_else_or_of_another_kind_is_refused() {
 #[tokio::test]
 async fn the_strength_that_a_sign_in_must_have_a_token_must_have_too() {
     let service = service(json!({"acrValues": ["gold"]})).await;
-    believed(&service, None, json!({"acr": "gold"})).await.unwrap();
+    let gold = believed(&service, None, json!({"acr": "gold"})).await.unwrap();
+    assert!(gold.reached_acr);
     for acr in [json!({"acr": "silver"}), json!({})] {
         believed(&service, None, acr).await.unwrap_err();
     }

@@ -152,8 +152,10 @@ impl UpstreamTokens for RotatingUpstream {
         let expires_at = id_token.parse().map_err(|_| forged())?;
         let identity = lock(&self.identity).clone().ok_or_else(forged)?;
         let raw = lock(&self.raw).clone();
+        let reached_acr = raw.contains_key("acr");
         let authenticated = Authenticated { identity, raw, data: None };
-        Ok(Presented { authenticated, time: now - 60, amr: vec!["otp".into()], expires_at })
+        let amr = vec!["otp".into()];
+        Ok(Presented { authenticated, time: now - 60, amr, reached_acr, expires_at })
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use claviger_domain::browser_session::BrowserSessions;
 use claviger_domain::connector::{Login, Refresh};
-use claviger_domain::fakes::{RotatingUpstream, World, alice};
+use claviger_domain::fakes::{Fault, RotatingUpstream, World, alice};
 use claviger_domain::identity::Identity;
 use claviger_domain::login::{self, Brought, Outcome};
 use claviger_domain::ports::SessionState;
@@ -79,6 +79,20 @@ async fn sessions_of_that_user_end_but_for_those_that_are_for_use_while_they_are
     assert!(audit.len() == 1 && audit[0].contains("SignedOut"), "{audit:?}");
     told(&world, "directory", &alices("")).await.unwrap();
     assert_eq!(world.sessions.take_requests(), ["list"], "told twice");
+}
+
+#[tokio::test]
+async fn one_session_that_cannot_be_ended_keeps_no_other_and_the_token_may_come_again() {
+    let (world, _) = world(false);
+    for _ in 0..3 {
+        sign_in(&world, "openid").await;
+    }
+    world.sessions.fail_next_write(Fault::Refused);
+    let error = told(&world, "directory", &alices("")).await.unwrap_err();
+    assert!(matches!(error, NoticeError::Unavailable(_)), "{error:?}");
+    assert_eq!(active(&world), 1);
+    told(&world, "directory", &alices("")).await.unwrap();
+    assert_eq!(active(&world), 0);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! `/callback/{connector}/logout`: an upstream tells that a user has signed out there (OpenID Connect Back-Channel Logout
 //! 1.0 2.5, 2.8). No browser comes here, and nobody is told whether there was anything to end.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -27,7 +29,12 @@ pub async fn hear(
         Ok(token) => token,
         Err(error) => return refused(&error),
     };
-    match end(app.provider(), &issuer, &connector, &token).await {
+    // What has begun is finished, though the sender hangs up: it may never come again.
+    let (begun, at, named) = (app.begun().clone(), Arc::clone(&issuer), connector.clone());
+    let ending = begun.spawn(async move { end(app.provider(), &at, &named, &token).await });
+    let ended =
+        ending.await.unwrap_or_else(|error| Err(NoticeError::Unavailable(error.to_string())));
+    match ended {
         Ok(()) => no_store(StatusCode::OK.into_response()),
         Err(NoticeError::NoConnector) => not_found(Extension(issuer)).await,
         Err(error @ NoticeError::Refused { .. }) => {

@@ -77,7 +77,7 @@ pub(super) async fn exchange(
     if now >= expires_at {
         return Err(refused("subject_token: it has expired (exp)"));
     }
-    let amr = presented.amr;
+    let (acr, amr) = (connector.acr.clone().filter(|_| presented.reached_acr), presented.amr);
     let identity = connector.policy.admit(presented.authenticated).map_err(|error| {
         if error.is_verdict() {
             return refused(&format!("subject_token: {error}"));
@@ -86,7 +86,7 @@ pub(super) async fn exchange(
         TokenError::refused(ErrorCode::ServerError, "what the upstream says cannot be read")
     })?;
     for party in [client, &target] {
-        admit(issuer, party, (connector, &identity), &scopes)?;
+        admit(issuer, party, (connector, &identity), (acr.as_deref(), &scopes))?;
     }
     let about = Subject {
         identity: &identity,
@@ -95,7 +95,7 @@ pub(super) async fn exchange(
         scopes: &scopes,
         asked: &RequestedClaims::default(),
     };
-    let authentication = Authentication { time, acr: connector.acr.clone(), amr };
+    let authentication = Authentication { time, acr, amr };
     let id_token = mint(provider, issuer, about, (client, &authentication, expires_at))?;
     provider.audit.record(&AuditEvent::UpstreamTokenExchanged {
         client: &client.id,
@@ -134,9 +134,8 @@ fn admit(
     issuer: &Issuer,
     client: &Client,
     (connector, identity): (&Connector, &Identity),
-    scopes: &ScopeSet,
+    (acr, scopes): (Option<&str>, &ScopeSet),
 ) -> Result<(), TokenError> {
-    let acr = connector.acr.as_deref();
     if !client.allows_acr(acr) {
         return Err(not_admitted());
     }
