@@ -200,6 +200,7 @@ impl Script {
                     return Ok(());
                 }
             }
+            stream.flush().await?;
         }
         Ok(())
     }
@@ -226,16 +227,15 @@ impl Script {
 const FLOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
 /// A search's entry: a sequence, then the number of a question.
 const MESSAGE: &[u8] = &[0x30, 0x84, 0x7f, 0xff, 0xff, 0xff, 0x02, 0x01, 0x01];
-/// Four million bytes of sequences, each in the one before.
+/// Eight hundred thousand sequences, each in the one before.
 fn nested() -> Vec<u8> {
+    let lengths = (2..4_000_000_u32).step_by(5).collect::<Vec<_>>();
     let mut message = Vec::new();
-    let mut inner: u32 = 4_000_000;
-    while inner > 5 {
+    for length in lengths.iter().rev() {
         message.extend([0x30, 0x83]);
-        message.extend(&inner.to_be_bytes()[1..]);
-        inner -= 5;
+        message.extend(&length.to_be_bytes()[1..]);
     }
-    message.extend(std::iter::repeat_n(0x05, inner as usize));
+    message.extend([0x05, 0x00]);
     message
 }
 
