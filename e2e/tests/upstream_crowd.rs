@@ -1,9 +1,9 @@
 //! Users of an Atlassian Crowd (a fake that speaks its documented API) sign in here by the example's connector, and every
 //! request that costs is counted.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use claviger_testkit::browser::Login;
-use claviger_testkit::crowd::{APPLICATION_PASSWORD, Crowd, PASSWORD};
+use claviger_testkit::crowd::{APPLICATION_PASSWORD, Crowd, PASSWORD, Person};
 use claviger_testkit::relying_party::claims;
 use claviger_testkit::scene::{Manifests, SCOPE};
 use claviger_testkit::vendor::Scripted;
@@ -95,7 +95,9 @@ async fn each_verdict_of_crowd_ends_the_session_and_trouble_there_does_not() -> 
     crowd.change_ada(|ada| ada.direct = vec!["kubernetes-users".into()]);
 
     let tokens = party.log_in(SCOPE, ADA).await?;
-    crowd.people().users.clear();
+    // Others are there: of a Crowd that shows nobody at all, nobody is gone.
+    let grace = crowd.people().users.remove("ada").context("ada is there")?;
+    crowd.people().users.insert("grace".into(), Person { key: Some("557057:1".into()), ..grace });
     assert_over(&party, &tokens).await?;
     crowd.script(AUTHENTICATION, Scripted::new(403, r#"{"reason":"APPLICATION_ACCESS_DENIED"}"#));
     let refused = party.log_in(SCOPE, ADA).await.unwrap_err();
