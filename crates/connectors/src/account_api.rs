@@ -11,6 +11,7 @@ use claviger_domain::connector::{LoginError, RecheckError};
 use http::{Request, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use tokio::time::timeout;
 
 use crate::ProbeError;
@@ -140,6 +141,23 @@ pub fn read<T: DeserializeOwned>(service: &str, what: &str, body: &[u8]) -> Resu
         let (line, column) = (error.line(), error.column());
         Failure::Unusable(format!(
             "the answer of {service} for {what} cannot be read, at line {line} column {column}"
+        ))
+    })
+}
+
+/// What a part of an answer holds that was read before.
+///
+/// # Errors
+/// [`Failure::Unusable`].
+pub fn read_part<'de, T: Deserialize<'de>>(
+    service: &str,
+    what: &str,
+    part: impl Deserializer<'de>,
+) -> Result<T, Failure> {
+    T::deserialize(part).map_err(|_| {
+        // Its words may hold what was answered.
+        Failure::Unusable(format!(
+            "the answer of {service} for {what} cannot be read: something in it is missing, or of another type"
         ))
     })
 }

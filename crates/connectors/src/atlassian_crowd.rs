@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::account_api::{Failure, ask, in_time, read, require_usable, trouble};
+use crate::account_api::{Failure, ask, in_time, read, read_part, require_usable, trouble};
 use crate::http::Http;
 use crate::oauth2::{Answer, secret_refs as shared_refs, url};
 use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
@@ -243,7 +243,7 @@ impl AtlassianCrowd {
 }
 
 fn parsed(said: &Map<String, Value>) -> Result<User, Failure> {
-    read(NAME, "a user", Value::Object(said.clone()).to_string().as_bytes())
+    read_part(NAME, "a user", said)
 }
 
 /// Crowd's own word for what is wrong, if it is Crowd who answers.

@@ -82,6 +82,7 @@ impl<T, E: Clone> Kept<T, E> {
     ///
     /// # Errors
     /// What asking failed by.
+    #[cfg(feature = "saml")]
     pub async fn patiently(
         &self,
         age: Duration,

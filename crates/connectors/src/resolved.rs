@@ -11,6 +11,11 @@ use crate::BuildError;
 use crate::certificates::Certificates;
 use crate::local::LocalUser;
 
+/// Where a Secret of the type `kubernetes.io/tls` has its certificate chain.
+pub const TLS_CERTIFICATE: &str = "tls.crt";
+/// Where it has the private key of that.
+pub const TLS_PRIVATE_KEY: &str = "tls.key";
+
 /// What one key of a Secret is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {

@@ -5,6 +5,7 @@ use claviger_domain::device_page;
 use claviger_domain::fakes::{World, alice};
 use claviger_testkit::eventually;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::*;
 use crate::certificates::Certificates;
@@ -277,7 +278,8 @@ async fn one_question_at_a_time_finds_out_whether_it_is_back() {
     });
     eventually(PATIENCE, async || rig.has_been_asked(4)).await.unwrap();
     for _ in 0..5 {
-        assert!(is_left_alone(&rig.recheck().await));
+        let another = timeout(PATIENCE, rig.recheck()).await.expect("it was asked, and waits");
+        assert!(is_left_alone(&another));
     }
     gate.notify_one();
     assert_eq!(first.await.unwrap(), Ok(alice()));
@@ -290,7 +292,7 @@ async fn whoever_gives_up_waiting_gives_the_turn_back_and_counts() {
     let rig = Rig::new(ANY, ANY);
     *rig.peer.gate.lock().unwrap() = Some(Arc::default());
     for _ in 0..4 {
-        let impatient = tokio::time::timeout(Duration::from_millis(5), rig.recheck()).await;
+        let impatient = timeout(Duration::from_millis(5), rig.recheck()).await;
         assert!(impatient.is_err(), "it was asked, the fourth time as a trial");
     }
     assert_eq!(rig.told.outcomes(), [(Operation::Recheck, Outcome::Abandoned); 4]);

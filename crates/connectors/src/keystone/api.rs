@@ -99,8 +99,7 @@ struct UserAnswer {
 
 #[derive(Deserialize)]
 struct UsersAnswer {
-    #[serde(rename = "users")]
-    _users: Vec<Value>,
+    users: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +147,8 @@ pub struct Api {
     pub token: ServiceToken,
     /// Whether that is for the users' domain, and not for the system.
     pub reads_one_domain: bool,
+    /// Whether our account is one of the users that it may read.
+    pub is_among_users: bool,
 }
 
 impl Api {
@@ -224,7 +225,7 @@ impl Api {
         }
     }
 
-    /// Nobody, where our account may read users at all: then it is this one who is not there.
+    /// Nobody, where our account may read users at all, and finds itself if it is one: then it is this one who is not there.
     async fn sees_others(&self) -> Result<Option<Map<String, Value>>, Failure> {
         let what = "users";
         let mut url = self.below(&["users"], None);
@@ -234,7 +235,12 @@ impl Api {
             let why = "Keystone does not find the service account's own domain: enable it (openstack domain set --enable)";
             return Err(Failure::Account(why.into()));
         }
-        success::<UsersAnswer>(what, &answer).map(|_| None)
+        let found = success::<UsersAnswer>(what, &answer)?.users;
+        if self.is_among_users && found.is_empty() {
+            let why = "Keystone finds neither the user nor the service account itself: no verdict about either";
+            return Err(Failure::Unusable(why.into()));
+        }
+        Ok(None)
     }
 
     /// All groups of a user.

@@ -30,7 +30,7 @@ use serde_json::{Map, Value, json};
 
 use self::api::{Api, Credentials, Signed};
 use self::service_token::ServiceToken;
-use crate::account_api::{Failure, in_time, read, require_usable};
+use crate::account_api::{Failure, in_time, read_part, require_usable};
 use crate::http::Http;
 use crate::oauth2::{secret_refs as shared_refs, url};
 use crate::{BuildError, Probe, ProbeError, Purpose, Resolved, SecretRef};
@@ -121,6 +121,8 @@ impl Keystone {
                 base: url("keystone", "url", &spec.url)?,
                 token: ServiceToken::new(credentials, scope),
                 reads_one_domain: account.scope == KeystoneScope::Domain,
+                is_among_users: account.scope == KeystoneScope::System
+                    || account.domain.as_ref().is_none_or(|own| *own == spec.domain),
             },
         })
     }
@@ -131,7 +133,7 @@ impl Keystone {
         let listed = self.api.groups(&user.id).await?;
         let mut groups = Vec::new();
         for group in &listed {
-            let group: Group = parsed_value(group, "the user's groups")?;
+            let group: Group = read_part(NAME, "the user's groups", group)?;
             if group.domain_id == user.domain_id {
                 groups.push(group.name);
             }
@@ -186,11 +188,7 @@ impl User {
 }
 
 fn parsed(said: &Map<String, Value>) -> Result<User, Failure> {
-    parsed_value(&Value::Object(said.clone()), "a user")
-}
-
-fn parsed_value<T: serde::de::DeserializeOwned>(said: &Value, what: &str) -> Result<T, Failure> {
-    read(NAME, what, said.to_string().as_bytes())
+    read_part(NAME, "a user", said)
 }
 
 /// A domain, as a request names it.

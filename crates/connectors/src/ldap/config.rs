@@ -12,13 +12,10 @@ use url::Url;
 use super::claims::{Claims, nothing_to_tell};
 use super::dn::Dn;
 use super::filter::{Attribute, Filter, FilterError};
-use crate::resolved::{Authorities, Purpose, Resolved};
+use crate::resolved::{Authorities, Purpose, Resolved, TLS_CERTIFICATE, TLS_PRIVATE_KEY};
 use crate::tls::{self, Material, TlsError};
 use crate::{BuildError, SecretRef};
 
-/// Keys of a Secret of type `kubernetes.io/tls`.
-const TLS_CERTIFICATE_KEY: &str = "tls.crt";
-const TLS_PRIVATE_KEY_KEY: &str = "tls.key";
 const DEFAULT_USERNAME_LABEL: &str = "Username";
 /// No login or re-check takes longer than this, whatever the timeouts of its steps add up to.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -166,8 +163,8 @@ pub fn secret_refs(spec: &spec::LdapUpstream) -> Vec<SecretRef> {
             key: key.to_owned(),
             purpose,
         };
-        refs.push(of(TLS_CERTIFICATE_KEY, Purpose::ClientCertificate));
-        refs.push(of(TLS_PRIVATE_KEY_KEY, Purpose::ClientKey));
+        refs.push(of(TLS_CERTIFICATE, Purpose::ClientCertificate));
+        refs.push(of(TLS_PRIVATE_KEY, Purpose::ClientKey));
     }
     refs
 }
@@ -250,8 +247,8 @@ fn tls(spec: &spec::LdapTls, resolved: &Resolved) -> Result<Arc<rustls::ClientCo
     let client = match &spec.client_certificate_secret_ref {
         None => None,
         Some(secret) => Some((
-            resolved.bytes(&secret.name, TLS_CERTIFICATE_KEY, Purpose::ClientCertificate)?,
-            resolved.bytes(&secret.name, TLS_PRIVATE_KEY_KEY, Purpose::ClientKey)?,
+            resolved.bytes(&secret.name, TLS_CERTIFICATE, Purpose::ClientCertificate)?,
+            resolved.bytes(&secret.name, TLS_PRIVATE_KEY, Purpose::ClientKey)?,
         )),
     };
     let skip_verification = spec.server_verification == spec::LdapServerVerification::InsecureSkip;
@@ -268,7 +265,7 @@ fn blame_the_secret(spec: &spec::LdapTls, error: TlsError) -> BuildError {
         }
         (TlsError::Client(_), _, Some(secret)) => BuildError::SecretUnusable {
             name: secret.name.clone(),
-            key: TLS_CERTIFICATE_KEY.to_owned(),
+            key: TLS_CERTIFICATE.to_owned(),
             purpose: Purpose::ClientCertificate,
             cause: error.to_string(),
         },

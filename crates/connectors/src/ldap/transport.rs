@@ -174,7 +174,7 @@ impl Messages {
             bytes = more;
             if self.begun.len() == length {
                 check_elements(&self.begun)?;
-                whole.append(&mut self.begun);
+                whole.append(&mut std::mem::take(&mut self.begun)); // and its room
                 self.length = None;
             }
         }

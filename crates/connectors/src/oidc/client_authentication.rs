@@ -21,6 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::federated_token::FederatedToken;
+use crate::resolved::{TLS_CERTIFICATE, TLS_PRIVATE_KEY};
 use crate::{BuildError, Purpose, Resolved, SecretRef};
 
 /// RFC 7523 2.2.
@@ -30,9 +31,6 @@ const LIFE: i64 = 60;
 /// Random bytes in `jti`.
 const JTI_BYTES: u32 = 16;
 /// What a key signs with that states nothing, by what it is.
-/// Keys of a Secret of type kubernetes.io/tls.
-const CERTIFICATE: &str = "tls.crt";
-const PRIVATE_KEY: &str = "tls.key";
 const DEFAULTS: [Algorithm; 4] =
     [Algorithm::RS256, Algorithm::ES256, Algorithm::ES384, Algorithm::ES512];
 
@@ -77,7 +75,10 @@ pub fn secret_refs(spec: &OidcUpstream) -> impl Iterator<Item = SecretRef> {
 /// The same, where a certificate is shown.
 pub fn certificate_refs(at: &LocalObjectRef) -> [SecretRef; 2] {
     let part = |key: &str, purpose| SecretRef::new(&part_of(at, key), purpose);
-    [part(CERTIFICATE, Purpose::ClientCertificate), part(PRIVATE_KEY, Purpose::ClientAssertionKey)]
+    [
+        part(TLS_CERTIFICATE, Purpose::ClientCertificate),
+        part(TLS_PRIVATE_KEY, Purpose::ClientAssertionKey),
+    ]
 }
 
 fn part_of(at: &LocalObjectRef, key: &str) -> SecretKeyRef {
@@ -126,7 +127,7 @@ impl ClientAuthentication {
     /// # Errors
     /// [`BuildError`].
     pub fn certified(at: &LocalObjectRef, resolved: &Resolved) -> Result<Self, BuildError> {
-        let key_at = part_of(at, PRIVATE_KEY);
+        let key_at = part_of(at, TLS_PRIVATE_KEY);
         let signer = signer(&key_at, Some(Algorithm::PS256), resolved)?;
         let thumbprint = thumbprint(at, resolved)?;
         let header = json!({ "typ": "JWT", "x5t#S256": thumbprint });
@@ -215,12 +216,12 @@ fn signer(
 
 /// SHA-256 of the certificate (RFC 7515 4.1.8), if the key beside it is its own.
 fn thumbprint(at: &LocalObjectRef, resolved: &Resolved) -> Result<String, BuildError> {
-    let part = part_of(at, CERTIFICATE);
+    let part = part_of(at, TLS_CERTIFICATE);
     let unusable = |cause: &dyn ToString| {
         BuildError::unusable(&part, Purpose::ClientCertificate, &cause.to_string())
     };
-    let pem = resolved.bytes(&part.name, CERTIFICATE, Purpose::ClientCertificate)?;
-    let key = resolved.bytes(&part.name, PRIVATE_KEY, Purpose::ClientAssertionKey)?;
+    let pem = resolved.bytes(&part.name, TLS_CERTIFICATE, Purpose::ClientCertificate)?;
+    let key = resolved.bytes(&part.name, TLS_PRIVATE_KEY, Purpose::ClientAssertionKey)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let chain = chain.map_err(|error| unusable(&error))?;
     let leaf = chain.first().ok_or_else(|| unusable(&"there is no certificate in it"))?;

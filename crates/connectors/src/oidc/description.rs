@@ -3,7 +3,9 @@
 //! What always holds: a key that a vendor publishes for one customer's issuer signs no token of another's.
 
 use std::ops::Deref;
+use std::sync::OnceLock;
 
+use claviger_jose::KeySet;
 use openidconnect::core::{
     CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType,
     CoreJsonWebKey, CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm,
@@ -50,6 +52,7 @@ impl AdditionalProviderMetadata for Beyond {}
 pub struct Description {
     metadata: Configuration,
     keys: Option<Keys>,
+    own: OnceLock<Option<KeySet>>,
 }
 
 /// Keys, each with the issuer whose tokens it may sign, or a pattern of it.
@@ -77,12 +80,12 @@ impl Deref for Description {
 impl Description {
     /// Of one issuer, whose keys are all for it.
     pub fn of(metadata: Configuration) -> Self {
-        Self { metadata, keys: None }
+        Self { metadata, keys: None, own: OnceLock::new() }
     }
 
     /// Of an issuer whose keys say what they are for.
     pub fn with_keys(metadata: Configuration, keys: Keys) -> Self {
-        Self { metadata, keys: Some(keys) }
+        Self { metadata, keys: Some(keys), own: OnceLock::new() }
     }
 
     /// Where users sign out (RP-Initiated Logout 1.0 2.1), if it says so and it is https.
@@ -96,6 +99,15 @@ impl Description {
         let Some(keys) = &self.keys else { return self.metadata.jwks().clone() };
         let keys = keys.keys.iter().filter(|key| key.is_for(issuer));
         CoreJsonWebKeySet::new(keys.map(|key| key.key.clone()).collect())
+    }
+
+    /// Those of its own issuer, to verify by; `None` if none of them can be read.
+    pub fn key_set(&self) -> Option<&KeySet> {
+        let read = || {
+            let keys = serde_json::to_vec(&self.keys_of(self.metadata.issuer().as_str())).ok()?;
+            KeySet::parse(&keys).ok()
+        };
+        self.own.get_or_init(read).as_ref()
     }
 }
 

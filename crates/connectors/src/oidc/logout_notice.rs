@@ -6,18 +6,15 @@
 use async_trait::async_trait;
 use claviger_domain::connector::ConnectorData;
 use claviger_domain::upstream_logout::{LogoutNotices, NoticeError, SignedOutThere};
-use claviger_jose::{Algorithm, Claims, KeySet, VerifyError, VerifyOptions, verify};
+use claviger_jose::{Claims, VerifyError};
 use claviger_protocol::logout_token::LOGOUT_TOKEN_TYPE;
 use serde_json::Value;
 
-use super::description::Description;
-use super::metadata::MetadataError;
+use super::signed::SignedError;
 use super::{Kept, MAX_SID, Provider};
 
 /// What happened.
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
-/// Seconds by which two clocks may differ.
-const SKEW: i64 = 60;
 /// Longest ago that one may have been made, in seconds, however long it says it lives: it should live two minutes (2.4).
 const MAX_AGE: i64 = 600;
 /// Longest `sub` (OIDC Core 2).
@@ -30,17 +27,13 @@ impl LogoutNotices for Provider {
             let why = "this connector knows users by another claim than sub (claims.userID)";
             return Err(refused("UnknownUser", why));
         }
-        let known = self.metadata.get(&self.http).await.map_err(|error| unavailable(&error))?;
-        let claims = match self.verified_notice(&known, logout_token, now) {
-            Err(VerifyError::UnknownKey | VerifyError::Signature) => {
-                let again = self.metadata.again(&self.http).await;
-                self.verified_notice(
-                    again.map_err(|error| unavailable(&error))?.as_ref(),
-                    logout_token,
-                    now,
-                )
+        let typed = self.notice(logout_token, Some(LOGOUT_TOKEN_TYPE), now).await;
+        // Providers older than the type say JWT, or nothing.
+        let claims = match typed {
+            Err(SignedError::Refused(VerifyError::Type)) => {
+                self.notice(logout_token, None, now).await
             }
-            verified => verified,
+            typed => typed,
         };
         read(&claims.map_err(disbelief)?, now)
     }
@@ -51,29 +44,13 @@ impl LogoutNotices for Provider {
 }
 
 impl Provider {
-    fn verified_notice(
+    async fn notice(
         &self,
-        known: &Description,
         token: &str,
+        typ: Option<&str>,
         now: i64,
-    ) -> Result<Claims, VerifyError> {
-        let issuer = known.issuer().as_str();
-        let keys = serde_json::to_vec(&known.keys_of(issuer)).unwrap_or_default();
-        let keys = KeySet::parse(&keys).map_err(|_| VerifyError::UnknownKey)?;
-        let options = VerifyOptions {
-            algorithms: &Algorithm::ALL,
-            issuer,
-            audience: Some(&self.spec.client_id),
-            typ: Some(LOGOUT_TOKEN_TYPE),
-            leeway_seconds: SKEW,
-        };
-        match verify(&keys, token, now, &options) {
-            // Providers older than the type say JWT, or nothing.
-            Err(VerifyError::Type) => {
-                verify(&keys, token, now, &VerifyOptions { typ: None, ..options })
-            }
-            verified => verified,
-        }
+    ) -> Result<Claims, SignedError> {
+        self.believed(token, (Some(&self.spec.client_id), typ), now).await
     }
 }
 
@@ -109,11 +86,11 @@ fn refused(reason: &'static str, message: &str) -> NoticeError {
     NoticeError::Refused { reason, message: message.to_owned() }
 }
 
-fn unavailable(error: &MetadataError) -> NoticeError {
-    NoticeError::Unavailable(error.to_string())
-}
-
-fn disbelief(error: VerifyError) -> NoticeError {
+fn disbelief(error: SignedError) -> NoticeError {
+    let error = match error {
+        SignedError::Unavailable(error) => return NoticeError::Unavailable(error.to_string()),
+        SignedError::Refused(error) => error,
+    };
     let reason = match error {
         VerifyError::Issuer => "WrongIssuer",
         VerifyError::Audience => "WrongAudience",

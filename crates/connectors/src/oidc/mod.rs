@@ -22,6 +22,7 @@ mod logout_notice;
 mod metadata;
 mod presented;
 mod sign_out;
+mod signed;
 pub(crate) mod tokens;
 pub(crate) mod vendor;
 

@@ -6,15 +6,13 @@
 use async_trait::async_trait;
 use claviger_domain::connector::Authenticated;
 use claviger_domain::upstream_token::{Presented, PresentedError, UpstreamTokens};
+use claviger_jose::Claims;
 use claviger_jose::verify::audiences;
-use claviger_jose::{Algorithm, Claims, KeySet, VerifyError, VerifyOptions, verify};
 use serde_json::Value;
 
-use super::description::Description;
+use super::signed::SignedError;
 use super::{Provider, claims};
 
-/// Seconds by which two clocks may differ.
-const SKEW: i64 = 60;
 /// Longest token, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 
@@ -24,17 +22,8 @@ impl UpstreamTokens for Provider {
         if id_token.len() > MAX_TOKEN {
             return Err(refused("it is longer than 16 KiB"));
         }
-        let unavailable =
-            |error: super::metadata::MetadataError| PresentedError::Unavailable(error.to_string());
-        let known = self.metadata.get(&self.http).await.map_err(unavailable)?;
-        let said = match presented(&known, id_token, now) {
-            Err(VerifyError::UnknownKey | VerifyError::Signature) => {
-                let again = self.metadata.again(&self.http).await.map_err(unavailable)?;
-                presented(&again, id_token, now)
-            }
-            said => said,
-        };
-        let said = said.map_err(|error| PresentedError::Refused(error.to_string()))?;
+        // Every audience is looked at.
+        let said = self.believed(id_token, (None, None), now).await.map_err(disbelief)?;
         self.check(&said)?;
         let identity = claims::identity(&said, &self.spec.claims, self.spec.email_verification);
         let identity = identity.map_err(PresentedError::Refused)?;
@@ -51,20 +40,6 @@ impl UpstreamTokens for Provider {
         let reached_acr = !self.spec.acr_values.is_empty(); // or it would have been refused
         Ok(Presented { authenticated, time, amr, reached_acr, expires_at })
     }
-}
-
-fn presented(known: &Description, token: &str, now: i64) -> Result<Claims, VerifyError> {
-    let issuer = known.issuer().as_str();
-    let keys = serde_json::to_vec(&known.keys_of(issuer)).unwrap_or_default();
-    let keys = KeySet::parse(&keys).map_err(|_| VerifyError::UnknownKey)?;
-    let options = VerifyOptions {
-        algorithms: &Algorithm::ALL,
-        issuer,
-        audience: None, // every one of them is looked at
-        typ: None,
-        leeway_seconds: SKEW,
-    };
-    verify(&keys, token, now, &options)
 }
 
 impl Provider {
@@ -101,6 +76,13 @@ impl Provider {
             return Ok(());
         }
         Err(refused("its acr is none of the connector's acrValues"))
+    }
+}
+
+fn disbelief(error: SignedError) -> PresentedError {
+    match error {
+        SignedError::Unavailable(error) => PresentedError::Unavailable(error.to_string()),
+        SignedError::Refused(error) => PresentedError::Refused(error.to_string()),
     }
 }
 

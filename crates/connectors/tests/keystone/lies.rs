@@ -56,6 +56,8 @@ async fn a_404_is_believed_where_others_are_seen() {
     assert!(unavailable(&service, &known).await.contains("answered 503"));
     service.front.script("GET /v3/users", nobody);
     assert!(unavailable(&service, &known).await.contains("service account's own domain"));
+    service.front.script("GET /v3/users", Scripted::new(200, r#"{"users":[]}"#));
+    assert!(unavailable(&service, &known).await.contains("nor the service account itself"));
     service.front.conduct().answers.remove("GET /v3/users");
     let error = service.again(&known).await.unwrap_err();
     assert_eq!(error, RecheckError::Gone("the account is gone".into()));
