@@ -301,6 +301,13 @@ async fn rendered_manifests_and_examples_are_taken_with_strict_validation() -> R
     apply(&plane, home, "examples/tenant/issuer.yaml")?;
     apply(&plane, home, "examples/auth-proxy/connector.yaml")?;
     apply(&plane, home, "examples/oidc/connector.yaml")?;
+    for patch in ["claim-mapping", "client-key", "token-exchange"] {
+        let file = root().join(format!("examples/oidc/patches/{patch}.yaml"));
+        let file = file.display().to_string();
+        let patched =
+            ["patch", "-n", home, "connector/corp", "--type=merge", "--patch-file", &file];
+        kubectl(&plane, &[&patched[..], &["--dry-run=server"]].concat(), "")?;
+    }
     apply(&plane, home, "examples/active-directory/connector.yaml")?;
     let upstreams = [
         "saml",

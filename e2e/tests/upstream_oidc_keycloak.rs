@@ -267,7 +267,7 @@ async fn who_is_signed_out_there_is_told_of_and_signed_out_here_but_for_offline_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_token_of_a_listed_application_there_is_exchanged_here_and_stores_nothing()
+async fn an_id_token_of_a_listed_application_there_is_exchanged_here_by_whom_it_lists_and_stores_nothing()
 -> Result<()> {
     const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
     let plane = ControlPlane::from_env()?;
@@ -283,8 +283,12 @@ async fn an_id_token_of_a_listed_application_there_is_exchanged_here_and_stores_
         }
     })
     .await?;
-    let listed = format!("mobile-{}", scene.installation().namespace());
-    let oidc = json!({"tokenExchange": {"audiences": [listed]}});
+    let application = |name: &str| format!("{name}-{}", scene.installation().namespace());
+    let [listed, desktop, other] = ["mobile", "desktop", "other"].map(application);
+    let oidc = json!({"tokenExchange": {"audiences": [
+        {"name": listed, "clients": ["kubernetes"]},
+        {"name": desktop, "clients": ["portal"]},
+    ]}});
     let spec = json!({"allowedGroups": ["developers"], "oidc": oidc});
     let corp = Corp::start(scene, keycloak, spec).await?;
     keycloak.add_person("mary", &["developers"]).await?;
@@ -308,11 +312,18 @@ async fn an_id_token_of_a_listed_application_there_is_exchanged_here_and_stores_
     ensure!(id_token["exp"].as_i64() <= claims(&given)?["exp"].as_i64(), "{id_token}");
     ensure!(tokens.get("refresh_token").is_none(), "{tokens}");
 
-    let other = format!("other-{}", corp.scene.installation().namespace());
-    let unlisted = keycloak.id_token_for(&other, "mary").await?;
-    let answer = exchange(&unlisted).await?;
-    assert_eq!((answer.status, answer.error()), (StatusCode::BAD_REQUEST, "invalid_request"));
+    let of_desktop = keycloak.id_token_for(&desktop, "mary").await?;
+    for token in [&keycloak.id_token_for(&other, "mary").await?, &of_desktop] {
+        let answer = exchange(token).await?;
+        assert_eq!((answer.status, answer.error()), (StatusCode::BAD_REQUEST, "invalid_request"));
+    }
     assert_eq!(corp.requests(mark)?, "", "nothing is stored");
+
+    let path = "/spec/upstream/oidc/tokenExchange/audiences/1/clients/-";
+    let patch = json!([{"op": "add", "path": path, "value": "kubernetes"}]).to_string();
+    let here = corp.scene.installation();
+    here.kubectl(&["patch", "connector/corp", "--type=json", "-p", &patch])?;
+    eventually(Duration::from_secs(15), async || exchange(&of_desktop).await?.tokens()).await?;
     Ok(())
 }
 

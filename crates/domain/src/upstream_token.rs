@@ -10,11 +10,17 @@ use crate::connector::Authenticated;
 /// Believes an upstream's ID tokens.
 #[async_trait]
 pub trait UpstreamTokens: Send + Sync + fmt::Debug {
-    /// Who a token is about, if the upstream made it for one of the audiences that the connector's administrator lists.
+    /// Who a token is about, if the upstream made it for audiences whose tokens the connector's administrator lets the client
+    /// of this ID bring.
     ///
     /// # Errors
     /// [`PresentedError::Refused`] for what is not believed, [`PresentedError::Unavailable`] where the keys cannot be had.
-    async fn believe(&self, id_token: &str, now: i64) -> Result<Presented, PresentedError>;
+    async fn believe(
+        &self,
+        id_token: &str,
+        client: &str,
+        now: i64,
+    ) -> Result<Presented, PresentedError>;
 }
 
 /// What a token says, believed.

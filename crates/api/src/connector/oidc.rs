@@ -122,8 +122,8 @@ pub struct OidcUpstream {
     #[serde(default)]
     pub sign_out: OidcSignOut,
 
-    /// Whether clients may exchange ID tokens of the provider for ones of Claviger (RFC 8693, with `connector_id`). Default:
-    /// none is taken.
+    /// Which clients may exchange which ID tokens of the provider for ones of Claviger (RFC 8693, with `connector_id`).
+    /// Default: none is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_exchange: Option<OidcTokenExchange>,
 
@@ -169,18 +169,38 @@ pub enum OidcOfflineAccess {
     None,
 }
 
-/// Which ID tokens of a provider are exchanged.
+/// Which ID tokens of a provider are exchanged, and by whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 pub struct OidcTokenExchange {
-    /// Client IDs at the provider (1 to 16) whose ID tokens are taken: every `aud` of a token, and its `azp`, must be one of
-    /// them. Whoever runs one of these applications can have any of its users' tokens exchanged by a client here that may;
-    /// list none that you would not trust with that. That of Claviger itself is no better than others and is not taken
-    /// unless it is listed.
-    #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 512)))]
-    #[x_kube(merge_strategy = ListMerge::Set)]
-    pub audiences: Vec<String>,
+    /// Applications at the provider (1 to 16) whose ID tokens are taken: every `aud` of a token, and its `azp`, must be one
+    /// of them, and each must list the client here that brings the token. Whoever runs one of these applications can have
+    /// any of its users' tokens exchanged by such a client; list none that you would not trust with that. That of Claviger
+    /// itself is no better than others and is not taken unless it is listed.
+    #[schemars(length(min = 1, max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub audiences: Vec<OidcExchangeAudience>,
+}
+
+/// An application at a provider, and who may bring its users' ID tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct OidcExchangeAudience {
+    /// Its client ID at the provider.
+    #[schemars(length(min = 1, max = 512))]
+    pub name: String,
+
+    /// Client IDs here (1 to 64) that may bring its ID tokens, such as `my-app` or `team-a/my-app`: confidential clients with
+    /// the grant. What they may have for it each target says itself, in its `exchangePeers`.
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 317)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(p, p.matches('^[!-~]+$'))")
+            .message("clients must be client IDs, printable ASCII without spaces, such as my-app or team-a/my-app"),
+    )]
+    pub clients: Vec<String>,
 }
 
 /// How often a provider takes one refresh token.

@@ -386,7 +386,10 @@ fn every_oidc_field() -> Value {
             "endSessionURL": "https://idp.example.com/logout",
         },
         "signOut": "Provider",
-        "tokenExchange": {"audiences": ["mobile", "ci"]},
+        "tokenExchange": {"audiences": [
+            {"name": "mobile", "clients": ["portal", "team-a/app"]},
+            {"name": "ci", "clients": ["portal"]},
+        ]},
         "tls": {"caSecretRef": {"name": "corp-ca", "key": "ca.crt"}},
     })
 }
@@ -472,6 +475,45 @@ fn providers() -> Vec<super::Bad> {
             "acrValues must be printable ASCII without spaces",
         ),
         bad(
+            "an application whose tokens nobody may bring",
+            brought(&json!([{"name": "mobile", "clients": []}])),
+            "should have at least 1 items",
+        ),
+        bad(
+            "an application of which nobody says who may bring its tokens",
+            brought(&json!([{"name": "mobile"}])),
+            "Required value",
+        ),
+        bad(
+            "tokens that are exchanged and of no application",
+            brought(&json!([])),
+            "should have at least 1 items",
+        ),
+        bad(
+            "an application alone, as before it said who may bring its tokens",
+            brought(&json!(["mobile"])),
+            "must be of type object",
+        ),
+        bad(
+            "an application without a name",
+            brought(&json!([{"name": "", "clients": ["portal"]}])),
+            "should be at least 1 chars long",
+        ),
+        bad(
+            "an application that stands there twice",
+            brought(&json!([
+                {"name": "mobile", "clients": ["portal"]},
+                {"name": "mobile", "clients": ["app"]},
+            ])),
+            "Duplicate value",
+        ),
+        bad(
+            "everybody who may bring a token",
+            brought(&json!([{"name": "mobile", "clients": ["portal", "any body"]}])),
+            "clients must be client IDs, printable ASCII without spaces, such as my-app or \
+             team-a/my-app",
+        ),
+        bad(
             "two sources of a provider's certificates",
             provider(&json!({"tls": {
                 "caSecretRef": {"name": "ca", "key": "ca.crt"},
@@ -485,6 +527,10 @@ fn providers() -> Vec<super::Bad> {
             "caBundle must hold certificates in PEM form (-----BEGIN CERTIFICATE-----)",
         ),
     ]
+}
+
+fn brought(audiences: &Value) -> Value {
+    provider(&json!({"tokenExchange": {"audiences": audiences}}))
 }
 
 fn proxies() -> Vec<super::Bad> {

@@ -1,7 +1,8 @@
 //! ID tokens that the provider made for applications of its own, brought here to be exchanged.
 //!
-//! What always holds: every audience of a token, and who has it, is one that the administrator lists; it is signed by an
-//! asymmetric key of the provider, is not expired, and is no access token, no logout token and bound to no key.
+//! What always holds: every audience of a token, and who has it, is one that the administrator lists with the client that
+//! brings it; it is signed by an asymmetric key of the provider, is not expired, and is no access token, no logout token and
+//! bound to no key.
 
 use async_trait::async_trait;
 use claviger_domain::connector::Authenticated;
@@ -18,13 +19,18 @@ const MAX_TOKEN: usize = 16 * 1024;
 
 #[async_trait]
 impl UpstreamTokens for Provider {
-    async fn believe(&self, id_token: &str, now: i64) -> Result<Presented, PresentedError> {
+    async fn believe(
+        &self,
+        id_token: &str,
+        client: &str,
+        now: i64,
+    ) -> Result<Presented, PresentedError> {
         if id_token.len() > MAX_TOKEN {
             return Err(refused("it is longer than 16 KiB"));
         }
         // Every audience is looked at.
         let said = self.believed(id_token, (None, None), now).await.map_err(disbelief)?;
-        self.check(&said)?;
+        self.check(&said, client)?;
         let identity = claims::identity(&said, &self.spec.claims, self.spec.email_verification);
         let identity = identity.map_err(PresentedError::Refused)?;
         let time = |name| said.get(name).and_then(Value::as_i64);
@@ -43,19 +49,24 @@ impl UpstreamTokens for Provider {
 }
 
 impl Provider {
-    /// Whom it is for, and that it is an ID token.
-    fn check(&self, said: &Claims) -> Result<(), PresentedError> {
+    /// Whether a client here may bring the tokens of an application there.
+    fn may_bring(&self, client: &str, application: &str) -> bool {
         let listed = self.spec.token_exchange.iter().flat_map(|exchange| &exchange.audiences);
-        let listed: Vec<&str> = listed.map(String::as_str).collect();
+        let mut listed = listed.filter(|audience| audience.name == application);
+        listed.any(|audience| audience.clients.iter().any(|known| known == client))
+    }
+
+    /// Whom it is for, and that it is an ID token.
+    fn check(&self, said: &Claims, client: &str) -> Result<(), PresentedError> {
         let audiences = audiences(said).map_err(|error| refused(&error.to_string()))?;
         let presenter = match said.get("azp") {
             None => None,
             Some(azp) => Some(azp.as_str().ok_or_else(|| refused("azp is no text"))?),
         };
-        let parties = audiences.iter().copied().chain(presenter);
-        if audiences.is_empty() || !parties.into_iter().all(|party| listed.contains(&party)) {
+        let mut parties = audiences.iter().copied().chain(presenter);
+        if audiences.is_empty() || !parties.all(|party| self.may_bring(client, party)) {
             return Err(refused(
-                "its aud and azp must all be in the connector's tokenExchange.audiences",
+                "its aud and azp must all be in the connector's tokenExchange.audiences, each with this client",
             ));
         }
         if said.contains_key("cnf") {

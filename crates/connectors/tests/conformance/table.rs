@@ -347,7 +347,7 @@ fn built(name: &str) -> Upstream {
             let mut upstream = (kind.upstream)("ldaps://ldap.example.com");
             if name == "oidc" {
                 upstream["signOut"] = json!("Provider");
-                upstream["tokenExchange"] = json!({"audiences": ["cli"]});
+                upstream["tokenExchange"] = json!({"audiences": [{"name": "cli", "clients": ["portal"]}]});
             }
             upstream
         }

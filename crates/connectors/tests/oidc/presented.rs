@@ -8,8 +8,12 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Service, now};
 
+/// `portal` may bring tokens of both applications, `app` those of `mobile` alone.
 async fn service(change: Value) -> Service {
-    let mut all = json!({"tokenExchange": {"audiences": ["mobile", "ci"]}});
+    let mut all = json!({"tokenExchange": {"audiences": [
+        {"name": "mobile", "clients": ["portal", "app"]},
+        {"name": "ci", "clients": ["portal"]},
+    ]}});
     all.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     Service::start(all).await
 }
@@ -25,9 +29,22 @@ fn claims(service: &Service, change: &Value) -> Value {
     claims
 }
 
-async fn presented(service: &Service, token: &str) -> Result<Presented, PresentedError> {
+async fn brought_by(
+    client: &str,
+    service: &Service,
+    token: &str,
+) -> Result<Presented, PresentedError> {
     let Login::Redirect(login) = &service.built.login else { panic!() };
-    login.tokens().unwrap().believe(token, now()).await
+    login.tokens().unwrap().believe(token, client, now()).await
+}
+
+async fn presented(service: &Service, token: &str) -> Result<Presented, PresentedError> {
+    brought_by("portal", service, token).await
+}
+
+fn signed(service: &Service, typ: Option<&str>, change: &Value) -> String {
+    let signer = Signer::new(&service.provider.conduct().key).unwrap();
+    signer.sign(typ, &claims(service, change)).unwrap()
 }
 
 async fn believed(
@@ -35,9 +52,7 @@ async fn believed(
     typ: Option<&str>,
     change: Value,
 ) -> Result<Presented, PresentedError> {
-    let claims = claims(service, &change);
-    let token = Signer::new(&service.provider.conduct().key).unwrap().sign(typ, &claims).unwrap();
-    presented(service, &token).await
+    presented(service, &signed(service, typ, &change)).await
 }
 
 #[tokio::test]
@@ -100,6 +115,37 @@ async fn a_token_for_anybody_else_or_of_another_kind_is_refused() {
     let unsigned = format!("{}.{body}.", encode(r#"{"alg":"none"}"#));
     for bad in [unsigned.as_str(), "", "x", &"x".repeat(17 * 1024)] {
         assert!(matches!(presented(&service, bad).await, Err(PresentedError::Refused(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_client_brings_tokens_of_those_applications_alone_that_list_it() {
+    let service = service(json!({})).await;
+    let both = json!({"aud": ["mobile", "ci"], "azp": "mobile"});
+    for (client, change, may) in [
+        ("portal", json!({}), true),
+        ("portal", json!({"aud": "ci"}), true),
+        ("portal", both.clone(), true),
+        ("app", json!({}), true),
+        ("app", json!({"azp": "mobile"}), true),
+        ("app", json!({"aud": "ci"}), false),
+        ("app", json!({"azp": "ci"}), false),
+        ("app", json!({"aud": "ci", "azp": "mobile"}), false),
+        ("app", both.clone(), false),
+        ("another", json!({}), false),
+        ("mobile", json!({}), false), // what it is called there says nothing here
+        ("", json!({}), false),
+        ("Portal", json!({}), false),
+    ] {
+        let said = brought_by(client, &service, &signed(&service, None, &change)).await;
+        let why = "its aud and azp must all be in the connector's tokenExchange.audiences, each with this client";
+        match said {
+            Ok(_) => assert!(may, "{client}: {change}"),
+            Err(error) => {
+                assert!(!may, "{client}: {change}: {error}");
+                assert_eq!(error, PresentedError::Refused(why.into()), "{client}: {change}");
+            }
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub struct RotatingUpstream {
     away: Mutex<bool>,
     /// Whether it rotates, and then says nothing of the user.
     breaks_off: Mutex<bool>,
+    /// The client that may bring its ID tokens.
+    bearer: Mutex<String>,
     /// Questions that may be answered: a test holds them up.
     gate: Semaphore,
 }
@@ -53,6 +55,7 @@ impl RotatingUpstream {
             gives: Mutex::new(true),
             away: Mutex::new(false),
             breaks_off: Mutex::new(false),
+            bearer: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
         }
     }
@@ -75,6 +78,11 @@ impl RotatingUpstream {
     /// Takes what it is asked with and says nothing of the user, or does again.
     pub fn set_breaks_off(&self, breaks_off: bool) {
         *lock(&self.breaks_off) = breaks_off;
+    }
+
+    /// The client of this ID, and no other, may bring its ID tokens.
+    pub fn set_bearer(&self, client: &str) {
+        client.clone_into(&mut lock(&self.bearer));
     }
 
     /// What it says of its user, in its own words.
@@ -144,9 +152,17 @@ impl RedirectLogin for RotatingUpstream {
 /// Its ID tokens are the second in which they expire, about its user.
 #[async_trait]
 impl UpstreamTokens for RotatingUpstream {
-    async fn believe(&self, id_token: &str, now: i64) -> Result<Presented, PresentedError> {
+    async fn believe(
+        &self,
+        id_token: &str,
+        client: &str,
+        now: i64,
+    ) -> Result<Presented, PresentedError> {
         if *lock(&self.away) {
             return Err(PresentedError::Unavailable("away".into()));
+        }
+        if *lock(&self.bearer) != client {
+            return Err(PresentedError::Refused("another client may bring it".into()));
         }
         let forged = || PresentedError::Refused("it is forged".into());
         let expires_at = id_token.parse().map_err(|_| forged())?;

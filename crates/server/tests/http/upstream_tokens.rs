@@ -16,6 +16,7 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
 fn rig(change: impl FnOnce(&mut World)) -> (Rig, Arc<RotatingUpstream>) {
     let upstream = Arc::new(RotatingUpstream::of(alice()));
+    upstream.set_bearer("kubernetes");
     let rig = rig_with(|world| {
         set_login(world, Login::Redirect(Arc::clone(&upstream) as _));
         change(world);
@@ -93,6 +94,20 @@ async fn what_is_not_believed_or_over_is_refused_and_an_upstream_that_is_away_is
     let away = exchange(&rig, &good, &[]).await;
     assert_eq!(away.status, StatusCode::SERVICE_UNAVAILABLE, "{away:?}");
     assert_eq!(rig.store_requests(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn the_connector_is_told_which_client_brings_it_and_not_whom_it_is_for() {
+    let (rig, upstream) = rig(|_| {});
+    let good = in_seconds(&rig, 100);
+    for other in ["target", "other", ""] {
+        upstream.set_bearer(other);
+        assert_eq!(refused(&rig, &good, &[]).await, "invalid_request", "{other}");
+    }
+    assert_eq!(rig.store_requests(), Vec::<&str>::new());
+    assert_eq!(rig.world.audit.take(), Vec::<String>::new());
+    upstream.set_bearer("kubernetes");
+    assert_eq!(exchange(&rig, &good, &[]).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! Exchange of an ID token that a connector's provider made for an application of its own: the user need not sign in again.
 //!
-//! What always holds: the connector's administrator lists the audiences whose tokens are taken, and none by default; its
-//! policy (allowed groups, mail domains, claim mapping) holds as at a sign-in; client and target both admit the connector and
-//! the user; what comes out is an ID token for a target that lists the client, ends no later than what went in, and is of no
-//! session: nothing is stored, and it cannot be exchanged again.
+//! What always holds: the connector's administrator lists the audiences whose tokens are taken and the clients that bring them,
+//! and none by default; its policy (allowed groups, mail domains, claim mapping) holds as at a sign-in; client and target both
+//! admit the connector and the user; what comes out is an ID token for a target that lists the client, ends no later than what
+//! went in, and is of no session: nothing is stored, and it cannot be exchanged again.
 
 use claviger_protocol::error::ErrorCode;
 use claviger_protocol::scope::ScopeSet;
@@ -68,7 +68,7 @@ pub(super) async fn exchange(
         return Err(not_admitted());
     }
     let now = provider.clock.now();
-    let believed = tokens.believe(request.subject_token.expose_secret(), now).await;
+    let believed = tokens.believe(request.subject_token.expose_secret(), &client.id, now).await;
     let presented = believed.map_err(|error| match error {
         PresentedError::Refused(why) => refused(&format!("subject_token: {why}")),
         PresentedError::Unavailable(why) => TokenError::unavailable(why),
