@@ -3,7 +3,7 @@
 //! What always holds: whoever finds it in memory waits for nobody; one asks, and who has nothing waits for that answer; a
 //! failure is given to all who wait, and again for a moment; what was read before is good for a day while nothing newer
 //! can be had; it is read anew for an answer that cannot be understood without, though no more often than every half
-//! minute, whatever answers are shown to us.
+//! minute, and every two seconds while that fails, whatever answers are shown to us.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -139,10 +139,20 @@ impl<T, E> Kept<T, E> {
         let known = Known { read: Some((at, read)), failed: None };
         Self { known: Mutex::new(known), asking: tokio::sync::Mutex::default() }
     }
+
+    /// So much time goes by.
+    pub fn age(&self, by: Duration) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let earlier = |at: &mut Instant| *at = at.checked_sub(by).unwrap_or(*at);
+        known.read.iter_mut().for_each(|(at, _)| earlier(at));
+        known.failed.iter_mut().for_each(|(at, _)| earlier(at));
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     fn known(read: Option<Duration>, failed: Option<Duration>) -> Known<(), &'static str> {
@@ -170,5 +180,30 @@ mod tests {
         assert!(known(Some(hours), Some(FAILED)).left(PAUSE).unwrap().is_ok(), "patiently");
         assert!(known(Some(hours), Some(PAUSE)).left(PAUSE).is_none());
         assert!(known(None, Some(FAILED)).left(PAUSE).is_none(), "nothing is known: ask");
+    }
+
+    #[tokio::test]
+    async fn of_any_number_who_want_it_anew_one_asks_in_half_a_minute_and_in_two_seconds_if_that_fails()
+     {
+        let asked = Cell::new(0);
+        let ask = |answer: Result<Arc<()>, &'static str>| {
+            let asked = &asked;
+            async move {
+                asked.set(asked.get() + 1);
+                tokio::task::yield_now().await;
+                answer
+            }
+        };
+        for (answer, again) in [(Ok(Arc::new(())), PAUSE), (Err("away"), FAILED)] {
+            let kept = Kept::read_ago(Arc::new(()), PAUSE);
+            asked.set(0);
+            let all = (0..50).map(|_| kept.no_older_than(PAUSE, ask(answer.clone())));
+            assert!(futures::future::join_all(all).await.iter().all(Result::is_ok));
+            assert_eq!(asked.get(), 1, "{answer:?}");
+            kept.age(again);
+            kept.no_older_than(PAUSE, ask(answer.clone())).await.unwrap();
+            kept.no_older_than(PAUSE, ask(answer)).await.unwrap();
+            assert_eq!(asked.get(), 2, "and again only after {again:?}");
+        }
     }
 }

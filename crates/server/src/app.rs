@@ -77,6 +77,7 @@ pub struct App {
     throttle: Arc<Throttle>,
     admission_wait: Duration,
     device_throttles: Arc<DeviceThrottles>,
+    logout_tokens: Arc<Throttle>,
     registering: Arc<Registering>,
     begun: TaskTracker,
 }
@@ -90,6 +91,7 @@ impl App {
             metrics,
             throttle: Arc::default(),
             device_throttles: Arc::default(),
+            logout_tokens: Arc::new(endpoint::upstream_logout::throttle()),
             admission_wait: UNTIL_SERVED,
             registering: Arc::default(),
             begun: TaskTracker::new(),
@@ -151,6 +153,11 @@ impl App {
 
     pub(crate) fn device_throttles(&self) -> &DeviceThrottles {
         &self.device_throttles
+    }
+
+    /// Logout tokens that were refused, by address.
+    pub(crate) fn logout_tokens(&self) -> &Throttle {
+        &self.logout_tokens
     }
 
     /// Everything that is served, but the word of trusted proxies.

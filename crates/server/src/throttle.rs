@@ -18,7 +18,7 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 const BURST: u32 = 10;
 /// After them, one more try per this time.
 const PERIOD: Duration = Duration::from_secs(3);
-/// Tries of one account under way at once.
+/// Tries of one account under way at once, where nobody says otherwise.
 const AT_ONCE: usize = 16;
 /// Accounts remembered one by one; beyond, failures of further accounts share one budget.
 const MAX_ACCOUNTS: usize = 10_000;
@@ -29,6 +29,7 @@ const OTHERS: &str = "";
 pub struct Throttle {
     failures: DefaultKeyedRateLimiter<String>,
     period: Duration,
+    at_once: usize,
     accounts: Mutex<Accounts>,
 }
 
@@ -64,7 +65,13 @@ impl Throttle {
         let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(period).unwrap_or(Quota::per_second(NonZeroU32::MIN));
         let failures = RateLimiter::keyed(quota.allow_burst(burst));
-        Self { failures, period, accounts: Mutex::default() }
+        Self { failures, period, at_once: AT_ONCE, accounts: Mutex::default() }
+    }
+
+    /// The same, with so many tries of one account under way at once.
+    #[must_use]
+    pub fn at_once(self, at_once: usize) -> Self {
+        Self { at_once, ..self }
     }
 
     /// Begins a try for an account.
@@ -83,7 +90,7 @@ impl Throttle {
             }
         }
         let under_way = accounts.under_way.entry(account.clone()).or_default();
-        if *under_way >= AT_ONCE {
+        if *under_way >= self.at_once {
             return Err(self.period);
         }
         *under_way += 1;

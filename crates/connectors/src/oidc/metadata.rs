@@ -136,3 +136,35 @@ fn failure(error: DiscoveryError<HttpError>) -> MetadataError {
         other => MetadataError::Unusable(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use claviger_testkit::CertificateAuthority;
+    use claviger_testkit::openid_provider::OpenidProvider;
+
+    use super::*;
+    use crate::tls::{Material, client_config};
+
+    #[tokio::test]
+    async fn any_number_of_tokens_by_unknown_keys_reads_the_keys_once_in_half_a_minute() {
+        let authority = CertificateAuthority::create("upstream").unwrap();
+        let provider = OpenidProvider::start(&authority).await.unwrap();
+        let ca = Some(authority.certificate_pem().as_bytes());
+        let tls = client_config(&Material { ca, ..Material::default() }).unwrap();
+        let http = Http::new(&tls, None).unwrap();
+        let issuer = IssuerUrl::new(provider.url().to_owned()).unwrap();
+        let mut metadata = Metadata::of(issuer, None, OidcEndpoints::default());
+        let known = metadata.get(&http).await.unwrap();
+        let log = || std::mem::take(&mut provider.conduct().log);
+        let once = ["/.well-known/openid-configuration", "/keys"];
+        assert_eq!(log(), once);
+        for (seconds, read) in [(25, &[][..]), (30, &once)] {
+            metadata.kept = Kept::read_ago(Arc::clone(&known), Duration::from_secs(seconds));
+            let tokens = (0..50).map(|_| metadata.again(&http));
+            assert!(futures::future::join_all(tokens).await.iter().all(Result::is_ok));
+            assert_eq!(log(), read, "what was read {seconds} s ago");
+        }
+    }
+}

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use claviger_domain::connector::{Authenticated, Login, LoginError, PasswordLogin};
 use claviger_server::{Limits, serve};
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -300,4 +300,57 @@ async fn a_refresh_that_has_begun_is_finished_though_its_client_and_the_server_g
     peer.open_gate();
     server.stop().await;
     assert_eq!(rig.store_requests(), ["rotate"]);
+}
+
+/// What a logout token sent from this address is answered.
+async fn told(server: &Server, from: &str, token: &str) -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    let form = encode(&[("logout_token", token)]);
+    let more = format!(
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n",
+        form.len()
+    );
+    let request = format!("{}{form}", head("POST", "/callback/local/logout", &more));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    read_to_end(&mut stream).await
+}
+
+#[tokio::test]
+async fn forged_logout_tokens_are_looked_at_twenty_one_times_and_keep_no_provider_elsewhere_out() {
+    let (rig, _) = upstream::rig();
+    let server = start(&rig, Limits::default()).await;
+    let (stranger, provider) = ("127.0.0.1", "127.0.0.2");
+    let honest = format!("{} ", claviger_domain::fakes::alice().user_id);
+    let begun = Instant::now();
+    let mut refused = 0;
+    let waits = loop {
+        let answer = told(&server, stranger, "forged").await;
+        if !answer.starts_with("HTTP/1.1 400 ") {
+            break answer;
+        }
+        refused += 1;
+    };
+    assert_status(&waits, "429");
+    assert!(waits.to_lowercase().contains("\r\nretry-after: 1\r\n"), "{waits}");
+    assert!(waits.contains("no-store") && waits.contains("send the same token again"), "{waits}");
+    let more = begun.elapsed().as_secs(); // one a second
+    assert!((21..=21 + more).contains(&refused), "{refused} were looked at");
+    let audit = rig.world.audit.take();
+    assert!(audit.iter().all(|record| record.contains("LogoutRefused")), "{audit:?}");
+    assert_eq!(audit.len() as u64, refused, "what has to wait is not looked at");
+    assert_eq!(rig.store_requests(), Vec::<&str>::new());
+
+    for _ in 0..50 {
+        assert_status(&told(&server, provider, &honest).await, "200");
+    }
+    assert_eq!(rig.store_requests(), ["list"; 50], "what is believed is not counted");
+    let again = async {
+        while !told(&server, stranger, &honest).await.starts_with("HTTP/1.1 200 ") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("whoever waits is heard again");
+    server.stop().await;
 }
