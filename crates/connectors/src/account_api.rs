@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use claviger_api::Reason;
 use claviger_domain::connector::{LoginError, RecheckError};
+use claviger_domain::no_verdict::NoVerdict;
 use http::{Request, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -32,16 +33,17 @@ pub enum Failure {
     /// Our own account is refused, in words with the fix.
     Account(String),
     /// Trouble there, or too many questions.
-    Trouble(String),
+    Trouble(NoVerdict),
     /// An answer that cannot be used, in words with the fix.
     Unusable(String),
 }
 
 impl Failure {
-    fn why(self) -> String {
+    fn no_verdict(self) -> NoVerdict {
         match self {
-            Self::NoAnswer(error) => error.to_string(),
-            Self::Account(why) | Self::Trouble(why) | Self::Unusable(why) => why,
+            Self::NoAnswer(error) => (&error).into(),
+            Self::Account(why) | Self::Unusable(why) => why.into(),
+            Self::Trouble(why) => why,
         }
     }
 
@@ -58,20 +60,20 @@ impl From<Failure> for LoginError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unusable(why) => Self::Unusable(why),
-            other => Self::Unavailable(other.why()),
+            other => Self::Unavailable(other.no_verdict()),
         }
     }
 }
 
 impl From<Failure> for RecheckError {
     fn from(failure: Failure) -> Self {
-        Self::Unavailable(failure.why())
+        Self::Unavailable(failure.no_verdict())
     }
 }
 
 impl From<Failure> for ProbeError {
     fn from(failure: Failure) -> Self {
-        Self { reason: failure.reason().as_str(), message: failure.why() }
+        Self { reason: failure.reason().as_str(), message: failure.no_verdict().to_string() }
     }
 }
 
@@ -101,7 +103,8 @@ pub async fn in_time<T, E: From<Failure>>(
 ) -> Result<T, E> {
     timeout(WHOLE, questions).await.unwrap_or_else(|_| {
         let seconds = WHOLE.as_secs();
-        Err(Failure::Trouble(format!("{service} did not say all within {seconds} s")).into())
+        let why = format!("{service} did not say all within {seconds} s");
+        Err(Failure::Trouble(why.into()).into())
     })
 }
 
@@ -119,11 +122,10 @@ pub async fn ask(http: &Http, request: http::Result<Request<Vec<u8>>>) -> Result
 pub fn trouble(service: &str, what: &str, answer: &Answer) -> Failure {
     let said = format!("{service} answered {} for {what}", answer.status.as_u16());
     if answer.is_rate_limit() {
-        let again = answer.again();
-        return Failure::Trouble(format!("{said}: too many questions, {again}"));
+        return Failure::Trouble(answer.no_verdict(said));
     }
     match answer.status {
-        status if status.is_server_error() => Failure::Trouble(said),
+        status if status.is_server_error() => Failure::Trouble(said.into()),
         StatusCode::NOT_FOUND => {
             Failure::Unusable(format!("{said}: compare the url in the Connector"))
         }

@@ -271,7 +271,7 @@ fn failed(what: &str, answer: &Answer) -> Failure {
             "Crowd does not let the application in (403, {said}): add the addresses Claviger calls from to its Remote Addresses, and see that it is active"
         )),
         StatusCode::BAD_REQUEST => {
-            Failure::Trouble(format!("Crowd answered 400 for {what}, and says {said}"))
+            Failure::Trouble(format!("Crowd answered 400 for {what}, and says {said}").into())
         }
         _ => trouble(NAME, what, answer),
     }

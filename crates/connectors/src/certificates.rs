@@ -1,10 +1,12 @@
 //! Which certificates a connector's upstreams have shown, and how long they are good.
 //!
 //! What always holds: a certificate is noted where the handshake judges it, so it is the one that logins meet; an
-//! upstream with several servers is as good as the one whose certificate ends first.
+//! upstream with several servers is as good as the one whose certificate ends first; a server that is not asked any more warns
+//! nobody for longer than a week.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -13,6 +15,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Servers of one connector whose certificates are remembered.
 const MAX_SERVERS: usize = 64;
+/// How long one is remembered after it was shown: a server that is only asked when somebody signs in may not be asked for days,
+/// and a connection that is kept open shows none; but one that the upstream has given up must not warn until the process ends.
+const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 /// Before the end of a certificate, at most: seconds in two weeks.
 const WARNING: i64 = 14 * 24 * 3_600;
 
@@ -36,15 +41,17 @@ impl Certificate {
     }
 }
 
-/// What the servers of one connector have shown.
+/// What the servers of one connector have shown, and when last.
 #[derive(Debug, Clone, Default)]
-pub struct Certificates(Arc<Mutex<BTreeMap<String, Certificate>>>);
+pub struct Certificates(Arc<Mutex<BTreeMap<String, (Instant, Certificate)>>>);
 
 impl Certificates {
-    /// The one that ends first.
-    pub fn first_to_end(&self) -> Option<Certificate> {
-        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.values().min_by_key(|certificate| certificate.not_after).cloned()
+    /// The one that ends first, of those that were shown within the week before `now`.
+    pub fn first_to_end(&self, now: Instant) -> Option<Certificate> {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|_, (at, _)| now.saturating_duration_since(*at) < REMEMBERED);
+        let certificates = shown.values().map(|(_, certificate)| certificate);
+        certificates.min_by_key(|certificate| certificate.not_after).cloned()
     }
 
     /// A verifier that judges as `inner` does, and notes what it was shown.
@@ -52,7 +59,7 @@ impl Certificates {
         Arc::new(Noting { inner, certificates: self.clone() })
     }
 
-    fn note(&self, server: &ServerName<'_>, certificate: &CertificateDer<'_>) {
+    fn note(&self, server: &ServerName<'_>, certificate: &CertificateDer<'_>, now: Instant) {
         let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return };
         let server = server.to_str().into_owned();
         let validity = parsed.validity();
@@ -62,8 +69,9 @@ impl Certificates {
             not_after: validity.not_after.timestamp(),
         };
         let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.retain(|_, (at, _)| now.saturating_duration_since(*at) < REMEMBERED);
         if shown.len() < MAX_SERVERS || shown.contains_key(&server) {
-            shown.insert(server, certificate);
+            shown.insert(server, (now, certificate));
         }
     }
 }
@@ -91,7 +99,7 @@ impl ServerCertVerifier for Noting {
             ocsp_response,
             now,
         )?;
-        self.certificates.note(server_name, end_entity);
+        self.certificates.note(server_name, end_entity, Instant::now());
         Ok(verified)
     }
 
@@ -151,13 +159,38 @@ mod tests {
         let one = ca.server(&["one.example.com"], &[]).unwrap();
         let der = CertificateDer::from_pem_slice(one.certificate_pem.as_bytes()).unwrap();
         let name = |name: &'static str| ServerName::try_from(name).unwrap();
-        let seen = Certificates::default();
-        assert_eq!(seen.first_to_end(), None);
-        seen.note(&name("one.example.com"), &der);
-        let first = seen.first_to_end().unwrap();
+        let (seen, now) = (Certificates::default(), Instant::now());
+        assert_eq!(seen.first_to_end(now), None);
+        seen.note(&name("one.example.com"), &der, now);
+        let first = seen.first_to_end(now).unwrap();
         assert_eq!(first.server, "one.example.com");
         assert!(first.not_before < first.not_after, "{first:?}");
-        seen.note(&name("two.example.com"), &CertificateDer::from(vec![0x30, 0]));
-        assert_eq!(seen.first_to_end(), Some(first), "what is no certificate is nothing");
+        seen.note(&name("two.example.com"), &CertificateDer::from(vec![0x30, 0]), now);
+        assert_eq!(seen.first_to_end(now), Some(first), "what is no certificate is nothing");
+    }
+
+    #[test]
+    fn a_server_that_has_shown_none_for_a_week_is_forgotten_and_makes_room() {
+        let ca = CertificateAuthority::create("test").unwrap();
+        let one = ca.server(&["one.example.com"], &[]).unwrap();
+        let der = CertificateDer::from_pem_slice(one.certificate_pem.as_bytes()).unwrap();
+        let name = |n: usize| ServerName::try_from(format!("s{n}.example.com")).unwrap();
+        let (seen, begun) = (Certificates::default(), Instant::now());
+        for n in 0..=MAX_SERVERS {
+            seen.note(&name(n), &der, begun);
+        }
+        let count = || seen.0.lock().unwrap().len();
+        assert_eq!(count(), MAX_SERVERS);
+        let later = begun + Duration::from_hours(7 * 24 - 1);
+        seen.note(&name(0), &der, later);
+        assert_eq!((seen.first_to_end(later).is_some(), count()), (true, MAX_SERVERS));
+        let week = begun + REMEMBERED;
+        assert_eq!(seen.first_to_end(week).unwrap().server, "s0.example.com");
+        assert_eq!(count(), 1, "the others are forgotten");
+        seen.note(&name(MAX_SERVERS), &der, week);
+        assert_eq!(count(), 2, "there is room again");
+        seen.note(&name(1), &der, later + REMEMBERED);
+        assert_eq!(count(), 2, "noting one forgets another, too");
+        assert_eq!(seen.first_to_end(week + REMEMBERED).unwrap().server, "s1.example.com");
     }
 }

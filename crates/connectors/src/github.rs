@@ -231,10 +231,10 @@ impl Vendor for Github {
         match answer.status {
             StatusCode::OK => Ok(false),
             StatusCode::NOT_FOUND => Ok(true),
-            status => Err(ApiError::Unavailable(format!(
+            status => Err(ApiError::Unavailable(answer.no_verdict(format!(
                 "GitHub refuses the user's token, and answered {} when asked whether it was revoked",
                 status.as_u16()
-            ))),
+            )))),
         }
     }
 }

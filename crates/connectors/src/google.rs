@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::http::Http;
-use crate::oauth2::{self, Api, ApiError};
+use crate::oauth2::{self, Answer, Api, ApiError};
 use crate::oidc::tokens::Received;
 use crate::oidc::vendor::{Vendor, settings};
 use crate::oidc::{Dialect, Provider};
@@ -287,7 +287,7 @@ fn groups_path(member: &str, page: Option<&str>) -> String {
 
 impl ServiceAccount {
     async fn token_for(&self, http: &Http, admin: &str) -> Result<SecretString, ApiError> {
-        let ours = |error: &dyn ToString| ApiError::Unavailable(error.to_string());
+        let ours = |error: &dyn ToString| ApiError::Unavailable(error.to_string().into());
         let now = Utc::now().timestamp();
         let claims = json!({
             "iss": self.email, "sub": admin, "scope": SCOPE, "aud": TOKEN_URL,
@@ -306,14 +306,16 @@ impl ServiceAccount {
             .body(form.into_bytes())
             .map_err(|error| ours(&error))?;
         let answer = http.send(request).await.map_err(|error| ours(&error))?;
-        let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-        match (answer.status(), body.get("access_token").and_then(Value::as_str)) {
+        let (parts, body) = answer.into_parts();
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        match (answer.status, said.get("access_token").and_then(Value::as_str)) {
             (StatusCode::OK, Some(token)) => Ok(SecretString::from(token)),
-            (status, _) => Err(ApiError::Unavailable(format!(
+            (status, _) => Err(ApiError::Unavailable(answer.no_verdict(format!(
                 "Google gives the service account no token ({}): delegate {SCOPE} to its client ID in the \
                  Workspace's admin console, and see that {admin} may read groups",
                 status.as_u16()
-            ))),
+            )))),
         }
     }
 }

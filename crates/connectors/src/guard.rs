@@ -8,7 +8,8 @@
 //! What always holds:
 //! - what opens the circuit is waiting in vain: a failure that took longer than a second. An upstream that refuses
 //!   connections at once costs nobody anything and is asked each time, so that it is back the moment it is back;
-//! - any answer of the upstream closes it, a refusal too; what may have been said without it says nothing;
+//! - any answer of the upstream closes it, a refusal too, and that it is asked too much (a rate limit): that is the word of one
+//!   that is there, mostly about one user, and others are not to wait for it. What may have been said without it says nothing;
 //! - an open circuit is an outage and no verdict about a user.
 
 use std::fmt;
@@ -21,6 +22,7 @@ use claviger_domain::connector::{
     Authenticated, ConnectorData, Login, LoginError, PasswordLogin, Recheck, RecheckError, Refresh,
 };
 use claviger_domain::identity::Identity;
+use claviger_domain::no_verdict::NoVerdict;
 use claviger_domain::trip::{Arrival, Description, RedirectLogin, Trip};
 use claviger_domain::upstream_logout::LogoutNotices;
 use claviger_domain::upstream_token::UpstreamTokens;
@@ -84,6 +86,8 @@ pub enum Outcome {
     Refused,
     /// An answer that cannot be used: the administrator must see to it.
     Unusable,
+    /// It answers that it is asked too much (a rate limit).
+    Busy,
     /// No answer.
     Unavailable,
     /// The circuit is open: it was not asked.
@@ -99,6 +103,7 @@ impl Outcome {
             Self::Ok => "ok",
             Self::Refused => "refused",
             Self::Unusable => "unusable",
+            Self::Busy => "busy",
             Self::Unavailable => "unavailable",
             Self::NotAsked => "not_asked",
             Self::Abandoned => "abandoned",
@@ -207,7 +212,7 @@ impl Guard {
     }
 
     /// Leave to ask, or in words why not.
-    fn ask(&self, operation: Operation) -> Result<Question<'_>, String> {
+    fn ask(&self, operation: Operation) -> Result<Question<'_>, NoVerdict> {
         // What there mostly is no question for at all finds nothing out.
         let is_open = operation != Operation::Depart && self.switch.open.load(Ordering::Relaxed);
         let trial = if !is_open {
@@ -219,9 +224,10 @@ impl Guard {
         };
         let Some(trial) = trial else {
             self.observer.asked(&self.connector, operation, Outcome::NotAsked, Duration::ZERO);
-            return Err(format!(
+            let why = format!(
                 "it did not answer in time {FAILURES} times in a row and is left alone for a few seconds"
-            ));
+            );
+            return Err(why.into());
         };
         Ok(Question { guard: self, operation, since: Instant::now(), ended: false, _trial: trial })
     }
@@ -241,7 +247,9 @@ impl Question<'_> {
         match (outcome, self.operation) {
             // The browser's word, or what was known before: the upstream may not have been asked.
             (Outcome::Refused, Operation::Arrive) | (Outcome::Ok, Operation::Depart) => {}
-            (Outcome::Ok | Outcome::Refused | Outcome::Unusable, _) => guard.circuit.on_success(),
+            (Outcome::Ok | Outcome::Refused | Outcome::Unusable | Outcome::Busy, _) => {
+                guard.circuit.on_success();
+            }
             (Outcome::Unavailable, _) if took > guard.slow => guard.circuit.on_error(),
             (Outcome::Abandoned, _) if took > guard.slow * PATIENCE => guard.circuit.on_error(),
             (Outcome::Unavailable | Outcome::Abandoned | Outcome::NotAsked, _) => {}
@@ -266,8 +274,12 @@ fn login_outcome<T>(answer: &Result<T, LoginError>) -> Outcome {
             | LoginError::Unverified { .. },
         ) => Outcome::Refused,
         Err(LoginError::Unusable(_)) => Outcome::Unusable,
-        Err(LoginError::Unavailable(_)) => Outcome::Unavailable,
+        Err(LoginError::Unavailable(why)) => silence_outcome(why),
     }
+}
+
+fn silence_outcome(why: &NoVerdict) -> Outcome {
+    if why.retry_after().is_some() { Outcome::Busy } else { Outcome::Unavailable }
 }
 
 /// Something that an upstream does, behind its guard.
@@ -353,8 +365,8 @@ impl Recheck for Guarded<dyn Recheck> {
         question.end(match &answer {
             Ok(_) => Outcome::Ok,
             Err(RecheckError::Gone(_)) => Outcome::Refused,
-            Err(RecheckError::Unavailable(_) | RecheckError::Interrupted { .. }) => {
-                Outcome::Unavailable
+            Err(RecheckError::Unavailable(why) | RecheckError::Interrupted { why, .. }) => {
+                silence_outcome(why)
             }
         });
         answer

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use claviger_api::Reason;
 use claviger_api::connector::http::HttpTls;
-use http::StatusCode;
+use claviger_domain::no_verdict::NoVerdict;
+use http::{HeaderMap, StatusCode, header};
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use reqwest::redirect::Policy;
 use thiserror::Error;
@@ -77,6 +78,8 @@ pub enum HttpError {
         url: String,
         /// 5xx or 429.
         status: StatusCode,
+        /// After how many seconds to ask again, if it says so.
+        retry_after: Option<u32>,
     },
     /// It points elsewhere.
     #[error("{url} answered {status}: redirects are not followed; name the address that answers")]
@@ -100,6 +103,22 @@ impl HttpError {
             | Self::Redirect { .. } => Reason::UpstreamUnusable,
         }
     }
+}
+
+impl From<&HttpError> for NoVerdict {
+    fn from(error: &HttpError) -> Self {
+        match error {
+            HttpError::Failed { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. } => {
+                Self::busy(error.to_string(), *retry_after)
+            }
+            _ => error.to_string().into(),
+        }
+    }
+}
+
+/// After how many seconds to ask again (RFC 9110 10.2.3), where an answer says it so; dates are for pages.
+pub fn retry_after(headers: &HeaderMap) -> Option<u32> {
+    headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// The client of one connector, with its pool of connections.
@@ -199,7 +218,8 @@ impl<'c> AsyncHttpClient<'c> for Http {
             let answer = self.send(request).await?;
             let status = answer.status();
             if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-                return Err(HttpError::Failed { url, status });
+                let retry_after = retry_after(answer.headers());
+                return Err(HttpError::Failed { url, status, retry_after });
             }
             Ok(answer)
         })

@@ -194,8 +194,8 @@ impl Local {
         hash: Arc<PasswordHash>,
         password: &SecretString,
     ) -> Result<bool, LoginError> {
-        let busy = || LoginError::Unavailable("too many password checks are waiting".to_owned());
-        let stopping = || LoginError::Unavailable("the process is shutting down".to_owned());
+        let busy = || LoginError::Unavailable("too many password checks are waiting".into());
+        let stopping = || LoginError::Unavailable("the process is shutting down".into());
         let waiting = WAITING.try_acquire().map_err(|_| busy())?;
         let permit = Arc::clone(&HASHING).acquire_owned().await.map_err(|_| stopping())?;
         drop(waiting);
@@ -304,12 +304,12 @@ impl Recheck for Local {
         let gone = |why: &str| Err(RecheckError::Gone(why.to_owned()));
         match self.by_id.get(&known.user_id) {
             None if self.suspended.contains(&known.user_id) => Err(RecheckError::Unavailable(
-                "the LocalUser is invalid at the moment: see its conditions".to_owned(),
+                "the LocalUser is invalid at the moment: see its conditions".into(),
             )),
             None => gone("the local user was removed"),
-            Some(Answer::Several) => Err(RecheckError::Unavailable(
-                "several local users have that identifier".to_owned(),
-            )),
+            Some(Answer::Several) => {
+                Err(RecheckError::Unavailable("several local users have that identifier".into()))
+            }
             Some(Answer::One(index)) => {
                 let user = &self.users[*index];
                 if user.active {

@@ -97,6 +97,10 @@ impl Vendor for Openshift {
         true
     }
 
+    fn says_zero_of_no_end(&self) -> bool {
+        true
+    }
+
     async fn user(&self, api: &Api<'_>) -> Result<User, ApiError> {
         let said: Map<String, Value> = api.object(MYSELF).await?;
         let account: Account = serde_json::from_value(Value::Object(said.clone()))
@@ -119,14 +123,18 @@ impl Vendor for Openshift {
         Ok(User { identity, raw })
     }
 
-    /// An API server whose OAuth part is in trouble refuses every token by 401. A service account's token is checked elsewhere
-    /// in it: who is told who they are by the same API is told that it is well.
+    /// OpenShift documents 401 for a token that has ended, was inactive for too long or was deleted: the user signs in again.
+    /// But Kubernetes answers the same, word for word, where whatever checks tokens fails (k8s.io/apiserver,
+    /// `filters.WithAuthentication`), as where the OAuth part of an API server is away. A service account's token is checked
+    /// elsewhere in it: who is told who they are by the same API is told that it is well.
     async fn is_revoked(
         &self,
         api: &Api<'_>,
         (id, secret): (&str, &str),
     ) -> Result<bool, ApiError> {
         if !id.starts_with(SERVICE_ACCOUNT) {
+            // Nobody else can be asked, so what is documented stands. Taken for an outage, a deleted token would keep its
+            // session, refused by 503 at each refresh, until the end of the token, or for ever.
             return Ok(true);
         }
         let request = Request::builder()
@@ -136,10 +144,10 @@ impl Vendor for Openshift {
         let answer = api.send(request.body(Vec::new())).await?;
         match answer.status {
             StatusCode::OK => Ok(true),
-            status => Err(ApiError::Unavailable(format!(
+            status => Err(ApiError::Unavailable(answer.no_verdict(format!(
                 "OpenShift refuses the user's token, and answered {} to the service account's",
                 status.as_u16()
-            ))),
+            )))),
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::cookie::{self, Cookie};
 use crate::flow::Flow;
 use crate::identity::Identity;
 use crate::issuer::Issuer;
+use crate::no_verdict::NoVerdict;
 use crate::ports::{
     AuditEvent, NewSession, RevocationReason, SessionKind, SessionLabels, SessionState, StoreError,
     StoredSession,
@@ -185,7 +186,7 @@ pub enum Rechecked {
     /// They are not: the session is over.
     Over,
     /// Nobody can say at the moment.
-    Unavailable(String),
+    Unavailable(NoVerdict),
 }
 
 /// Asks the upstream about a session's user, where that is due, and stores what changed.
@@ -223,7 +224,7 @@ pub async fn recheck(
     let identity = match session.connector.policy.admit(answer) {
         Ok(identity) => identity,
         Err(error) if error.is_verdict() => return end(provider, issuer, &session.name).await,
-        Err(error) => return Ok(Rechecked::Unavailable(error.to_string())),
+        Err(error) => return Ok(Rechecked::Unavailable(error.to_string().into())),
     };
     if identity != session.payload.identity || data != session.payload.upstream.data {
         session.payload.identity = identity;

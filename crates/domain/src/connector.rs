@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::claim_mapping::{ClaimMapping, MappingError};
 use crate::compact;
 use crate::identity::Identity;
+use crate::no_verdict::NoVerdict;
 use crate::proxy::ProxyLogin;
 use crate::trip::RedirectLogin;
 
@@ -179,9 +180,9 @@ pub enum LoginError {
     /// Unknown user, wrong password, locked or disabled account: users are told one and the same.
     #[error("invalid credentials: {0}")]
     InvalidCredentials(String),
-    /// The upstream could not be asked. The text is for logs and holds no secret.
+    /// The upstream could not be asked, or wants to be asked later.
     #[error("upstream unavailable: {0}")]
-    Unavailable(String),
+    Unavailable(NoVerdict),
     /// The upstream answered something the connector cannot use, such as an entry without the
     /// identifying attribute. The text names the fix for the administrator.
     #[error("unusable answer from the upstream: {0}")]
@@ -205,14 +206,14 @@ pub enum RecheckError {
     /// A verdict about this user: gone, disabled, renamed into somebody else.
     #[error("user no longer valid: {0}")]
     Gone(String),
-    /// No verdict: outage, wrong service password, unusable answer.
+    /// No verdict: outage, rate limit, wrong service password, unusable answer.
     #[error("upstream unavailable: {0}")]
-    Unavailable(String),
+    Unavailable(NoVerdict),
     /// No verdict either, though what was asked with is used up.
     #[error("upstream unavailable: {why}")]
     Interrupted {
         /// For logs.
-        why: String,
+        why: NoVerdict,
         /// What to ask with next.
         data: ConnectorData,
     },

@@ -57,6 +57,7 @@ mod live_session;
 pub mod login;
 pub mod logout;
 pub mod logout_token;
+pub mod no_verdict;
 mod offline;
 pub mod outage;
 pub mod policy;

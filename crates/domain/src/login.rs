@@ -237,7 +237,7 @@ pub(crate) async fn check_password(
 /// Nobody knows whether the user is who they say.
 fn unchecked(connector: &Connector, error: &LoginError) -> StepError {
     tracing::warn!(connector = connector.name, %error, "sign-in could not be checked");
-    StepError::Unavailable("the directory behind this sign-in cannot be used".into())
+    error.into()
 }
 
 /// A sign-in by the word of a trusted proxy at the connector of this name. Only the listener made
@@ -460,9 +460,8 @@ pub async fn with_session(
             Rechecked::Good(session, ticket) => (session, ticket),
             Rechecked::Over => return Ok(None),
             Rechecked::Unavailable(why) => {
-                tracing::warn!(why, "a browser's session could not be checked");
-                let why = "the directory behind this sign-in cannot be used".to_owned();
-                return Err(StepError::Unavailable(why));
+                tracing::warn!(%why, "a browser's session could not be checked");
+                return Err((&why).into());
             }
         };
     let identity = &session.payload.identity;

@@ -79,7 +79,7 @@ pub struct OAuth2Upstream {
 
     /// How long the vendor's access tokens are good. Expiring (default): the vendor is asked again by its refresh token, and
     /// users get no refresh token from Claviger where it gives none. Lasting: a token that came without one and without an
-    /// end is good until the vendor takes it back; its refusal (401) ends the session.
+    /// end (`expires_in`; 0 is one) is good until the vendor takes it back; its refusal (401) ends the session.
     #[serde(default)]
     pub access_tokens: OAuth2AccessTokens,
 

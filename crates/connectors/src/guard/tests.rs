@@ -253,6 +253,28 @@ async fn a_verdict_about_a_user_is_an_answer_and_closes_the_circuit() {
 }
 
 #[tokio::test]
+async fn a_rate_limit_is_the_word_of_an_upstream_that_is_there() {
+    let rig = Rig::new(ANY, ANY);
+    let busy = || Err(RecheckError::Unavailable(NoVerdict::busy("too much", Some(7))));
+    let used_up = || {
+        let (why, data) = (NoVerdict::busy("too much", None), ConnectorData(Vec::new()));
+        Err(RecheckError::Interrupted { why, data })
+    };
+    rig.peer.will_say([busy(), used_up(), busy(), busy(), away(), away(), busy(), away()]);
+    for _ in 0..8 {
+        rig.recheck().await.unwrap_err();
+    }
+    assert_eq!(rig.told.circuit(), Vec::<bool>::new(), "it ends a row of failures, too");
+    let outcomes = rig.told.outcomes().into_iter().map(|(_, outcome)| outcome.as_str());
+    let [b, a] = ["busy", "unavailable"];
+    assert_eq!(outcomes.collect::<Vec<_>>(), [b, b, b, b, a, a, b, a]);
+    rig.is_silent().await;
+    rig.peer.will_say([busy()]);
+    rig.recheck().await.unwrap_err();
+    assert_eq!(rig.told.circuit(), [true, false], "and closes the circuit");
+}
+
+#[tokio::test]
 async fn what_fails_at_once_is_asked_each_time() {
     let rig = Rig::new(AGES, AGES);
     for _ in 0..10 {

@@ -55,7 +55,7 @@ impl From<Error> for Failure {
 impl From<Failure> for LoginError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Directory(error) => Self::Unavailable(error.to_string()),
+            Failure::Directory(error) => Self::Unavailable(error.to_string().into()),
             Failure::Unusable(why) => Self::Unusable(why),
         }
     }
@@ -64,8 +64,8 @@ impl From<Failure> for LoginError {
 impl From<Failure> for RecheckError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Directory(error) => Self::Unavailable(error.to_string()),
-            Failure::Unusable(why) => Self::Unavailable(why),
+            Failure::Directory(error) => Self::Unavailable(error.to_string().into()),
+            Failure::Unusable(why) => Self::Unavailable(why.into()),
         }
     }
 }
@@ -159,7 +159,7 @@ impl People {
             }
             Verdict::Undecided(why) => {
                 lease.give_back();
-                Err(LoginError::Unavailable(format!("the user's bind failed: {why}")))
+                Err(LoginError::Unavailable(format!("the user's bind failed: {why}").into()))
             }
         }
     }

@@ -5,13 +5,14 @@
 
 use std::fmt;
 
+use claviger_domain::no_verdict::NoVerdict;
 use http::{HeaderMap, Request, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use url::Url;
 
-use crate::http::Http;
+use crate::http::{Http, retry_after};
 
 /// Most things of one list that are taken: groups above all.
 const MAX_ITEMS: usize = 20_000;
@@ -29,10 +30,20 @@ pub enum ApiError {
     Refused(String),
     /// No answer, or none now.
     #[error("{0}")]
-    Unavailable(String),
+    Unavailable(NoVerdict),
     /// An answer that is not what it should be.
     #[error("{0}")]
     Unusable(String),
+}
+
+impl ApiError {
+    /// What it comes to where only a refusal of the user is a verdict.
+    pub fn no_verdict(self) -> NoVerdict {
+        match self {
+            Self::Unavailable(why) => why,
+            Self::TokenRefused(why) | Self::Refused(why) | Self::Unusable(why) => why.into(),
+        }
+    }
 }
 
 /// How a vendor says where a list goes on.
@@ -78,6 +89,15 @@ impl Answer {
                 || self.headers.contains_key(header::RETRY_AFTER)
                 || self.header("x-ratelimit-remaining") == Some("0")
                 || self.message().is_some_and(|text| text.contains("rate limit")))
+    }
+
+    /// What was `said` of it, and that it is a rate limit where it is one.
+    pub fn no_verdict(&self, said: String) -> NoVerdict {
+        if !self.is_rate_limit() {
+            return said.into();
+        }
+        let why = format!("{said}: its rate limit is reached, {}", self.again());
+        NoVerdict::busy(why, retry_after(&self.headers))
     }
 
     /// When to ask again, in words.
@@ -214,7 +234,7 @@ impl Api<'_> {
     /// # Errors
     /// [`ApiError::Unavailable`].
     pub async fn send(&self, request: http::Result<Request<Vec<u8>>>) -> Result<Answer, ApiError> {
-        let ours = |error: &dyn fmt::Display| ApiError::Unavailable(error.to_string());
+        let ours = |error: &dyn fmt::Display| ApiError::Unavailable(error.to_string().into());
         let request = request.map_err(|error| ours(&error))?;
         let answer = self.http.send(request).await.map_err(|error| ours(&error))?;
         let (parts, body) = answer.into_parts();
@@ -230,8 +250,7 @@ impl Api<'_> {
         let (vendor, status, path) = (self.vendor, answer.status.as_u16(), url.path());
         let said = format!("{vendor} answered {status} for {path}");
         if answer.is_rate_limit() {
-            let again = answer.again();
-            return ApiError::Unavailable(format!("{said}: its rate limit is reached, {again}"));
+            return ApiError::Unavailable(answer.no_verdict(said));
         }
         if let Some(why) = (self.verdict)(answer) {
             return ApiError::Refused(why);
@@ -240,10 +259,11 @@ impl Api<'_> {
             StatusCode::UNAUTHORIZED => {
                 ApiError::TokenRefused(format!("{said}: it does not take the user's token"))
             }
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => ApiError::Unavailable(format!(
-                "{said}: compare the addresses in the Connector, and the permissions of the application there"
-            )),
-            _ => ApiError::Unavailable(said),
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                let fix = "compare the addresses in the Connector, and the permissions of the application there";
+                ApiError::Unavailable(format!("{said}: {fix}").into())
+            }
+            _ => ApiError::Unavailable(said.into()),
         }
     }
 
@@ -267,7 +287,7 @@ impl Api<'_> {
             return Ok(self.base.clone());
         }
         let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
-        Url::parse(&url).map_err(|error| ApiError::Unavailable(format!("{url}: {error}")))
+        Url::parse(&url).map_err(|error| ApiError::Unavailable(format!("{url}: {error}").into()))
     }
 
     /// The address of a next page, if it is the API's own: the token goes there.

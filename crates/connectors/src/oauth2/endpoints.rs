@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use claviger_api::Reason;
+use claviger_domain::no_verdict::NoVerdict;
 use http::{Request, StatusCode};
 use serde::Deserialize;
 use url::Url;
 
 use super::TokenFailure;
 use super::token::Endpoint;
-use crate::http::Http;
+use crate::http::{Http, retry_after};
 use crate::kept::{KEPT, Kept};
 
 /// How they are known.
@@ -47,7 +48,7 @@ pub struct Unknown {
     /// The word for the condition `Ready`.
     pub reason: Reason,
     /// For logs.
-    pub why: String,
+    pub why: NoVerdict,
 }
 
 impl From<Unknown> for (Reason, TokenFailure) {
@@ -115,12 +116,16 @@ impl Known {
 impl Document {
     async fn ask(&self, http: &Http) -> Result<Arc<Places>, Unknown> {
         let at = &self.at;
-        let unusable = |why: String| Unknown { reason: Reason::UpstreamUnusable, why };
+        let unusable = |why: String| Unknown { reason: Reason::UpstreamUnusable, why: why.into() };
         let request = Request::builder().uri(at.as_str()).header("accept", "application/json");
         let request = request.body(Vec::new()).map_err(|error| unusable(error.to_string()))?;
         let answer = http.send(request).await;
         let answer =
-            answer.map_err(|error| Unknown { reason: error.reason(), why: error.to_string() })?;
+            answer.map_err(|error| Unknown { reason: error.reason(), why: (&error).into() })?;
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            let why = NoVerdict::busy(format!("{at} answered 429"), retry_after(answer.headers()));
+            return Err(Unknown { reason: Reason::UpstreamUnusable, why });
+        }
         if answer.status() != StatusCode::OK {
             let status = answer.status().as_u16();
             return Err(unusable(format!(

@@ -91,6 +91,11 @@ pub trait Vendor: Send + Sync + fmt::Debug + 'static {
         false
     }
 
+    /// Whether `expires_in: 0` says that a token has no end. Elsewhere such a token has ended: nothing is asked with it later.
+    fn says_zero_of_no_end(&self) -> bool {
+        false
+    }
+
     /// Whose fault an error of the token endpoint is.
     fn blame(&self, code: &str, _description: &str) -> Blame {
         Blame::by_rfc(code)
@@ -178,8 +183,9 @@ impl Kept {
         serde_json::from_slice(&data?.0).ok()
     }
 
-    fn data(&self) -> Result<ConnectorData, String> {
-        serde_json::to_vec(self).map(ConnectorData).map_err(|error| error.to_string())
+    fn data(&self) -> Result<ConnectorData, RecheckError> {
+        let written = serde_json::to_vec(self).map(ConnectorData);
+        written.map_err(|error| RecheckError::Unavailable(error.to_string().into()))
     }
 }
 
@@ -259,7 +265,8 @@ impl<V: Vendor> Service<V> {
         let api = self.api(token);
         let user = timeout(ASK, self.vendor.user(&api)).await.unwrap_or_else(|_| {
             let (name, seconds) = (V::NAME, ASK.as_secs());
-            Err(ApiError::Unavailable(format!("{name} did not say all within {seconds} s")))
+            let why = format!("{name} did not say all within {seconds} s");
+            Err(ApiError::Unavailable(why.into()))
         })?;
         if user.identity.user_id.is_empty() {
             let why = format!("{} reported a user without an identifier", V::NAME);
@@ -271,7 +278,8 @@ impl<V: Vendor> Service<V> {
     /// What is kept of the tokens of a sign-in, if they are any good later.
     fn kept(&self, received: &Received, now: i64) -> Option<Kept> {
         let access_token = || received.access_token.clone();
-        match (&received.refresh_token, received.seconds) {
+        let ends = |seconds: &u64| *seconds > 0 || !self.vendor.says_zero_of_no_end();
+        match (&received.refresh_token, received.seconds.filter(ends)) {
             (Some(refresh_token), _) => Some(Kept::Renewing(refresh_token.clone())),
             (None, None) if self.vendor.has_lasting_tokens() => Some(Kept::Lasting(access_token())),
             (None, Some(seconds)) if self.vendor.asks_until_tokens_end() => {
@@ -290,7 +298,7 @@ impl<V: Vendor> Service<V> {
     ) -> Result<Authenticated, RecheckError> {
         match self.user(token).await {
             Ok(user) => {
-                let data = kept.data().map_err(RecheckError::Unavailable)?;
+                let data = kept.data()?;
                 Ok(authenticated(user, Some(data)))
             }
             Err(ApiError::Refused(why)) => Err(RecheckError::Gone(why)),
@@ -299,11 +307,11 @@ impl<V: Vendor> Service<V> {
                 let client = (self.client_id.as_str(), secret.unwrap_or_default());
                 match self.vendor.is_revoked(&self.api(token), client).await {
                     Ok(true) => Err(RecheckError::Gone(why)),
-                    Ok(false) => Err(RecheckError::Unavailable(why)),
-                    Err(error) => Err(RecheckError::Unavailable(error.to_string())),
+                    Ok(false) => Err(RecheckError::Unavailable(why.into())),
+                    Err(error) => Err(RecheckError::Unavailable(error.no_verdict())),
                 }
             }
-            Err(error) => Err(RecheckError::Unavailable(error.to_string())),
+            Err(error) => Err(RecheckError::Unavailable(error.no_verdict())),
         }
     }
 
@@ -314,18 +322,16 @@ impl<V: Vendor> Service<V> {
         let received = places.token.renew(&self.http, refresh_token, &blame).await;
         let received = received.map_err(|failure| match failure {
             TokenFailure::Refused(why) => RecheckError::Gone(why),
-            TokenFailure::Client(why)
-            | TokenFailure::Said(why)
-            | TokenFailure::Unavailable(why) => RecheckError::Unavailable(why),
+            other => RecheckError::Unavailable(other.no_verdict()),
         })?;
         // Kept where the vendor gives no other (RFC 6749 6).
         let next = received.refresh_token.unwrap_or_else(|| refresh_token.to_owned());
-        let data = Kept::Renewing(next).data().map_err(RecheckError::Unavailable)?;
+        let data = Kept::Renewing(next).data()?;
         match self.user(&received.access_token).await {
             Ok(user) => Ok(authenticated(user, Some(data))),
             Err(ApiError::Refused(why)) => Err(RecheckError::Gone(why)),
             // A token that was given this moment: no verdict, whatever is said of it.
-            Err(error) => Err(RecheckError::Interrupted { why: error.to_string(), data }),
+            Err(error) => Err(RecheckError::Interrupted { why: error.no_verdict(), data }),
         }
     }
 }
@@ -373,9 +379,7 @@ impl<V: Vendor> RedirectLogin for Service<V> {
         let received = places.token.redeem(&self.http, redeemed, &blame).await;
         let received = received.map_err(|failure| match failure {
             TokenFailure::Refused(why) => unverified("CodeRefused", &why),
-            TokenFailure::Client(why)
-            | TokenFailure::Said(why)
-            | TokenFailure::Unavailable(why) => LoginError::Unavailable(why),
+            other => LoginError::Unavailable(other.no_verdict()),
         })?;
         if self.vendor.insists_on_scopes()
             && let Some(lacking) = received.lacking(&self.vendor.scopes())
@@ -387,12 +391,12 @@ impl<V: Vendor> RedirectLogin for Service<V> {
         let user = self.user(&received.access_token).await.map_err(|error| match error {
             ApiError::Refused(why) => LoginError::Refused(why),
             ApiError::Unusable(why) => LoginError::Unusable(why),
-            ApiError::TokenRefused(why) | ApiError::Unavailable(why) => {
-                LoginError::Unavailable(why)
+            other @ (ApiError::TokenRefused(_) | ApiError::Unavailable(_)) => {
+                LoginError::Unavailable(other.no_verdict())
             }
         })?;
         let kept = self.kept(&received, trip.now).as_ref().map(Kept::data);
-        let data = kept.transpose().map_err(LoginError::Unusable)?;
+        let data = kept.transpose().map_err(|why| LoginError::Unusable(why.to_string()))?;
         Ok(Arrival {
             authenticated: authenticated(user, data),
             time: None,
@@ -453,7 +457,7 @@ impl<V: Vendor> Probe for Service<V> {
                 Err(ProbeError { reason, message })
             }
             Err((reason, TokenFailure::Unavailable(message))) => {
-                Err(ProbeError { reason: reason.as_str(), message })
+                Err(ProbeError { reason: reason.as_str(), message: message.to_string() })
             }
         }
     }

@@ -13,13 +13,14 @@ use ::oauth2::{
     RequestTokenError, TokenResponse as _, TokenUrl,
 };
 use claviger_api::Reason;
+use claviger_domain::no_verdict::NoVerdict;
 use http::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
 
-use crate::http::{Http, HttpError};
+use crate::http::{Http, HttpError, retry_after};
 
 /// How we show who we are (RFC 6749 2.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,17 @@ pub enum TokenFailure {
     /// It says something else, which is no verdict.
     Said(String),
     /// No verdict.
-    Unavailable(String),
+    Unavailable(NoVerdict),
+}
+
+impl TokenFailure {
+    /// What it comes to where only a refusal of what we asked with is a verdict.
+    pub fn no_verdict(self) -> NoVerdict {
+        match self {
+            Self::Refused(why) | Self::Client(why) | Self::Said(why) => why.into(),
+            Self::Unavailable(why) => why,
+        }
+    }
 }
 
 /// What the token endpoint gave.
@@ -71,7 +82,7 @@ pub struct Received {
     pub access_token: String,
     /// The token to ask for the next with.
     pub refresh_token: Option<String>,
-    /// For how many seconds the user's token is good, if anything is said of an end.
+    /// For how many seconds the user's token is good (`expires_in`), if that is said.
     pub seconds: Option<u64>,
     scopes: Vec<String>,
 }
@@ -121,7 +132,9 @@ enum NoAnswer {
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("it answered {0}")]
-    Status(StatusCode),
+    Trouble(StatusCode),
+    #[error("it is asked too much")]
+    TooMuch(Option<u32>),
 }
 
 impl Endpoint {
@@ -143,7 +156,7 @@ impl Endpoint {
         judge: &Judge<'_>,
     ) -> Result<Received, (Reason, TokenFailure)> {
         let ours = |error: &dyn ToString| {
-            (Reason::UpstreamUnusable, TokenFailure::Unavailable(error.to_string()))
+            (Reason::UpstreamUnusable, TokenFailure::Unavailable(error.to_string().into()))
         };
         let client = self.client();
         let mut asking = client
@@ -193,7 +206,7 @@ impl Endpoint {
         judge: &Judge<'_>,
     ) -> (Reason, TokenFailure) {
         let vendor = self.vendor;
-        let unavailable = |reason, why| (reason, TokenFailure::Unavailable(why));
+        let unavailable = |reason, why: String| (reason, TokenFailure::Unavailable(why.into()));
         match error {
             RequestTokenError::ServerResponse(answer) => {
                 let description = answer.error_description().map_or("", String::as_str);
@@ -202,9 +215,14 @@ impl Endpoint {
             RequestTokenError::Request(NoAnswer::Http(error)) => {
                 unavailable(error.reason(), error.to_string())
             }
-            RequestTokenError::Request(NoAnswer::Status(status)) => {
+            RequestTokenError::Request(NoAnswer::Trouble(status)) => {
                 let why = format!("the token endpoint of {vendor} answered {}", status.as_u16());
                 unavailable(Reason::UpstreamUnusable, why)
+            }
+            RequestTokenError::Request(NoAnswer::TooMuch(retry_after)) => {
+                let why = format!("the token endpoint of {vendor} answered 429");
+                let why = NoVerdict::busy(why, retry_after);
+                (Reason::UpstreamUnusable, TokenFailure::Unavailable(why))
             }
             RequestTokenError::Parse(error, body) => {
                 // With status 200, as GitHub has it.
@@ -258,10 +276,13 @@ impl<'c> AsyncHttpClient<'c> for Asking<'_> {
         Box::pin(async {
             let answer = self.0.send(request).await?;
             let status = answer.status();
-            if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-                return Err(NoAnswer::Status(status));
+            match status {
+                StatusCode::TOO_MANY_REQUESTS => {
+                    Err(NoAnswer::TooMuch(retry_after(answer.headers())))
+                }
+                status if status.is_server_error() => Err(NoAnswer::Trouble(status)),
+                _ => Ok(answer),
             }
-            Ok(answer)
         })
     }
 }
@@ -273,8 +294,7 @@ fn received(answer: &BasicTokenResponse) -> Received {
     Received {
         access_token: answer.access_token().secret().clone(),
         refresh_token: answer.refresh_token().map(|token| token.secret().clone()),
-        // OpenShift says 0 of a token that does not end.
-        seconds: answer.expires_in().map(|time| time.as_secs()).filter(|seconds| *seconds > 0),
+        seconds: answer.expires_in().map(|time| time.as_secs()),
         scopes: scopes.filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
     }
 }

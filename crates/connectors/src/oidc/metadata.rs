@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use claviger_api::Reason;
 use claviger_api::connector::oidc::OidcEndpoints;
+use claviger_domain::no_verdict::NoVerdict;
 use openidconnect::core::CoreJsonWebKeySet;
 use openidconnect::{AuthUrl, DiscoveryError, IssuerUrl, TokenUrl, UserInfoUrl};
 use thiserror::Error;
@@ -23,6 +24,17 @@ pub enum MetadataError {
     /// It is not usable.
     #[error("the provider's configuration is not usable: {0}")]
     Unusable(String),
+}
+
+impl From<MetadataError> for NoVerdict {
+    fn from(error: MetadataError) -> Self {
+        let why = error.to_string();
+        let retry_after = match &error {
+            MetadataError::Http(error) => Self::from(error).retry_after(),
+            MetadataError::Unusable(_) => None,
+        };
+        retry_after.map_or_else(|| why.clone().into(), |seconds| Self::busy(&why, Some(seconds)))
+    }
 }
 
 impl MetadataError {

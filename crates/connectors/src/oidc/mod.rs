@@ -38,6 +38,7 @@ use claviger_api::connector::oidc::{
 };
 use claviger_domain::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
 use claviger_domain::identity::Identity;
+use claviger_domain::no_verdict::NoVerdict;
 use claviger_domain::trip::{Arrival, RedirectLogin, Trip};
 use claviger_domain::upstream_logout::LogoutNotices;
 use claviger_domain::upstream_token::UpstreamTokens;
@@ -246,7 +247,7 @@ impl Provider {
         if let Some(vendor) = &self.vendor {
             let completing = vendor.complete(&self.http, received, &mut user);
             let completed = tokio::time::timeout(ASK, completing).await;
-            completed.unwrap_or_else(|_| Err(ApiError::Unavailable(TOO_SLOW.to_owned())))?;
+            completed.unwrap_or_else(|_| Err(ApiError::Unavailable(TOO_SLOW.into())))?;
         }
         Ok(user)
     }
@@ -256,7 +257,7 @@ impl Provider {
 impl RedirectLogin for Provider {
     async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError> {
         let metadata = self.metadata.get(&self.http).await;
-        let metadata = metadata.map_err(|error| LoginError::Unavailable(error.to_string()))?;
+        let metadata = metadata.map_err(|error| LoginError::Unavailable(error.into()))?;
         let mut url = metadata.authorization_endpoint().url().clone();
         url.query_pairs_mut().extend_pairs(self.parameters(trip));
         Ok(Delivery::Redirect(url.into()))
@@ -295,8 +296,8 @@ impl RedirectLogin for Provider {
             self.authenticated(&received, None).await.map_err(|error| match error {
                 ApiError::Refused(why) => LoginError::Refused(why),
                 ApiError::Unusable(why) => LoginError::Unusable(why),
-                ApiError::TokenRefused(why) | ApiError::Unavailable(why) => {
-                    LoginError::Unavailable(why)
+                other @ (ApiError::TokenRefused(_) | ApiError::Unavailable(_)) => {
+                    LoginError::Unavailable(other.no_verdict())
                 }
             })?;
         Ok(Arrival { authenticated, time, amr, once: None, sign_out: self.hint(&received) })
@@ -323,12 +324,12 @@ impl Recheck for Provider {
         let Some(kept) = kept else {
             return Err(RecheckError::Gone("nothing is kept to ask the provider with".into()));
         };
-        let interrupted = |why: String, next: String| {
+        let interrupted = |why: NoVerdict, next: String| {
             let (subject, sid) = (kept.subject.clone(), kept.sid.clone());
             let kept = Kept { refresh_token: next, subject, sid };
             match kept.data() {
                 Ok(data) => RecheckError::Interrupted { why, data },
-                Err(why) => RecheckError::Unavailable(why),
+                Err(why) => RecheckError::Unavailable(why.into()),
             }
         };
         match self.renew(&kept.refresh_token, &kept.subject).await {
@@ -337,12 +338,12 @@ impl Recheck for Provider {
                 let known = self.authenticated(&received, kept.sid.clone()).await;
                 known.map_err(|error| match error {
                     ApiError::Refused(why) => RecheckError::Gone(why),
-                    other => interrupted(other.to_string(), next),
+                    other => interrupted(other.no_verdict(), next),
                 })
             }
             Err((TokenFailure::Refused(why), None)) => Err(RecheckError::Gone(why)),
-            Err((failure, None)) => Err(RecheckError::Unavailable(failure.why())),
-            Err((failure, Some(next))) => Err(interrupted(failure.why(), next)),
+            Err((failure, None)) => Err(RecheckError::Unavailable(failure.no_verdict())),
+            Err((failure, Some(next))) => Err(interrupted(failure.no_verdict(), next)),
         }
     }
 }
@@ -383,7 +384,7 @@ pub(crate) fn refusal(error: &str) -> LoginError {
             LoginError::Refused("the other sign-in needs the user, who was not there".into())
         }
         "server_error" | "temporarily_unavailable" => {
-            LoginError::Unavailable(format!("the provider answered {error}"))
+            LoginError::Unavailable(format!("the provider answered {error}").into())
         }
         "invalid_request"
         | "unauthorized_client"

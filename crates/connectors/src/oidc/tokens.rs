@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use claviger_api::connector::oidc::OidcUserinfo;
+use claviger_domain::no_verdict::NoVerdict;
 use claviger_domain::trip::Trip;
 use openidconnect::core::{
     CoreClient, CoreErrorResponseType, CoreGenderClaim, CoreIdToken, CoreIdTokenClaims,
@@ -84,15 +85,15 @@ pub enum TokenFailure {
         message: String,
     },
     /// No verdict.
-    Unavailable(String),
+    Unavailable(NoVerdict),
 }
 
 impl TokenFailure {
-    /// In words, where it is no verdict.
-    pub fn why(self) -> String {
+    /// What it comes to where only a refusal of what we asked with is a verdict.
+    pub fn no_verdict(self) -> NoVerdict {
         match self {
-            Self::Refused(why) | Self::Unavailable(why) => why,
-            Self::Unverified { message, .. } => message,
+            Self::Unavailable(why) => why,
+            Self::Refused(why) | Self::Unverified { message: why, .. } => why.into(),
         }
     }
 }
@@ -187,7 +188,7 @@ impl Provider {
 
     async fn known(&self) -> Result<std::sync::Arc<Description>, TokenFailure> {
         let known = self.metadata.get(&self.http).await;
-        known.map_err(|error| TokenFailure::Unavailable(error.to_string()))
+        known.map_err(|error| TokenFailure::Unavailable(error.into()))
     }
 
     fn client(&self, metadata: &Configuration) -> Relying {
@@ -209,7 +210,7 @@ impl Provider {
         now: i64,
     ) -> Result<Vec<(&'static str, String)>, TokenFailure> {
         let shown = self.authentication.assertion(&self.spec.client_id, metadata, now);
-        shown.await.map_err(TokenFailure::Unavailable)
+        shown.await.map_err(|why| TokenFailure::Unavailable(why.into()))
     }
 
     /// Whether an ID token is believed (OIDC Core 3.1.3.7, 12.2); keys are read once more for one that is not known.
@@ -225,7 +226,7 @@ impl Provider {
         let mut believed = self.believe((&known, &issuer), id_token, (occasion, now));
         if matches!(believed, Err(ClaimsVerificationError::SignatureVerification(_))) {
             let again = self.metadata.again(&self.http).await;
-            known = again.map_err(|error| TokenFailure::Unavailable(error.to_string()))?;
+            known = again.map_err(|error| TokenFailure::Unavailable(error.into()))?;
             believed = self.believe((&known, &issuer), id_token, (occasion, now));
         }
         let claims = believed.map_err(|error| disbelief(&error))?;
@@ -373,14 +374,14 @@ impl Provider {
         let about = SubjectIdentifier::new(subject.to_owned());
         let asking = client.user_info(tokens.access_token().clone(), Some(about)).map_err(|_| {
             let why = "the provider has no userinfo endpoint: say it in endpoints.userinfoURL, or set userinfo to Never";
-            TokenFailure::Unavailable(why.to_owned())
+            TokenFailure::Unavailable(why.into())
         })?;
         let said: Result<UserInfoClaims<Everything, CoreGenderClaim>, _> =
             asking.request_async(&self.http).await;
         let said = said.map_err(|error| match error {
             UserInfoError::ClaimsVerification(error) => disbelief(&error),
-            UserInfoError::Request(error) => TokenFailure::Unavailable(error.to_string()),
-            other => TokenFailure::Unavailable(format!("userinfo is not usable: {other}")),
+            UserInfoError::Request(error) => TokenFailure::Unavailable((&error).into()),
+            other => TokenFailure::Unavailable(format!("userinfo is not usable: {other}").into()),
         })?;
         match serde_json::to_value(&said) {
             Ok(Value::Object(claims)) => Ok(claims),
@@ -399,7 +400,7 @@ fn payload(id_token: &CoreIdToken) -> Result<Map<String, Value>, TokenFailure> {
 }
 
 fn ours(error: &impl ToString) -> TokenFailure {
-    TokenFailure::Unavailable(error.to_string())
+    TokenFailure::Unavailable(error.to_string().into())
 }
 
 fn no_id_token() -> TokenFailure {
@@ -440,19 +441,19 @@ fn refusal(
                 CoreErrorResponseType::InvalidClient
                 | CoreErrorResponseType::UnauthorizedClient => {
                     let fix = "compare clientID, and the secret, key or certificate that Claviger shows, with what is registered there";
-                    TokenFailure::Unavailable(format!("{why}: {fix}"))
+                    TokenFailure::Unavailable(format!("{why}: {fix}").into())
                 }
-                _ => TokenFailure::Unavailable(why),
+                _ => TokenFailure::Unavailable(why.into()),
             }
         }
-        RequestTokenError::Request(error) => TokenFailure::Unavailable(error.to_string()),
+        RequestTokenError::Request(error) => TokenFailure::Unavailable(error.into()),
         RequestTokenError::Parse(error, _) => {
             // Where, and not what: the words of the error may hold what was answered.
             let place = error.path();
             let why =
                 format!("the provider's token endpoint answered what cannot be read, at {place}");
-            TokenFailure::Unavailable(why)
+            TokenFailure::Unavailable(why.into())
         }
-        RequestTokenError::Other(why) => TokenFailure::Unavailable(why.clone()),
+        RequestTokenError::Other(why) => TokenFailure::Unavailable(why.as_str().into()),
     }
 }

@@ -159,7 +159,7 @@ impl ServiceProvider {
 }
 
 fn unavailable(error: &MetadataError) -> LoginError {
-    LoginError::Unavailable(error.to_string())
+    LoginError::Unavailable(error.to_string().into())
 }
 
 /// What the signatures of a document cover. They are verified aside, since they take a processor; and whoever asks and

@@ -203,7 +203,7 @@ impl From<Refusal> for LoginError {
             Refusal::Status(_) => {
                 Self::Refused("the other sign-in did not sign its user in".into())
             }
-            Refusal::Busy => Self::Unavailable(refusal.to_string()),
+            Refusal::Busy => Self::Unavailable(refusal.to_string().into()),
             Refusal::Encrypted => Self::Unusable(refusal.to_string()),
             _ => Self::Unverified { reason: refusal.reason(), message: refusal.to_string() },
         }

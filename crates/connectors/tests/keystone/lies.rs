@@ -16,7 +16,7 @@ async fn signed_in(name: &str) -> (Service, String, Authenticated) {
 
 async fn unavailable(service: &Service, known: &Authenticated) -> String {
     match service.again(known).await.unwrap_err() {
-        RecheckError::Unavailable(why) => why,
+        RecheckError::Unavailable(why) => why.to_string(),
         error => panic!("{error:?}"),
     }
 }

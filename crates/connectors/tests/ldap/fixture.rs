@@ -153,7 +153,7 @@ impl Service {
     /// Why the upstream is blamed; panics on any verdict.
     pub async fn outage(&self, name: &str) -> String {
         match self.login(name, PASSWORD).await {
-            Err(LoginError::Unavailable(why)) => why,
+            Err(LoginError::Unavailable(why)) => why.to_string(),
             other => panic!("expected an outage, got {other:?}"),
         }
     }

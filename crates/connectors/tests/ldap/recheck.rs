@@ -20,7 +20,7 @@ fn gone(result: Result<Authenticated, RecheckError>) -> String {
 
 fn unavailable(result: Result<Authenticated, RecheckError>) -> String {
     match result {
-        Err(RecheckError::Unavailable(why)) => why,
+        Err(RecheckError::Unavailable(why)) => why.to_string(),
         other => panic!("expected Unavailable, got {other:?}"),
     }
 }

@@ -73,6 +73,31 @@ async fn a_vendor_is_asked_again_by_its_refresh_token_or_by_a_token_that_lasts()
 }
 
 #[tokio::test]
+async fn only_a_token_of_which_no_end_is_said_lasts_and_zero_seconds_are_an_end() {
+    for (style, path, change) in [
+        (Style::Generic, "/token", json!({"accessTokens": "Lasting"})),
+        (Style::Github, "/login/oauth/access_token", json!({})),
+    ] {
+        let service = Service::start(style, change).await;
+        service.vendor.conduct().access_tokens.insert("given".into());
+        for (said, lasts) in [
+            (json!({}), true),
+            (json!({"expires_in": null}), true),
+            (json!({"expires_in": 0}), false),
+            (json!({"expires_in": 3600}), false),
+        ] {
+            let mut answer = json!({"access_token": "given", "token_type": "bearer"});
+            answer.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+            let answer = Scripted::new(200, answer.to_string());
+            service.vendor.conduct().answers.insert(path.into(), answer);
+            let data = service.sign_in().await.unwrap().data;
+            assert_eq!(data.is_some(), lasts, "{style:?} {said}");
+            assert_eq!(service.recheck().can_ask(data.as_ref()), lasts, "no refresh token: {said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_public_client_has_no_secret_and_the_secret_goes_the_way_the_administrator_says() {
     for (way, in_form) in [("ClientSecretBasic", false), ("ClientSecretPost", true)] {
         let service = vendor(json!({"clientAuthentication": way})).await;

@@ -91,22 +91,54 @@ async fn a_rate_limit_is_no_verdict_and_says_when_to_come_again() {
     let service = member().await;
     let known = service.sign_in().await.unwrap();
     let secondary = r#"{"message":"You have exceeded a secondary rate limit. Please wait."}"#;
-    for (answer, words) in [
-        (Scripted::new(403, secondary).header("retry-after", "60"), "again in 60 s"),
-        (Scripted::new(429, "{}"), "again in a minute"),
+    for (answer, words, seconds) in [
+        (Scripted::new(403, secondary).header("retry-after", "50"), "again in 50 s", 50),
+        (Scripted::new(429, "{}"), "again in a minute", 60),
         (
             Scripted::new(403, r#"{"message":"API rate limit exceeded"}"#)
                 .header("x-ratelimit-remaining", "0")
                 .header("x-ratelimit-reset", "1764000000"),
             "1764000000",
+            60,
         ),
     ] {
         service.vendor.conduct().answers.insert("/api/v3/user".into(), answer);
+        let RecheckError::Unavailable(why) = service.again(&known).await.unwrap_err() else {
+            panic!("{words}")
+        };
+        assert!(why.contains(words), "{why}");
+        assert_eq!(why.retry_after(), Some(seconds), "{why}");
+        let LoginError::Unavailable(why) = service.sign_in().await.unwrap_err() else {
+            panic!("{words}")
+        };
+        assert_eq!(why.retry_after(), Some(seconds), "{why}");
+    }
+    service.vendor.conduct().answers.clear();
+    service.again(&known).await.unwrap();
+}
+
+/// Where a refresh token is used up on the way, what to ask with next is kept all the same.
+#[tokio::test]
+async fn a_rate_limit_is_told_from_an_outage_wherever_on_the_way_it_is_met() {
+    let service = Service::start(Style::Gitlab, json!({})).await;
+    let known = service.sign_in().await.unwrap();
+    let limited = || Scripted::new(429, "{}").header("retry-after", "7");
+    let away = || Scripted::new(503, "{}").header("retry-after", "7");
+    for (answer, seconds) in [(limited(), Some(7)), (away(), None)] {
+        service.vendor.conduct().answers.insert("/oauth/token".into(), answer);
+        let RecheckError::Unavailable(why) = service.again(&known).await.unwrap_err() else {
+            panic!("nothing was used up")
+        };
+        assert_eq!(why.retry_after(), seconds, "{why}");
+    }
+    let mut known = known;
+    for (answer, seconds) in [(limited(), Some(7)), (away(), None)] {
+        service.vendor.conduct().answers.clear();
+        service.vendor.conduct().answers.insert("/oauth/userinfo".into(), answer);
         let error = service.again(&known).await.unwrap_err();
-        assert!(
-            matches!(&error, RecheckError::Unavailable(why) if why.contains(words)),
-            "{error:?}"
-        );
+        let RecheckError::Interrupted { why, data } = error else { panic!("{error:?}") };
+        assert_eq!(why.retry_after(), seconds, "{why}");
+        known.data = Some(data);
     }
     service.vendor.conduct().answers.clear();
     service.again(&known).await.unwrap();

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::lock;
 use crate::connector::{Authenticated, ConnectorData, LoginError, Recheck, RecheckError};
 use crate::identity::Identity;
+use crate::no_verdict::NoVerdict;
 use crate::trip::{Arrival, RedirectLogin, Trip};
 use crate::upstream_logout::{LogoutNotices, NoticeError, SignedOutThere};
 use crate::upstream_token::{Presented, PresentedError, UpstreamTokens};
@@ -35,7 +36,8 @@ pub struct RotatingUpstream {
     /// How often it rotated; its refresh token that is good now.
     generation: Mutex<u32>,
     gives: Mutex<bool>,
-    away: Mutex<bool>,
+    /// Why it does not answer.
+    away: Mutex<Option<NoVerdict>>,
     /// Whether it rotates, and then says nothing of the user.
     breaks_off: Mutex<bool>,
     /// The client that may bring its ID tokens.
@@ -53,7 +55,7 @@ impl RotatingUpstream {
             answer: Mutex::new(Answer::User(None)),
             generation: Mutex::new(0),
             gives: Mutex::new(true),
-            away: Mutex::new(false),
+            away: Mutex::default(),
             breaks_off: Mutex::new(false),
             bearer: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -72,7 +74,12 @@ impl RotatingUpstream {
 
     /// Takes it away, or brings it back.
     pub fn set_away(&self, away: bool) {
-        *lock(&self.away) = away;
+        *lock(&self.away) = away.then(|| "away".into());
+    }
+
+    /// It says that it is asked too much: again after so many seconds.
+    pub fn set_busy(&self, retry_after: u32) {
+        *lock(&self.away) = Some(NoVerdict::busy("busy", Some(retry_after)));
     }
 
     /// Takes what it is asked with and says nothing of the user, or does again.
@@ -113,8 +120,8 @@ impl RotatingUpstream {
 #[async_trait]
 impl RedirectLogin for RotatingUpstream {
     async fn depart(&self, trip: &Trip<'_>) -> Result<Delivery, LoginError> {
-        if *lock(&self.away) {
-            return Err(LoginError::Unavailable("away".into()));
+        if let Some(why) = lock(&self.away).clone() {
+            return Err(LoginError::Unavailable(why));
         }
         let (state, nonce) = (trip.state, trip.nonce());
         let place = format!("https://idp.example.com/authorize?state={state}&nonce={nonce}");
@@ -158,8 +165,8 @@ impl UpstreamTokens for RotatingUpstream {
         client: &str,
         now: i64,
     ) -> Result<Presented, PresentedError> {
-        if *lock(&self.away) {
-            return Err(PresentedError::Unavailable("away".into()));
+        if let Some(why) = lock(&self.away).clone() {
+            return Err(PresentedError::Unavailable(why.to_string()));
         }
         if *lock(&self.bearer) != client {
             return Err(PresentedError::Refused("another client may bring it".into()));
@@ -210,8 +217,8 @@ impl Recheck for RotatingUpstream {
     ) -> Result<Authenticated, RecheckError> {
         let permit = self.gate.acquire().await;
         permit.map_err(|_| RecheckError::Unavailable("closed".into()))?.forget();
-        if *lock(&self.away) {
-            return Err(RecheckError::Unavailable("away".into()));
+        if let Some(why) = lock(&self.away).clone() {
+            return Err(RecheckError::Unavailable(why));
         }
         if data != self.data().as_ref() {
             return Err(RecheckError::Gone("that refresh token was used before".into()));

@@ -116,6 +116,9 @@ async fn sign_in(
         Err(StepError::InvalidCredentials | StepError::Unusable) => {
             return Err(TokenError::invalid_grant(INVALID));
         }
+        Err(StepError::Busy { reason, retry_after }) => {
+            return Err(TokenError::Unavailable { reason, retry_after });
+        }
         Err(error) => return Err(TokenError::unavailable(error.to_string())),
     };
     let data = authenticated.data.clone();

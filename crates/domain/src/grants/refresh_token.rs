@@ -307,7 +307,9 @@ impl Refreshing<'_> {
         match self.question(recheck, payload).await {
             Ok(authenticated) => Ok(authenticated),
             Err(RecheckError::Gone(why)) => Err(self.gone(&why).await),
-            Err(error) => Err(TokenError::unavailable(error.to_string())),
+            Err(RecheckError::Unavailable(why) | RecheckError::Interrupted { why, .. }) => {
+                Err(why.into())
+            }
         }
     }
 

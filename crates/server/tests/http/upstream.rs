@@ -112,6 +112,22 @@ async fn a_refusal_is_told_to_the_application_and_an_outage_to_the_user() {
 }
 
 #[tokio::test]
+async fn who_meets_a_rate_limit_of_the_upstream_is_told_when_to_come_again() {
+    let (rig, upstream) = rig();
+    let given = tokens(&rig).await;
+    upstream.set_busy(7);
+    let answer = rig.refresh(given["refresh_token"].as_str().unwrap()).await;
+    let said = (answer.status, answer.header("retry-after"));
+    assert_eq!(said, (StatusCode::SERVICE_UNAVAILABLE, "7"));
+    let answer = sent(&mut rig.browser()).await;
+    let said = (answer.status, answer.header("retry-after"));
+    assert_eq!(said, (StatusCode::SERVICE_UNAVAILABLE, "7"));
+    upstream.set_away(false);
+    let answer = rig.refresh(given["refresh_token"].as_str().unwrap()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+}
+
+#[tokio::test]
 async fn an_upstream_tells_of_a_sign_out_by_a_form_and_learns_nothing_of_sessions() {
     let (rig, _) = rig();
     let place = format!("{}/callback/local/logout", rig.path);

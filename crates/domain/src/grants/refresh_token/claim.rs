@@ -49,7 +49,7 @@ impl Refreshing<'_> {
         }
         let asking = self.question(recheck, &payload);
         let answer = tokio::time::timeout(ASK, asking).await;
-        match answer.unwrap_or_else(|_| Err(RecheckError::Unavailable(TOO_SLOW.to_owned()))) {
+        match answer.unwrap_or_else(|_| Err(RecheckError::Unavailable(TOO_SLOW.into()))) {
             Ok(authenticated) => {
                 let who = Authority::Upstream(recheck);
                 payload = self.renewed(&held, payload, (who, authenticated)).await?;
@@ -57,12 +57,12 @@ impl Refreshing<'_> {
             Err(RecheckError::Gone(why)) => return Err(self.gone(&why).await),
             Err(RecheckError::Unavailable(why)) => {
                 self.keep(&held, &payload).await; // given back: the next may ask
-                return Err(TokenError::unavailable(why));
+                return Err(why.into());
             }
             Err(RecheckError::Interrupted { why, data }) => {
                 payload.upstream.data = Some(data);
                 self.keep(&held, &payload).await;
-                return Err(TokenError::unavailable(why));
+                return Err(why.into());
             }
         }
         match self.rotate(&payload).await {
