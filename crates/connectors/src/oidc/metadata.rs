@@ -150,6 +150,14 @@ fn failure(error: DiscoveryError<HttpError>) -> MetadataError {
 }
 
 #[cfg(test)]
+impl Metadata {
+    /// So much time goes by.
+    pub fn age(&self, by: std::time::Duration) {
+        self.kept.age(by);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 

@@ -395,3 +395,6 @@ pub(crate) fn refusal(error: &str) -> LoginError {
         _ => LoginError::Refused("the other sign-in failed".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,9 +70,15 @@ async fn a_token_for_a_listed_audience_says_who_its_user_is() {
         json!({"aud": ["mobile", "ci"], "azp": "ci"}),
         json!({"azp": "mobile"}),
         json!({"typ": "ID"}),
+        json!({"token_use": "id"}),
+        json!({"iat": now() + 30, "nbf": now() + 30}), // by another clock
+        json!({"acr": "gold"}),
     ] {
-        believed(&service, Some("JWT"), good).await.unwrap();
+        let said = believed(&service, Some("JWT"), good).await.unwrap();
+        assert!(!said.reached_acr, "nobody said here which is wanted");
     }
+    let silent = believed(&service, None, json!({"amr": "otp", "iat": now() - 30})).await.unwrap();
+    assert!((now() - 30 - silent.time).abs() < 20 && silent.amr.is_empty(), "{silent:?}");
 }
 
 #[tokio::test]
@@ -82,15 +88,22 @@ async fn a_token_for_anybody_else_or_of_another_kind_is_refused() {
         (None, json!({"aud": "another"})),
         (None, json!({"aud": CLIENT_ID})),
         (None, json!({"aud": ["mobile", "another"]})),
+        (None, json!({"aud": ["another", "mobile"]})),
         (None, json!({"aud": []})),
+        (None, json!({"aud": 7})),
+        (None, json!({"aud": "mobile ci"})),
         (None, json!({"aud": null})),
         (None, json!({"azp": "another"})),
         (None, json!({"azp": 7})),
+        (None, json!({"aud": [], "azp": "mobile"})),
+        (None, json!({"extra": "x".repeat(16 * 1024)})),
         (None, json!({"iss": "https://idp.example.com"})),
         (None, json!({"exp": now() - 1})),
         (None, json!({"exp": null})),
+        (None, json!({"exp": f64::from(i32::MAX) + 0.5})),
         (None, json!({"iat": now() + 120})),
         (None, json!({"iat": null})),
+        (None, json!({"iat": "yesterday"})),
         (None, json!({"nbf": now() + 120})),
         (None, json!({"sub": null})),
         (None, json!({"cnf": {"jkt": "x"}})),

@@ -156,7 +156,8 @@ impl RedirectLogin for RotatingUpstream {
     }
 }
 
-/// Its ID tokens are the second in which they expire, about its user.
+/// Its ID tokens are the second in which they expire, about its user, of an authentication a minute ago or at `auth_time`, and of
+/// a class that is wanted where it says an `acr`.
 #[async_trait]
 impl UpstreamTokens for RotatingUpstream {
     async fn believe(
@@ -178,7 +179,14 @@ impl UpstreamTokens for RotatingUpstream {
         let reached_acr = raw.contains_key("acr");
         let authenticated = Authenticated { identity, raw, data: None };
         let amr = vec!["otp".into()];
-        Ok(Presented { authenticated, time: now - 60, amr, reached_acr, expires_at })
+        let made = authenticated.raw.get("auth_time").and_then(Value::as_i64);
+        Ok(Presented {
+            authenticated,
+            time: made.unwrap_or(now - 60),
+            amr,
+            reached_acr,
+            expires_at,
+        })
     }
 }
 

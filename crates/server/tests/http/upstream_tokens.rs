@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use claviger_domain::claim_mapping::{Denial, Rules};
 use claviger_domain::connector::{Connector, Login};
 use claviger_domain::fakes::{RotatingUpstream, World, alice};
 use claviger_domain::identity::Identity;
+use claviger_domain::policy::{Answer as Facts, Condition, Expression};
 use serde_json::json;
 
 use crate::rig::{Answer, Rig, claims, set_login};
@@ -165,6 +167,111 @@ async fn policy_of_connector_client_and_target_holds_as_at_a_sign_in() {
             client.authentication = claviger_domain::client::ClientAuthentication::Public;
         });
     });
-    let answer = exchange(&public, &good(&public), &[]).await;
-    assert_ne!(answer.status, StatusCode::OK, "{answer:?}");
+    let form = [
+        ("client_id", "kubernetes"), // and no secret: a public client has none
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token", &good(&public)),
+        ("subject_token_type", ID_TOKEN),
+        ("connector_id", "local"),
+        ("audience", "target"),
+    ];
+    let answer = public.post("/token", &form).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+    assert_eq!(answer.json()["error"], "unauthorized_client");
+}
+
+#[tokio::test]
+async fn what_a_token_says_of_its_authentication_is_no_more_than_was_reached_and_never_in_the_future()
+ {
+    let (rig, upstream) = rig(|world| connector(world).acr = Some("gold".into()));
+    let said = async || {
+        let tokens = exchange(&rig, &in_seconds(&rig, 100), &[]).await.json();
+        claims(&tokens["access_token"])
+    };
+    let now = rig.world.provider.clock.now();
+    let plain = said().await;
+    assert!(plain.get("acr").is_none(), "what a sign-in here is worth says nothing: {plain}");
+    assert!(plain.get("sid").is_none(), "of no session: {plain}");
+    assert!(plain["jti"].as_str().unwrap().starts_with('.'), "of none: {plain}");
+    upstream.set_raw(&json!({"acr": "anything", "auth_time": now + 40}));
+    let strong = said().await;
+    assert_eq!((&strong["acr"], &strong["auth_time"]), (&json!("gold"), &json!(now)));
+}
+
+#[tokio::test]
+async fn a_class_that_client_or_target_want_must_have_been_reached_there() {
+    for party in ["kubernetes", "target"] {
+        let (rig, upstream) = rig(|world| {
+            connector(world).acr = Some("gold".into());
+            world.change_client(party, |client| client.required_acr = ["gold".to_owned()].into());
+        });
+        assert_eq!(refused(&rig, &in_seconds(&rig, 100), &[]).await, "invalid_request", "{party}");
+        upstream.set_raw(&json!({"acr": "anything"}));
+        let answer = exchange(&rig, &in_seconds(&rig, 100), &[]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{party}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_condition_of_client_or_target_that_is_not_met_refuses_and_one_that_fails_is_no_verdict()
+{
+    for party in ["kubernetes", "target"] {
+        let with = |text: &str| {
+            let condition = Some(Arc::new(Condition::compile(text, None).unwrap()));
+            rig(|world| world.change_client(party, |client| client.condition = condition)).0
+        };
+        let not_met = with("false");
+        assert_eq!(refused(&not_met, &in_seconds(&not_met, 100), &[]).await, "invalid_request");
+        let fails = with("user.groups[99] == 'x'");
+        let answer = exchange(&fails, &in_seconds(&fails, 100), &[]).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{party}: {answer:?}");
+        let met = with("true");
+        assert_eq!(exchange(&met, &in_seconds(&met, 100), &[]).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn what_the_connectors_mapping_denies_is_refused_and_where_it_fails_nobody_is_at_fault() {
+    let expression = |text| Expression::compile(text, &Facts::VARIABLES).unwrap();
+    let (rig, upstream) = rig(|world| {
+        let deny = vec![Denial {
+            expression: expression("upstream.suspended"),
+            message: "suspended".into(),
+        }];
+        connector(world).policy.mapping = Rules { deny, ..Rules::default() }.into();
+    });
+    upstream.set_raw(&json!({"suspended": true}));
+    assert_eq!(refused(&rig, &in_seconds(&rig, 100), &[]).await, "invalid_request");
+    upstream.set_raw(&json!({}));
+    let answer = exchange(&rig, &in_seconds(&rig, 100), &[]).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{answer:?}");
+    assert_eq!(answer.json()["error"], "server_error");
+    upstream.set_raw(&json!({"suspended": false}));
+    assert_eq!(exchange(&rig, &in_seconds(&rig, 100), &[]).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn scopes_are_those_that_client_and_target_both_may_have() {
+    let without = |party: &'static str| {
+        rig(move |world| {
+            world.change_client(party, |client| {
+                client.scopes.remove("groups");
+            });
+        })
+        .0
+    };
+    for party in ["kubernetes", "target"] {
+        let rig = without(party);
+        let tokens = exchange(&rig, &in_seconds(&rig, 100), &[]).await.json();
+        assert_eq!(tokens["scope"], "openid profile email", "{party}");
+        assert!(claims(&tokens["access_token"]).get("groups").is_none(), "{party}: {tokens}");
+    }
+    let (peers, _) = rig(|world| {
+        world.change_client("other", |client| client.trusted_peers = ["kubernetes".into()].into());
+    });
+    let asked = "openid offline_access audience:server:client_id:other";
+    let tokens = exchange(&peers, &in_seconds(&peers, 100), &[("scope", asked)]).await.json();
+    assert_eq!(tokens["scope"], "openid");
+    let id_token = claims(&tokens["access_token"]);
+    assert_eq!((&id_token["aud"], &id_token["azp"]), (&json!("target"), &json!("kubernetes")));
 }
