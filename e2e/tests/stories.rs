@@ -52,6 +52,7 @@ mod token_exchange;
 mod token_revocation;
 mod upstream_active_directory;
 mod upstream_crowd;
+mod upstream_gitea;
 mod upstream_github;
 mod upstream_keystone;
 mod upstream_ldap;

@@ -1,4 +1,4 @@
-//! Users of GitLab, Gitea, Bitbucket Cloud and any other vendor (fakes that speak what each documents) sign in here: groups
+//! Users of GitLab, Bitbucket Cloud and any other vendor (fakes that speak what each documents) sign in here: groups
 //! follow at each refresh, who is out there is out here, and every request that costs is counted.
 
 use anyhow::Result;
@@ -77,19 +77,6 @@ async fn a_user_of_gitlab_has_its_groups_by_their_paths_and_is_out_when_blocked(
             let blocked = claviger_testkit::vendor::Scripted::new(403, blocked);
             gitlab.answers.insert("/oauth/userinfo".into(), blocked);
         },
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_user_of_gitea_has_its_teams_and_is_out_when_they_leave_the_organization() -> Result<()> {
-    tell(Story {
-        style: Style::Gitea,
-        upstream: json!({"organizations": [{"name": "acme"}]}),
-        groups: json!(["corp:acme", "corp:acme:Owners"]),
-        change: |gitea| drop(gitea.documents.insert("/api/v1/user/teams".into(), json!([]))),
-        changed: json!(["corp:acme"]),
-        out: |gitea| drop(gitea.documents.insert("/api/v1/user/orgs".into(), json!([]))),
     })
     .await
 }

@@ -25,6 +25,13 @@ const OF_THE_GRANT: [&str; 4] = [
     "token was already used",
 ];
 
+/// What its API says of the account to whoever asks with the account's token, and what that means.
+const VERDICTS: [(&str, &str); 3] = [
+    ("prohibited", "the account may not sign in there"),
+    ("not activ", "the account is not active there"), // "activated", "active"
+    ("must change your password", "the account's password must be changed there first"),
+];
+
 /// One server.
 #[derive(Debug)]
 pub struct Gitea {
@@ -102,13 +109,11 @@ pub fn service(
 impl Vendor for Gitea {
     const NAME: &'static str = "Gitea";
 
-    /// A server before 1.23 gives every token everything, whatever is asked for.
+    /// It keeps what a user agreed to first, and never asks again: who agreed to less than a connector wants later could not
+    /// sign in any more. So the same is asked for whether groups are read or not. A server before 1.23 gives every token
+    /// everything.
     fn scopes(&self) -> Vec<String> {
-        let mut scopes = vec!["openid", "read:user"];
-        if self.reads_groups() {
-            scopes.push("read:organization");
-        }
-        scopes.into_iter().map(str::to_owned).collect()
+        ["openid", "read:user", "read:organization"].map(str::to_owned).into()
     }
 
     fn api(&self) -> &Url {
@@ -124,8 +129,8 @@ impl Vendor for Gitea {
 
     fn verdict(&self, answer: &Answer) -> Option<String> {
         let said = answer.message().filter(|_| answer.status == StatusCode::FORBIDDEN)?;
-        let is_out = said.contains("prohibited") || said.contains("not active");
-        is_out.then(|| "the account may not sign in there".to_owned())
+        let verdict = VERDICTS.iter().find(|(words, _)| said.contains(words));
+        verdict.map(|(_, why)| (*why).to_owned())
     }
 
     async fn user(&self, api: &Api<'_>) -> Result<User, ApiError> {

@@ -33,6 +33,7 @@ pub mod client_assertion;
 pub mod control_plane;
 pub mod crowd;
 mod eventually;
+pub mod gitea;
 pub mod identity;
 pub mod installation;
 pub mod key_server;

@@ -211,12 +211,15 @@ const ROWS: [Row; 17] = [
         exchange: OPAQUE,
         logout: "– (it has none)",
         ready: "the token endpoint, which must know the application by its secret",
-        peers: "a fake of its documented API, whose errors are those of its source; Gitea 1.26.0 by hand",
+        peers: "Gitea 1.26; a fake of its documented API, whose errors are those of its source",
         held: [
             (OAUTH2, "a_user_comes_back_as_gitea_says"),
             (OAUTH2, "a_grant_that_is_no_good_is_told_from_a_secret_that_is_none"),
-            (STORIES, "a_user_of_gitea_has_its_teams_and_is_out_when_they_leave_the_organization"),
-            (OAUTH2, "who_left_the_organization_or_may_not_sign_in_is_out_at_the_next_refresh"),
+            (STORIES, "a_user_of_a_real_gitea_has_its_teams_and_is_out_without_one_that_is_wanted"),
+            (
+                STORIES,
+                "each_verdict_of_gitea_ends_the_session_and_a_secret_it_does_not_know_does_not",
+            ),
         ],
     },
     Row {

@@ -9,6 +9,12 @@ use crate::fixture::Service;
 const TOKEN: &str = "/login/oauth/access_token";
 const USER: &str = "/api/v1/user";
 
+/// The scopes in the address to which a user is sent.
+fn scopes(location: &str) -> String {
+    let url = url::Url::parse(location).unwrap();
+    url.query_pairs().find(|(name, _)| name == "scope").unwrap().1.into_owned()
+}
+
 async fn gitea(change: Value) -> Service {
     Service::start(Style::Gitea, change).await
 }
@@ -40,12 +46,13 @@ async fn a_user_comes_back_as_gitea_says() {
 }
 
 #[tokio::test]
-async fn little_is_asked_for_where_no_groups_are_read() {
+async fn what_may_be_wanted_later_is_agreed_to_at_once_and_groups_are_not_read_until_then() {
     let service = gitea(json!({})).await;
     assert!(service.sign_in().await.unwrap().identity.groups.is_empty());
     assert_eq!(service.take_log(), [TOKEN, USER, "/api/v1/user/emails"]);
     let location = service.depart().await;
-    assert!(location.contains("read%3Auser") && !location.contains("organization"), "{location}");
+    assert_eq!(scopes(&location), "openid read:user read:organization");
+    assert_eq!(scopes(&gitea(acme()).await.depart().await), scopes(&location));
 }
 
 #[tokio::test]
@@ -60,13 +67,40 @@ async fn who_left_the_organization_or_may_not_sign_in_is_out_at_the_next_refresh
     let known = service.again(&known).await.unwrap();
     service.say(USER, json!({"id": 1815, "login": "ada", "prohibit_login": true}));
     assert!(matches!(service.again(&known).await.unwrap_err(), RecheckError::Gone(_)));
-    let known = {
-        service.say(USER, json!({"id": 1815, "login": "ada"}));
-        service.sign_in().await.unwrap()
-    };
-    let said = Scripted::new(403, r#"{"message":"User is prohibited from login"}"#);
+}
+
+/// The words of its API (`verifyAuthWithOptions`, 1.26), and of one before.
+#[tokio::test]
+async fn an_account_that_gitea_says_is_out_is_out_and_another_refusal_is_no_verdict() {
+    let service = gitea(json!({})).await;
+    let mut known = service.sign_in().await.unwrap();
+    for (said, why) in [
+        (
+            "This account is prohibited from signing in, please contact your site administrator.",
+            "may not sign in",
+        ),
+        ("User is prohibited from login", "may not sign in"),
+        ("This account is not activated.", "not active"),
+        (
+            "You must change your password. Change it at: https://git.example.com/user/change_password",
+            "password",
+        ),
+    ] {
+        let body = json!({"message": said}).to_string();
+        service.vendor.conduct().answers.insert(USER.into(), Scripted::new(403, body));
+        let error = service.again(&known).await.unwrap_err();
+        assert!(
+            matches!(&error, RecheckError::Gone(told) if told.contains(why)),
+            "{said}: {error:?}"
+        );
+        service.vendor.conduct().answers.clear();
+        known = service.sign_in().await.unwrap();
+    }
+    let said = json!({"message": "token does not have at least one of required scope(s)"});
+    let said = Scripted::new(403, said.to_string());
     service.vendor.conduct().answers.insert(USER.into(), said);
-    assert!(matches!(service.again(&known).await.unwrap_err(), RecheckError::Gone(_)));
+    let error = service.again(&known).await.unwrap_err();
+    assert!(matches!(error, RecheckError::Interrupted { .. }), "{error:?}");
 }
 
 /// Its word for a bad code is its word for a bad secret; what it says besides tells them apart.
