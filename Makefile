@@ -1,7 +1,7 @@
 # Every verb here works on a fresh machine: the first run installs and builds what it needs, and says so.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup outside demo up down build test e2e bench fuzz crds manifests verify
+.PHONY: help setup outside demo up down build test e2e bench peers fuzz crds manifests verify
 
 # Below the XDG cache folder, so that a fresh clone (CI makes one for every run) finds it warm.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/claviger/target
@@ -38,6 +38,9 @@ e2e: outside ## The stories on a real API server alone
 
 bench: build ## Rates, API requests, CPU and memory, beside the API server's own: target/bench/
 	CLAVIGER_BIN=$(CARGO_TARGET_DIR)/release/claviger scripts/logged bench $(cargo) run --release --package claviger-testkit --bin bench
+
+peers: outside ## What each program that the stories start takes: seconds, memory
+	scripts/logged peers $(cargo) run --package claviger-testkit --bin peers
 
 fuzz: setup ## Throw bytes at every parser, guided by coverage, for MINUTES=10 in all; crashes go to fuzz/corpus
 	scripts/logged fuzz scripts/fuzz $(or $(MINUTES),10) $(TARGETS)

@@ -50,10 +50,14 @@ impl Keystone {
     /// When it cannot be installed, or ends, with its last words.
     pub async fn shared() -> Result<&'static Self> {
         static STARTED: OnceCell<Keystone> = OnceCell::const_new();
-        STARTED.get_or_try_init(Self::start).await
+        STARTED.get_or_try_init(Self::apart).await
     }
 
-    async fn start() -> Result<Self> {
+    /// One of its own.
+    ///
+    /// # Errors
+    /// When it cannot be installed, or ends, with its last words.
+    pub async fn apart() -> Result<Self> {
         let installed = provided("keystone").await?;
         let folder = tempfile::Builder::new().prefix("claviger-keystone-").tempdir()?;
         let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
