@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 /// The audit log of one control plane.
@@ -106,16 +106,24 @@ impl AuditLog {
     pub fn all_requests_since(&self, mark: AuditMark) -> Result<Vec<AuditedRequest>> {
         let described = || format!("failed to read {}", self.path.display());
         let mut file = File::open(&self.path).with_context(described)?;
+        let length = file.metadata().with_context(described)?.len();
+        ensure!(
+            length >= mark.offset,
+            "{} was begun anew: it had {} bytes, and has {length}",
+            self.path.display(),
+            mark.offset
+        );
         file.seek(SeekFrom::Start(mark.offset)).with_context(described)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).with_context(described)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).with_context(described)?;
         parse(&text)
     }
 }
 
-fn parse(text: &str) -> Result<Vec<AuditedRequest>> {
-    // What follows the last line feed is being written.
-    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
+fn parse(text: &[u8]) -> Result<Vec<AuditedRequest>> {
+    // What follows the last line feed is being written, and may end within a character.
+    let end = text.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+    let complete = std::str::from_utf8(&text[..end]).context("the audit log is no text")?;
     let mut requests: Vec<AuditedRequest> = Vec::new();
     let mut places = HashMap::new();
     for line in complete.lines() {
@@ -206,7 +214,7 @@ mod tests {
         let log = line("1", "ResponseStarted", "watch", 200)
             + &line("2", "ResponseComplete", "list", 200)
             + &line("1", "ResponseComplete", "watch", 200);
-        let requests = parse(&log).unwrap();
+        let requests = parse(log.as_bytes()).unwrap();
         assert_eq!(
             counts(&requests),
             BTreeMap::from([("watch pods".to_owned(), 1), ("list pods".to_owned(), 1)])
@@ -215,14 +223,29 @@ mod tests {
 
     #[test]
     fn the_end_of_a_watch_that_began_before_the_mark_counts_for_nothing() {
-        assert_eq!(parse(&line("1", "ResponseComplete", "watch", 200)).unwrap(), []);
+        let log = line("1", "ResponseComplete", "watch", 200);
+        assert_eq!(parse(log.as_bytes()).unwrap(), []);
     }
 
     #[test]
     fn a_line_that_is_being_written_is_left_for_later() {
-        let log = line("1", "ResponseComplete", "get", 404) + r#"{"auditID":"2","sta"#;
+        let mut log = line("1", "ResponseComplete", "get", 404).into_bytes();
+        log.extend(br#"{"auditID":"2","user":{"username":"J"#);
+        log.push("ü".as_bytes()[0]);
         let requests = parse(&log).unwrap();
         assert_eq!(requests.len(), 1);
         assert_eq!((requests[0].user.as_str(), requests[0].code), ("ann", 404));
+    }
+
+    #[test]
+    fn a_log_that_was_begun_anew_is_not_taken_for_one_in_which_nothing_happened() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AuditLog::at(folder.path().join("audit.log"));
+        std::fs::write(&log.path, line("1", "ResponseComplete", "get", 200)).unwrap();
+        let mark = log.mark().unwrap();
+        assert_eq!(log.all_requests_since(mark).unwrap(), []);
+        std::fs::write(&log.path, "").unwrap();
+        let error = log.all_requests_since(mark).unwrap_err();
+        assert!(error.to_string().contains("was begun anew"), "{error:#}");
     }
 }

@@ -114,6 +114,8 @@ pub fn api_server_flags(
         "--disable-admission-plugins=ServiceAccount".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         "--audit-log-mode=blocking".to_owned(),
+        // Never begun anew (it would be at 100 MB): a mark is a place in this very file.
+        "--audit-log-maxsize=0".to_owned(),
         "--profiling=false".to_owned(),
     ]
     .map(OsString::from)
