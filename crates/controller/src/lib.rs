@@ -88,6 +88,7 @@ pub struct Controller {
     observations: Arc<Observations>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     readiness: channel::Sender<Readiness>,
+    assessments: channel::Sender<Arc<Assessment>>,
 }
 
 type Tasks = JoinSet<(String, Result<(), ControllerError>)>;
@@ -128,6 +129,7 @@ impl Controller {
             observations,
             snapshot: Arc::default(),
             readiness: channel::Sender::new(Readiness::default()),
+            assessments: channel::Sender::default(),
             config,
         }
     }
@@ -140,6 +142,12 @@ impl Controller {
     /// Whether this replica may be sent requests, as it changes.
     pub fn readiness(&self) -> channel::Receiver<Readiness> {
         self.readiness.subscribe()
+    }
+
+    /// What was assessed last, as it changes. Each task that writes (conditions; Secrets) holds the one it took
+    /// until it has written what that asks for and takes a later one.
+    pub fn assessments(&self) -> channel::Receiver<Arc<Assessment>> {
+        self.assessments.subscribe()
     }
 
     /// Runs until `shutdown` resolves.
@@ -272,12 +280,12 @@ impl Controller {
     }
 
     fn spawn_workers(&self, tasks: &mut Tasks) {
-        let (sender, assessments) = channel::channel(Arc::new(Assessment::default()));
+        let assessments = self.assessments();
         let publisher = publish::Publisher {
             observations: Arc::clone(&self.observations),
             clock: Arc::clone(&self.clock),
             snapshot: Arc::clone(&self.snapshot),
-            assessments: sender,
+            assessments: self.assessments.clone(),
             readiness: self.readiness.clone(),
             observer: Arc::clone(&self.config.observer),
         };

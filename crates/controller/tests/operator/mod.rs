@@ -3,21 +3,27 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use arc_swap::ArcSwap;
-use claviger_api::crds;
+use claviger_api::{crds, labels};
+use claviger_controller::assess::Assessment;
+use claviger_controller::world::{ObjectKey, Objects};
 use claviger_controller::{Config, Controller, ControllerError, Readiness};
 use claviger_domain::Snapshot;
 use claviger_domain::client::Client as DomainClient;
 use claviger_domain::issuer::{ClientEntry, Issuer};
 use claviger_domain::ports::Clock;
-use claviger_testkit::{AuditMark, AuditedRequest, ControlPlane, TestNamespace, eventually};
+use claviger_testkit::{
+    AuditMark, AuditedRequest, ControlPlane, TestNamespace, eventually, identity,
+};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
+    PatchParams, PostParams,
 };
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
@@ -28,6 +34,11 @@ use tokio::task::JoinHandle;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The promise: a change is live within this.
 pub const LIVE: Duration = Duration::from_secs(1);
+
+/// Tasks of an operator that write: conditions, Secrets.
+const WRITERS: usize = 2;
+/// No two calls in this process label a namespace alike.
+static ROUND: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Debug)]
 struct Wall;
@@ -52,6 +63,7 @@ pub struct Operator {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub readiness: watch::Receiver<Readiness>,
     pub leadership: watch::Sender<bool>,
+    assessments: watch::Receiver<Arc<Assessment>>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), ControllerError>>,
 }
@@ -227,7 +239,13 @@ impl Stage {
 
     /// Starts an operator that leads or follows.
     pub async fn start(&self, leads: bool) -> Result<Operator> {
-        let client = self.plane.service_account_client(&self.home, "claviger").await?;
+        self.start_by(&self.plane.url()?, leads).await
+    }
+
+    /// The same, where it finds the API server at this URL.
+    pub async fn start_by(&self, url: &str, leads: bool) -> Result<Operator> {
+        let file = self.plane.service_account_kubeconfig_by(url, &self.home, "claviger").await?;
+        let client = identity::client_from_file(&file).await?;
         let config = Config {
             bounds: claviger_controller::Bounds::default(),
             home: self.home.clone(),
@@ -240,11 +258,12 @@ impl Stage {
         let (leadership, led) = watch::channel(leads);
         let controller = Controller::new(client, config, Arc::new(Wall), led);
         let (snapshot, readiness) = (controller.snapshot(), controller.readiness());
+        let assessments = controller.assessments();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(controller.run(async {
             let _ = stopped.await;
         }));
-        Ok(Operator { snapshot, readiness, leadership, stop, running })
+        Ok(Operator { snapshot, readiness, leadership, assessments, stop, running })
     }
 
     /// The user the operator is in the audit log.
@@ -295,28 +314,56 @@ impl Stage {
         .await
     }
 
-    /// Makes the operator assess its world once more although nothing of it changed, and waits
-    /// until it has.
-    pub async fn wake(&self, operator: &Operator, round: usize) -> Result<()> {
-        let before = Arc::as_ptr(&operator.snapshot.load_full());
-        let labels = json!({"metadata": {"labels": {"round": round.to_string()}}});
+    /// Makes the operator assess its world once more although nothing of it changed, and waits until it has
+    /// written all that was to be written then.
+    pub async fn wake(&self, operator: &Operator) -> Result<()> {
+        self.look(operator, &self.tenant).await?;
+        self.until_taken(operator).await?;
+        self.look(operator, &self.tenant).await?;
+        self.until_taken(operator).await
+    }
+
+    /// Changes a namespace's labels and waits until the operator has assessed that. Two calls for the same
+    /// namespace at once would wait for each other's.
+    pub async fn look(&self, operator: &Operator, namespace: &str) -> Result<()> {
+        let round = ROUND.fetch_add(1, Ordering::Relaxed).to_string();
+        let labels = json!({"metadata": {"labels": {"round": round}}});
         let namespaces: Api<Namespace> = Api::all(self.admin.clone());
-        namespaces.patch(&self.tenant, &PatchParams::default(), &Patch::Merge(&labels)).await?;
+        namespaces.patch(namespace, &PatchParams::default(), &Patch::Merge(&labels)).await?;
         eventually(PATIENCE, async || {
-            ensure!(Arc::as_ptr(&operator.snapshot.load_full()) != before, "not assessed again");
+            let assessment = operator.assessments.borrow();
+            let seen = assessment.world.namespaces.get(namespace).and_then(|l| l.get("round"));
+            ensure!(seen == Some(&round), "round {round} is not assessed, but {seen:?}");
             Ok(())
         })
         .await
     }
 
-    /// Waits until the operator has nothing left to write.
-    pub async fn settle(&self, operator: &Operator) -> Result<()> {
-        let mut round = 0;
+    /// Waits until every task that writes has taken the last assessment, and so is done with those before.
+    async fn until_taken(&self, operator: &Operator) -> Result<()> {
+        eventually(PATIENCE, async || {
+            let holders = Arc::strong_count(&operator.assessments.borrow());
+            ensure!(holders == 1 + WRITERS, "held by {holders}, the channel among them");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until these operators, which are all there are, know everything that is stored and have nothing left
+    /// to write: then none of them writes anything more by itself.
+    pub async fn settle(&self, operators: &[&Operator]) -> Result<()> {
         eventually(PATIENCE, async || {
             let mark = self.plane.audit_log().mark()?;
-            for _ in 0..3 {
-                round += 1;
-                self.wake(operator, round).await?;
+            let stored = self.stored().await?;
+            for operator in operators {
+                let known = self.known(operator);
+                ensure!(
+                    known == stored,
+                    "what is known is not what is stored: {known:?}, {stored:?}"
+                );
+                self.wake(operator).await?;
+                let left = operator.assessments.borrow().updates.len();
+                ensure!(left == 0, "{left} statuses are still to be written");
             }
             let writes = self.writes_since(mark)?;
             ensure!(writes.is_empty(), "still writing: {writes:?}");
@@ -324,6 +371,61 @@ impl Stage {
         })
         .await
     }
+
+    /// All that operators follow here, as it is stored.
+    async fn stored(&self) -> Result<BTreeSet<Version>> {
+        let (home, tenant) = (self.home.as_str(), self.tenant.as_str());
+        let all = ListParams::default();
+        let (secrets, maps) =
+            (all.clone().labels(labels::SECRET), all.clone().labels(labels::CONFIG_MAP));
+        let ours = |kind: &str| resource(&format!("claviger.dev/v1alpha1/{kind}"));
+        let mut stored = BTreeSet::new();
+        for (kind, namespace, which) in [
+            (ours("OIDCIssuer"), home, &all),
+            (ours("Connector"), home, &all),
+            (ours("SigningKey"), home, &all),
+            (ours("LocalUser"), home, &all),
+            (ours("OAuth2Client"), home, &all),
+            (ours("OAuth2Client"), tenant, &all),
+            (resource("v1/ConfigMap"), home, &maps),
+            (resource("v1/Secret"), home, &secrets),
+            (resource("v1/Secret"), tenant, &secrets),
+        ] {
+            stored
+                .extend(api(&self.admin, namespace, &kind).list(which).await?.iter().map(version));
+        }
+        Ok(stored)
+    }
+
+    /// The same as the operator last assessed it.
+    fn known(&self, operator: &Operator) -> BTreeSet<Version> {
+        let assessment = operator.assessments.borrow();
+        let world = &assessment.world;
+        let here = |key: &ObjectKey| key.namespace == self.home || key.namespace == self.tenant;
+        versions(&world.issuers, here)
+            .chain(versions(&world.connectors, here))
+            .chain(versions(&world.signing_keys, here))
+            .chain(versions(&world.local_users, here))
+            .chain(versions(&world.clients, here))
+            .chain(versions(&world.config_maps, here))
+            .chain(versions(&world.secrets, here))
+            .chain(world.unreadable.values().flat_map(|objects| versions(objects, here)))
+            .collect()
+    }
+}
+
+/// UID and resource version of an object.
+type Version = (Option<String>, Option<String>);
+
+fn version(object: &impl ResourceExt) -> Version {
+    (object.uid(), object.resource_version())
+}
+
+fn versions<K: ResourceExt>(
+    objects: &Objects<K>,
+    of: impl Fn(&ObjectKey) -> bool,
+) -> impl Iterator<Item = Version> {
+    objects.iter().filter(move |(key, _)| of(key)).map(|(_, object)| version(object.as_ref()))
 }
 
 impl Operator {
