@@ -275,3 +275,10 @@ async fn scopes_are_those_that_client_and_target_both_may_have() {
     let id_token = claims(&tokens["access_token"]);
     assert_eq!((&id_token["aud"], &id_token["azp"]), (&json!("target"), &json!("kubernetes")));
 }
+
+#[tokio::test]
+async fn one_that_is_longer_than_the_target_takes_is_not_made() {
+    let (rig, _) = rig(|world| world.change_client("target", |client| client.max_id_token = 64));
+    assert_eq!(refused(&rig, &in_seconds(&rig, 100), &[]).await, "invalid_grant");
+    assert_eq!(rig.world.audit.take(), Vec::<String>::new());
+}
