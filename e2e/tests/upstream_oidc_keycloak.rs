@@ -319,8 +319,8 @@ async fn an_id_token_of_a_listed_application_there_is_exchanged_here_by_whom_it_
     }
     assert_eq!(corp.requests(mark)?, "", "nothing is stored");
 
-    let place = "/spec/upstream/oidc/tokenExchange/audiences/1/clients/-";
-    let patch = json!([{"op": "add", "path": place, "value": "kubernetes"}]).to_string();
+    let pointer = "/spec/upstream/oidc/tokenExchange/audiences/1/clients/-";
+    let patch = json!([{"op": "add", "path": pointer, "value": "kubernetes"}]).to_string();
     let here = corp.scene.installation();
     here.kubectl(&["patch", "connector/corp", "--type=json", "-p", &patch])?;
     eventually(Duration::from_secs(15), async || exchange(&of_desktop).await?.tokens()).await?;

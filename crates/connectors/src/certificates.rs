@@ -2,7 +2,7 @@
 //!
 //! What always holds: a certificate is noted where the handshake judges it, so it is the one that logins meet; an
 //! upstream with several servers is as good as the one whose certificate ends first; a server that is not asked any more warns
-//! nobody for longer than a week.
+//! nobody for longer than a week in which others are.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,9 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Servers of one connector whose certificates are remembered.
 const MAX_SERVERS: usize = 64;
-/// How long one is remembered after it was shown: a server that is only asked when somebody signs in may not be asked for days,
-/// and a connection that is kept open shows none; but one that the upstream has given up must not warn until the process ends.
+/// How much later than one another must be shown for it to be forgotten: a server that is only asked when somebody signs in may
+/// not be asked for days, and a connection that is kept open shows none; but one that the upstream has given up must not warn
+/// until the process ends.
 const REMEMBERED: Duration = Duration::from_hours(7 * 24);
 /// Before the end of a certificate, at most: seconds in two weeks.
 const WARNING: i64 = 14 * 24 * 3_600;
@@ -46,10 +47,9 @@ impl Certificate {
 pub struct Certificates(Arc<Mutex<BTreeMap<String, (Instant, Certificate)>>>);
 
 impl Certificates {
-    /// The one that ends first, of those that were shown within the week before `now`.
-    pub fn first_to_end(&self, now: Instant) -> Option<Certificate> {
-        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.retain(|_, (at, _)| now.saturating_duration_since(*at) < REMEMBERED);
+    /// The one that ends first.
+    pub fn first_to_end(&self) -> Option<Certificate> {
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let certificates = shown.values().map(|(_, certificate)| certificate);
         certificates.min_by_key(|certificate| certificate.not_after).cloned()
     }
@@ -160,13 +160,13 @@ mod tests {
         let der = CertificateDer::from_pem_slice(one.certificate_pem.as_bytes()).unwrap();
         let name = |name: &'static str| ServerName::try_from(name).unwrap();
         let (seen, now) = (Certificates::default(), Instant::now());
-        assert_eq!(seen.first_to_end(now), None);
+        assert_eq!(seen.first_to_end(), None);
         seen.note(&name("one.example.com"), &der, now);
-        let first = seen.first_to_end(now).unwrap();
+        let first = seen.first_to_end().unwrap();
         assert_eq!(first.server, "one.example.com");
         assert!(first.not_before < first.not_after, "{first:?}");
         seen.note(&name("two.example.com"), &CertificateDer::from(vec![0x30, 0]), now);
-        assert_eq!(seen.first_to_end(now), Some(first), "what is no certificate is nothing");
+        assert_eq!(seen.first_to_end(), Some(first), "what is no certificate is nothing");
     }
 
     #[test]
@@ -183,14 +183,13 @@ mod tests {
         assert_eq!(count(), MAX_SERVERS);
         let later = begun + Duration::from_hours(7 * 24 - 1);
         seen.note(&name(0), &der, later);
-        assert_eq!((seen.first_to_end(later).is_some(), count()), (true, MAX_SERVERS));
+        assert_eq!(count(), MAX_SERVERS, "an hour is left");
         let week = begun + REMEMBERED;
-        assert_eq!(seen.first_to_end(week).unwrap().server, "s0.example.com");
-        assert_eq!(count(), 1, "the others are forgotten");
         seen.note(&name(MAX_SERVERS), &der, week);
-        assert_eq!(count(), 2, "there is room again");
+        assert_eq!(count(), 2, "the others are forgotten, and there is room again");
+        assert_eq!(seen.first_to_end().unwrap().server, "s0.example.com");
         seen.note(&name(1), &der, later + REMEMBERED);
-        assert_eq!(count(), 2, "noting one forgets another, too");
-        assert_eq!(seen.first_to_end(week + REMEMBERED).unwrap().server, "s1.example.com");
+        assert_eq!(count(), 2, "that one, too");
+        assert_eq!(seen.first_to_end().unwrap().server, "s1.example.com");
     }
 }

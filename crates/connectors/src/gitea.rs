@@ -25,11 +25,12 @@ const OF_THE_GRANT: [&str; 4] = [
     "token was already used",
 ];
 
-/// What its API says of the account to whoever asks with the account's token, and what that means.
-const VERDICTS: [(&str, &str); 3] = [
-    ("prohibited", "the account may not sign in there"),
-    ("not activ", "the account is not active there"), // "activated", "active"
-    ("must change your password", "the account's password must be changed there first"),
+/// How its API's word on the account begins, to whoever asks with the account's token, and what that means.
+const VERDICTS: [(&str, &str); 4] = [
+    ("This account is prohibited from sign", "the account may not sign in there"),
+    ("User is prohibited from login", "the account may not sign in there"),
+    ("This account is not activ", "the account is not active there"), // "activated", "active"
+    ("You must change your password", "the account's password must be changed there first"),
 ];
 
 /// One server.
@@ -129,7 +130,7 @@ impl Vendor for Gitea {
 
     fn verdict(&self, answer: &Answer) -> Option<String> {
         let said = answer.message().filter(|_| answer.status == StatusCode::FORBIDDEN)?;
-        let verdict = VERDICTS.iter().find(|(words, _)| said.contains(words));
+        let verdict = VERDICTS.iter().find(|(words, _)| said.starts_with(words));
         verdict.map(|(_, why)| (*why).to_owned())
     }
 

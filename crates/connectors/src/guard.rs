@@ -245,8 +245,9 @@ impl Question<'_> {
         // failsafe tells the switch after it has let go of its state: one change at a time.
         let _turn = guard.turning.lock().unwrap_or_else(PoisonError::into_inner);
         match (outcome, self.operation) {
-            // The browser's word, or what was known before: the upstream may not have been asked.
-            (Outcome::Refused, Operation::Arrive) | (Outcome::Ok, Operation::Depart) => {}
+            // The browser's word or doing, or what was known before: the upstream may not have been asked.
+            (Outcome::Refused | Outcome::Busy, Operation::Arrive)
+            | (Outcome::Ok | Outcome::Busy, Operation::Depart) => {}
             (Outcome::Ok | Outcome::Refused | Outcome::Unusable | Outcome::Busy, _) => {
                 guard.circuit.on_success();
             }

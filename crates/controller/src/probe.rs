@@ -163,7 +163,7 @@ impl Prober {
             ProbeResult::Failed { .. } => schedule.failures + 1,
         };
         schedule.next = Some(Instant::now() + jittered(pause_after(schedule.failures), key));
-        let certificate = schedule.target.certificates.first_to_end(Instant::now().into_std());
+        let certificate = schedule.target.certificates.first_to_end();
         let probed = Probed { result, certificate };
         if observations.probe(key).as_ref() != Some(&probed) {
             observations.update(|world| {

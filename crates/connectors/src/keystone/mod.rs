@@ -121,8 +121,9 @@ impl Keystone {
                 base: url("keystone", "url", &spec.url)?,
                 token: ServiceToken::new(credentials, scope),
                 reads_one_domain: account.scope == KeystoneScope::Domain,
-                is_among_users: account.scope == KeystoneScope::System
-                    || account.domain.as_ref().is_none_or(|own| *own == spec.domain),
+                // A list for the system may be of another backend than that of the users' domain.
+                is_among_users: account.scope == KeystoneScope::Domain
+                    && account.domain.as_ref().is_none_or(|own| *own == spec.domain),
             },
         })
     }

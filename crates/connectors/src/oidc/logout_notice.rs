@@ -88,8 +88,8 @@ fn refused(reason: &'static str, message: &str) -> NoticeError {
 
 fn disbelief(error: SignedError) -> NoticeError {
     let error = match error {
-        SignedError::Unavailable(error) => return NoticeError::Unavailable(error.to_string()),
         SignedError::Refused(error) => error,
+        unsettled => return NoticeError::Unavailable(unsettled.to_string()),
     };
     let reason = match error {
         VerifyError::Issuer => "WrongIssuer",

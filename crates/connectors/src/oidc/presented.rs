@@ -93,7 +93,8 @@ impl Provider {
 fn disbelief(error: SignedError) -> PresentedError {
     match error {
         SignedError::Unavailable(error) => PresentedError::Unavailable(error.to_string()),
-        SignedError::Refused(error) => PresentedError::Refused(error.to_string()),
+        // Whoever brings it is at fault, or may bring it again.
+        refused => PresentedError::Refused(refused.to_string()),
     }
 }
 

@@ -21,6 +21,11 @@ pub enum SignedError {
     /// The provider's keys cannot be had.
     #[error(transparent)]
     Unavailable(#[from] MetadataError),
+    /// None of the keys that were read last has signed it, and that was not just now: the provider may have another by now.
+    #[error(
+        "no key of this ID is known, and the provider's keys are not read more often than each half minute"
+    )]
+    KeyNotKnownYet,
     /// What is wrong with it.
     #[error(transparent)]
     Refused(#[from] VerifyError),
@@ -55,7 +60,10 @@ impl Provider {
         };
         let now_known = self.metadata.again(&self.http).await?;
         if Arc::ptr_eq(&known, &now_known) {
-            return Err(doubt.into());
+            return Err(match doubt {
+                VerifyError::UnknownKey => SignedError::KeyNotKnownYet,
+                doubt => doubt.into(),
+            });
         }
         Ok(verified(&now_known)?)
     }

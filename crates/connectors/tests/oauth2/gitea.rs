@@ -96,11 +96,17 @@ async fn an_account_that_gitea_says_is_out_is_out_and_another_refusal_is_no_verd
         service.vendor.conduct().answers.clear();
         known = service.sign_in().await.unwrap();
     }
-    let said = json!({"message": "token does not have at least one of required scope(s)"});
-    let said = Scripted::new(403, said.to_string());
-    service.vendor.conduct().answers.insert(USER.into(), said);
-    let error = service.again(&known).await.unwrap_err();
-    assert!(matches!(error, RecheckError::Interrupted { .. }), "{error:?}");
+    for said in [
+        "token does not have at least one of required scope(s)",
+        "this address is prohibited by policy: the license is not activated",
+    ] {
+        let answer = Scripted::new(403, json!({"message": said}).to_string());
+        service.vendor.conduct().answers.insert(USER.into(), answer);
+        let error = service.again(&known).await.unwrap_err();
+        assert!(matches!(error, RecheckError::Interrupted { .. }), "{said}: {error:?}");
+        service.vendor.conduct().answers.clear();
+        known = service.sign_in().await.unwrap();
+    }
 }
 
 /// Its word for a bad code is its word for a bad secret; what it says besides tells them apart.

@@ -81,6 +81,14 @@ async fn what_is_no_logout_token_of_this_provider_for_us_is_refused_by_name() {
     let other = PrivateKey::generate(Algorithm::RS256, 2_048).unwrap();
     let forged = Signer::new(&other).unwrap().sign(logout, &claims(&service, &json!({}))).unwrap();
     let forged = read(&service.built, &forged).await.unwrap_err();
+    let NoticeError::Unavailable(why) = forged else { panic!("{forged:?}") };
+    assert!(why.contains("each half minute"), "the provider may have that key by now: {why}");
+    let honest = signed(&service, logout, &json!({}));
+    let (head, rest) = honest.split_once('.').unwrap();
+    let body = claims(&service, &json!({"sub": "mallory"})).to_string();
+    let body = data_encoding::BASE64URL_NOPAD.encode(body.as_bytes());
+    let forged = format!("{head}.{body}.{}", rest.split_once('.').unwrap().1);
+    let forged = read(&service.built, &forged).await.unwrap_err();
     assert!(matches!(forged, NoticeError::Refused { reason: "WrongSignature", .. }), "{forged:?}");
     let header = data_encoding::BASE64URL_NOPAD.encode(br#"{"alg":"none"}"#);
     let body = claims(&service, &json!({})).to_string();
