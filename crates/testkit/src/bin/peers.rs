@@ -66,7 +66,7 @@ async fn measure<T>(name: &str, times: u8, start: impl AsyncFn() -> Result<T>) -
         let began = Instant::now();
         let running = start().await.with_context(|| format!("{name} does not start"))?;
         seconds.push(began.elapsed().as_secs_f64());
-        most = most.max(descendants()?.difference(&before).map(|pid| resident(*pid)).sum());
+        most = most.max(descendants()?.difference(&before).map(|pid| memory(*pid)).sum());
         drop(running);
         eventually(END, async || {
             let left = descendants()?.difference(&before).count();
@@ -88,7 +88,7 @@ fn descendants() -> Result<BTreeSet<u32>> {
     for entry in std::fs::read_dir("/proc").context("failed to list processes")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        if let Some(parent) = field(pid, "PPid") {
+        if let Some(parent) = field(pid, "status", "PPid") {
             parents.insert(pid, parent);
         }
     }
@@ -100,15 +100,15 @@ fn descendants() -> Result<BTreeSet<u32>> {
     Ok(parents.keys().copied().filter(is_below).collect())
 }
 
-/// Bytes of it in memory; none where it is gone.
-fn resident(pid: u32) -> u64 {
-    field(pid, "VmRSS").unwrap_or_default() * 1_024
+/// Bytes of it in memory, its share of what several have in common; none where it is gone.
+fn memory(pid: u32) -> u64 {
+    field(pid, "smaps_rollup", "Pss").unwrap_or_default() * 1_024
 }
 
-/// A number of `/proc/<pid>/status`.
-fn field(pid: u32, name: &str) -> Option<u64> {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"));
-    let status = status.ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+/// A number in a file of `/proc/<pid>`.
+fn field(pid: u32, file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join(file));
+    let text = text.ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
