@@ -72,7 +72,7 @@ impl From<StoreError> for NoticeError {
     }
 }
 
-/// Ends what the upstream of the connector of this name says is over.
+/// Ends what the upstream of the connector of this name says is over. Who is not believed is for the caller to [`note`].
 ///
 /// # Errors
 /// [`NoticeError`]; what has ended stays so, and the token may be sent again.
@@ -90,13 +90,7 @@ pub async fn end(
         return Err(NoticeError::Unavailable(doubt));
     }
     let now = provider.clock.now();
-    let told = notices.read(logout_token, now).await;
-    let told = told.inspect_err(|error| {
-        if let NoticeError::Refused { reason, .. } = error {
-            let connector = &connector.name;
-            provider.audit.record(&AuditEvent::LogoutRefused { connector, reason });
-        }
-    })?;
+    let told = notices.read(logout_token, now).await?;
     let notice = Notice { issuer, connector, told: &told, notices };
     let hash = session::user_hash(&issuer.uid, &connector.uid, &told.user_id);
     let mut failed = None;
@@ -107,6 +101,13 @@ pub async fn end(
         }
     }
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Notes that what came for the connector of this name is not believed.
+pub fn note(provider: &Provider, connector: &str, error: &NoticeError) {
+    if let NoticeError::Refused { reason, .. } = error {
+        provider.audit.record(&AuditEvent::LogoutRefused { connector, reason });
+    }
 }
 
 /// Whose session is over.

@@ -1,9 +1,8 @@
 //! `/callback/{connector}/logout`: an upstream tells that a user has signed out there (OpenID Connect Back-Channel Logout
 //! 1.0 2.5, 2.8). No browser comes here, and nobody is told whether there was anything to end.
 //!
-//! What always holds: anybody can send what takes a signature to refuse, so refusals are counted by the address they come from,
-//! for each connector; what is believed, and what nobody can judge at the moment, costs nothing, so that a provider that sends
-//! the same token again is heard whatever strangers send from elsewhere.
+//! What always holds: every token is read, so that whatever strangers send, from the provider's own address too, keeps no
+//! provider from being heard; what is refused is noted, in audit and log, a few times of one address and then once a second.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use claviger_domain::issuer::Issuer;
-use claviger_domain::upstream_logout::{NoticeError, end};
+use claviger_domain::upstream_logout::{NoticeError, end, note};
 use claviger_protocol::error::{ErrorCode, ErrorResponse};
 use claviger_protocol::logout_token::presented;
 use tokio::task::JoinError;
@@ -27,12 +26,12 @@ use crate::app::App;
 use crate::device_throttles::source;
 use crate::throttle::Throttle;
 
-/// Refused tokens of one address in a row that cost nothing, and how often one is looked at after that.
+/// Refused tokens of one address in a row of which each is noted, and how often one is after that.
 const REFUSED: (u32, Duration) = (20, Duration::from_secs(1));
-/// Tokens of one address looked at at once: a provider that signs a whole company out sends as many as it likes.
+/// Tokens of one address at once of which each may be noted.
 const AT_ONCE: usize = 256;
 
-/// Counts refused tokens.
+/// Counts refused tokens, for each connector.
 pub fn throttle() -> Throttle {
     let (burst, period) = REFUSED;
     Throttle::new(burst, period).at_once(AT_ONCE)
@@ -62,18 +61,20 @@ pub async fn hear(
     }
 }
 
-/// Ends what is over, unless too much of this source was refused: then how long to wait.
+/// Ends what is over. What is refused is noted, or where much of this source was before, how long to wait.
 async fn counted(
     app: &App,
     issuer: &Issuer,
     (connector, token): (&str, &str),
     source: String,
 ) -> Result<Result<(), NoticeError>, Duration> {
-    let under_way = app.logout_tokens().begin(source)?;
+    let counting = app.logout_tokens().begin(source);
     let ended = end(app.provider(), issuer, connector, token).await;
-    if matches!(ended, Err(NoticeError::Refused { .. })) {
-        under_way.failed();
-    }
+    let Err(error @ NoticeError::Refused { .. }) = &ended else { return Ok(ended) };
+    let under_way = counting?;
+    note(app.provider(), connector, error);
+    tracing::warn!(connector, %error, "an upstream's sign-out is not believed");
+    under_way.failed();
     Ok(ended)
 }
 
@@ -82,7 +83,6 @@ async fn answer(issuer: Arc<Issuer>, connector: &str, ended: Result<(), NoticeEr
         Ok(()) => no_store(StatusCode::OK.into_response()),
         Err(NoticeError::NoConnector) => not_found(Extension(issuer)).await,
         Err(error @ NoticeError::Refused { .. }) => {
-            tracing::warn!(connector, %error, "an upstream's sign-out is not believed");
             refused(&ErrorResponse::new(ErrorCode::InvalidRequest, &error.to_string()))
         }
         Err(NoticeError::Unavailable(reason)) => {

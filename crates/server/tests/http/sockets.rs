@@ -318,10 +318,10 @@ async fn told(server: &Server, from: &str, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn forged_logout_tokens_are_looked_at_twenty_one_times_and_keep_no_provider_elsewhere_out() {
+async fn forged_logout_tokens_are_noted_twenty_one_times_and_keep_no_provider_out() {
     let (rig, _) = upstream::rig();
     let server = start(&rig, Limits::default()).await;
-    let (stranger, provider) = ("127.0.0.1", "127.0.0.2");
+    let (stranger, elsewhere) = ("127.0.0.1", "127.0.0.2");
     let honest = format!("{} ", claviger_domain::fakes::alice().user_id);
     let begun = Instant::now();
     let mut refused = 0;
@@ -336,21 +336,17 @@ async fn forged_logout_tokens_are_looked_at_twenty_one_times_and_keep_no_provide
     assert!(waits.to_lowercase().contains("\r\nretry-after: 1\r\n"), "{waits}");
     assert!(waits.contains("no-store") && waits.contains("send the same token again"), "{waits}");
     let more = begun.elapsed().as_secs(); // one a second
-    assert!((21..=21 + more).contains(&refused), "{refused} were looked at");
+    assert!((21..=21 + more).contains(&refused), "{refused} were noted");
     let audit = rig.world.audit.take();
     assert!(audit.iter().all(|record| record.contains("LogoutRefused")), "{audit:?}");
-    assert_eq!(audit.len() as u64, refused, "what has to wait is not looked at");
+    assert_eq!(audit.len() as u64, refused, "what comes too often is not noted");
     assert_eq!(rig.store_requests(), Vec::<&str>::new());
 
-    for _ in 0..50 {
-        assert_status(&told(&server, provider, &honest).await, "200");
+    for provider in [elsewhere, stranger] {
+        for _ in 0..25 {
+            assert_status(&told(&server, provider, &honest).await, "200");
+        }
     }
     assert_eq!(rig.store_requests(), ["list"; 50], "what is believed is not counted");
-    let again = async {
-        while !told(&server, stranger, &honest).await.starts_with("HTTP/1.1 200 ") {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, again).await.expect("whoever waits is heard again");
     server.stop().await;
 }
