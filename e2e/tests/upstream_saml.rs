@@ -1,12 +1,15 @@
-//! Users of a SAML identity provider (Keycloak) sign in here, by one create, and an answer is good once.
+//! Users of a SAML identity provider (Keycloak) sign in here, by one create, and an answer is good once; who signs out at one
+//! of the two has signed out at the other.
 
 use anyhow::{Context, Result, bail, ensure};
 use claviger_testkit::browser::{Landing, Page, query_value};
 use claviger_testkit::keycloak::{Keycloak, Registration};
 use claviger_testkit::pysaml2::Pysaml2;
 use claviger_testkit::relying_party::claims;
-use claviger_testkit::scene::SCOPE;
-use claviger_testkit::{AuditMark, Browser, ControlPlane, Directory, RelyingParty, Scene};
+use claviger_testkit::scene::{REDIRECT_URI, SCOPE};
+use claviger_testkit::{
+    AuditMark, Browser, ControlPlane, Directory, Installation, RelyingParty, Scene,
+};
 use reqwest::{StatusCode, Url};
 use serde_json::{Value, json};
 
@@ -33,7 +36,13 @@ impl Corp {
         secret: Value,
     ) -> Result<Self> {
         let keycloak = Keycloak::shared().await?;
-        let scene = Scene::start(plane, Directory::None).await?;
+        let here = Installation::create(plane).await?;
+        let scene = Scene::start_in(here, Directory::None, |manifests| {
+            if let Ok(client) = manifests.find("OAuth2Client", "kubernetes") {
+                client["spec"]["postLogoutRedirectURIs"] = json!([REDIRECT_URI]);
+            }
+        })
+        .await?;
         let here = scene.installation();
         let callback = callback(&scene);
         keycloak.register(Registration { callback: &callback, ..registration }).await?;
@@ -80,6 +89,21 @@ impl Corp {
         Ok(Returning { browser, answer, verifier: attempt.verifier })
     }
 
+    /// The same in browsers that stay: one here, one at the provider.
+    async fn tokens_in(
+        &self,
+        (browser, there): (&Browser, &Browser),
+        name: &str,
+        scope: &str,
+    ) -> Result<Value> {
+        let attempt = self.party.attempt(scope)?;
+        let departing = departing(browser, &attempt.url).await?;
+        let answer = self.keycloak.sign_in_with(there, &departing, name).await?;
+        let returning = Returning { browser: browser.clone(), answer, verifier: attempt.verifier };
+        let url = returning.post().await?;
+        self.party.redeem(&query_value(&url, "code")?, &returning.verifier).await?.tokens()
+    }
+
     async fn tokens(&self, name: &str) -> Result<Value> {
         let returning = self.returning(name).await?;
         let url = returning.post().await?;
@@ -110,12 +134,36 @@ impl Returning {
     }
 }
 
+/// Where a sign-in sends the browser.
+async fn departing(browser: &Browser, authorize: &Url) -> Result<Url> {
+    let mut url = authorize.clone();
+    url.query_pairs_mut().append_pair("connector_id", "corp");
+    match browser.open(&url).await? {
+        Landing::Application(there) => Ok(there),
+        Landing::Page(page) => bail!("{}: {}", page.status, page.html),
+    }
+}
+
+/// A key of ours: the Secret, and how the Connector names it.
+fn signing() -> Result<(String, Value, Value)> {
+    let key = claviger_testkit::pki::rsa("claviger")?;
+    let secret = json!({"tls.key": key.key_pem, "tls.crt": key.certificate_pem});
+    let at = |key: &str| json!({"name": "upstream", "key": key});
+    let signing = json!({"keySecretRef": at("tls.key"), "certificateSecretRef": at("tls.crt")});
+    Ok((key.certificate_pem, secret, signing))
+}
+
 fn callback(scene: &Scene) -> String {
     format!("{}/callback/corp", scene.serving().url())
 }
 
 fn registration() -> Registration<'static> {
-    Registration { callback: "", signs_responses: false, requests_signed_by: None }
+    Registration {
+        callback: "",
+        signs_responses: false,
+        requests_signed_by: None,
+        signs_out: false,
+    }
 }
 
 fn text<'a>(tokens: &'a Value, name: &str) -> Result<&'a str> {
@@ -176,15 +224,12 @@ async fn an_answer_is_good_once_and_in_the_browser_that_asked() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn signed_requests_are_taken_by_redirect_and_by_form() -> Result<()> {
     let plane = ControlPlane::from_env()?;
-    let key = claviger_testkit::pki::rsa("claviger")?;
-    let secret = json!({"tls.key": key.key_pem, "tls.crt": key.certificate_pem});
+    let (certificate, secret, signing) = signing()?;
     let registration = Registration {
-        callback: "",
         signs_responses: true,
-        requests_signed_by: Some(&key.certificate_pem),
+        requests_signed_by: Some(&certificate),
+        ..registration()
     };
-    let at = |key: &str| json!({"name": "upstream", "key": key});
-    let signing = json!({"keySecretRef": at("tls.key"), "certificateSecretRef": at("tls.crt")});
     let change = json!({"signing": signing, "signatures": "Both", "offlineSessionSeconds": 3600});
     let corp = Corp::start(&plane, change, registration, secret).await?;
     let tokens = corp.tokens("ada").await?;
@@ -205,6 +250,90 @@ async fn signed_requests_are_taken_by_redirect_and_by_form() -> Result<()> {
     .await?;
     let tokens = corp.tokens("ada").await?;
     assert_eq!(claims(text(&tokens, "id_token")?)?["preferred_username"], "ada");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_out_here_has_signed_out_at_keycloak_and_comes_back_to_the_application()
+-> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let (certificate, secret, signing) = signing()?;
+    let registration = Registration {
+        signs_responses: true,
+        requests_signed_by: Some(&certificate),
+        signs_out: true,
+        ..registration()
+    };
+    let corp = Corp::start(&plane, json!({"signing": signing}), registration, secret).await?;
+    corp.keycloak.add_person("nora", &["developers"]).await?;
+    let (browser, there) = (corp.party.browser()?, corp.keycloak.browser()?);
+    let tokens = corp.tokens_in((&browser, &there), "nora", "openid email").await?;
+    let silent = corp.tokens_in((&browser, &there), "nobody", "openid email").await?;
+    text(&silent, "id_token").context("she is signed in there")?;
+
+    let mut logout = corp.party.endpoint("end_session_endpoint")?;
+    let asked = [
+        ("id_token_hint", text(&tokens, "id_token")?),
+        ("post_logout_redirect_uri", REDIRECT_URI),
+        ("state", "as it was"),
+    ];
+    logout.query_pairs_mut().extend_pairs(asked);
+    let mark = plane.audit_log().mark()?;
+    let Landing::Application(leaving) = browser.open(&logout).await? else { bail!("asked") };
+    ensure!(leaving.as_str().starts_with(&corp.keycloak.entity_id()), "{leaving}");
+    let Landing::Application(back) = there.open(&leaving).await? else { bail!("kept there") };
+    ensure!(back.as_str().starts_with(&callback(&corp.scene)), "{back}");
+    let Landing::Application(home) = browser.open(&back).await? else { bail!("{back}") };
+    ensure!(home.as_str().starts_with(REDIRECT_URI), "{home}");
+    assert_eq!(query_value(&home, "state")?, "as it was");
+    assert_eq!(corp.requests(mark)?, "", "nothing of it is stored");
+
+    let anew = departing(&browser, &corp.party.attempt("openid email")?.url).await?;
+    let Landing::Page(form) = there.open(&anew).await? else { bail!("sent away") };
+    ensure!(form.form_field("password").is_some(), "still signed in there: {}", form.html);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_out_at_keycloak_is_signed_out_here_and_keycloak_is_told_so() -> Result<()> {
+    let plane = ControlPlane::from_env()?;
+    let (certificate, secret, signing) = signing()?;
+    let registration = Registration {
+        signs_responses: true,
+        requests_signed_by: Some(&certificate),
+        signs_out: true,
+        ..registration()
+    };
+    let change = json!({"signing": signing, "offlineSessionSeconds": 3600});
+    let corp = Corp::start(&plane, change, registration, secret).await?;
+    corp.keycloak.add_person("olga", &["developers"]).await?;
+    corp.keycloak.add_person("pia", &["developers"]).await?;
+    let (browser, there) = (corp.party.browser()?, corp.keycloak.browser()?);
+    corp.tokens_in((&browser, &there), "olga", "openid email").await?;
+    let hers = corp.tokens_in((&browser, &there), "olga", SCOPE).await?;
+    let others = (&corp.party.browser()?, &corp.keycloak.browser()?);
+    let others = corp.tokens_in(others, "pia", SCOPE).await?;
+
+    let mark = plane.audit_log().mark()?;
+    let told = corp.keycloak.sign_out_with(&there).await?;
+    ensure!(told.as_str().starts_with(&callback(&corp.scene)), "{told}");
+    let Landing::Application(answer) = browser.open(&told).await? else { bail!("{told}") };
+    assert_eq!(corp.requests(mark)?, "list sessions × 1, patch sessions × 2");
+    ensure!(answer.as_str().starts_with(&corp.keycloak.entity_id()), "{answer}");
+    query_value(&answer, "SAMLResponse")?;
+    let Landing::Page(over) = there.open(&answer).await? else { bail!("sent away: {answer}") };
+    ensure!(over.html.contains("You are logged out"), "{}: {}", over.status, over.html);
+
+    let refused = corp.party.refresh(text(&hers, "refresh_token")?).await?;
+    assert_eq!((refused.status, refused.error()), (StatusCode::BAD_REQUEST, "invalid_grant"));
+    corp.party.refresh(text(&others, "refresh_token")?).await?.tokens()?;
+
+    // What was not signed for us costs nothing.
+    let mark = plane.audit_log().mark()?;
+    let forged = told.as_str().replace("Signature=", "Signature=AAAA");
+    let Landing::Page(refused) = browser.open(&forged.parse()?).await? else { bail!("believed") };
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(corp.requests(mark)?, "");
     Ok(())
 }
 

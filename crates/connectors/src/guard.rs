@@ -23,6 +23,7 @@ use claviger_domain::connector::{
 };
 use claviger_domain::identity::Identity;
 use claviger_domain::no_verdict::NoVerdict;
+use claviger_domain::single_logout::SingleLogout;
 use claviger_domain::trip::{Arrival, Description, RedirectLogin, Trip};
 use claviger_domain::upstream_logout::LogoutNotices;
 use claviger_domain::upstream_token::UpstreamTokens;
@@ -328,6 +329,14 @@ impl RedirectLogin for Guarded<dyn RedirectLogin> {
     // Whoever sends these is not the upstream until its signature is good: what they say is no word about its health.
     fn notices(&self) -> Option<&dyn LogoutNotices> {
         self.inner.notices()
+    }
+
+    fn single_logout(&self) -> Option<&dyn SingleLogout> {
+        self.inner.single_logout()
+    }
+
+    fn session_there(&self, data: Option<&ConnectorData>) -> Option<String> {
+        self.inner.session_there(data)
     }
 
     fn tokens(&self) -> Option<&dyn UpstreamTokens> {

@@ -313,8 +313,10 @@ fn of_kind(name: &str, spec: &ConnectorSpec, resolved: &Resolved) -> Result<Upst
         api::Upstream::Saml(upstream) => {
             let provider = Arc::new(saml::ServiceProvider::new(name, upstream, resolved)?);
             let login = Login::Redirect(Arc::clone(&provider) as _);
+            let sign_out = provider.signs_out().then(|| Arc::clone(&provider) as Arc<dyn SignOut>);
             let probe = provider.is_probed().then_some(provider as _);
-            Ok(Upstream { probe, ..bare(login, offline(spec.offline_session_seconds)) })
+            let refresh = offline(spec.offline_session_seconds);
+            Ok(Upstream { sign_out, probe, ..bare(login, refresh) })
         }
         #[cfg(not(feature = "saml"))]
         api::Upstream::Saml(_) => Err(BuildError::LeftOut("saml")),

@@ -45,10 +45,24 @@ pub struct Connector {
 /// Signs a user's browser out at an upstream, after they signed out here.
 #[async_trait]
 pub trait SignOut: Send + Sync + fmt::Debug {
-    /// Where the browser goes for that. It comes back to `return_to`, an address of ours, where the upstream can
-    /// send it there; `data` is what the connector gave at sign-in for this ([`Arrival`](crate::trip::Arrival)), where the
-    /// browser has a session.
-    async fn location(&self, return_to: &str, data: Option<&ConnectorData>) -> Option<String>;
+    /// Where the browser goes for that; `None` where its user cannot sign out there.
+    async fn location(&self, leaving: &Leaving<'_>) -> Option<String>;
+}
+
+/// A browser on its way to sign out at an upstream.
+#[derive(Debug, Clone)]
+pub struct Leaving<'l> {
+    /// Where it comes back to, an address of ours, where the upstream can be told.
+    pub return_to: &'l str,
+    /// Where the upstream answers sign-ins: what we may be known by there.
+    pub callback: String,
+    /// What the connector gave at sign-in for this ([`Arrival`](crate::trip::Arrival)), where the browser has a session or a
+    /// ticket.
+    pub data: Option<&'l ConnectorData>,
+    /// Unpredictable: 128 bits as 22 base64url characters.
+    pub id: String,
+    /// Seconds since the Unix epoch.
+    pub now: i64,
 }
 
 /// How a user signs in at a connector.
@@ -84,6 +98,11 @@ pub enum Refresh {
 }
 
 impl Refresh {
+    /// Whether anybody is asked about a user while they are away.
+    pub fn asks(&self) -> bool {
+        matches!(self, Self::Memory(_) | Self::Upstream { .. })
+    }
+
     /// Whether a question about a user of whom the connector kept this uses it up.
     pub fn consumes(&self, data: Option<&ConnectorData>) -> bool {
         match self {

@@ -30,6 +30,7 @@ use crate::proxy::{ProxyError, ProxyRequest};
 use crate::session::{self, UpstreamState};
 use crate::token;
 use crate::trip::{Arrival, Trip};
+use crate::upstream_ticket::UpstreamTicket;
 
 /// What comes of a sign-in.
 #[derive(Debug)]
@@ -62,6 +63,8 @@ impl From<Outcome> for Step {
 pub struct Brought {
     /// Its session's ticket.
     pub ticket: Option<Ticket>,
+    /// Its ticket of an upstream that has no sessions here.
+    pub there: Option<UpstreamTicket>,
     /// What its user agreed to before.
     pub remembered: Remembered,
 }
@@ -75,6 +78,7 @@ impl Brought {
     ) -> Self {
         Self {
             ticket: Ticket::of(issuer, cookies.clone(), now),
+            there: UpstreamTicket::of(issuer, cookies.clone(), now),
             remembered: Remembered::of(issuer, cookies, now),
         }
     }
@@ -387,11 +391,13 @@ async fn authenticated_at(
         return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
     }
     let before = brought.ticket;
+    let there = UpstreamTicket::issue(connector, &signed_in, sign_out.as_ref());
     let arriving = (&mut signed_in, sign_out);
-    let cookie = begin_session(provider, issuer, (flow, before), connector, arriving).await?;
+    let session = begin_session(provider, issuer, (flow, before), connector, arriving).await?;
     let remembered = &brought.remembered;
     let outcome = admission::admit(provider, issuer, flow, signed_in, remembered).await?;
-    Ok(Step { outcome, cookies: cookie.into_iter().collect() })
+    let there = there.map(|ticket| ticket.cookie(issuer, now));
+    Ok(Step { outcome, cookies: session.into_iter().chain(there).collect() })
 }
 
 /// What a client is told of a user whom its connector does not let through. A mapping that failed is the administrator's.

@@ -4,7 +4,7 @@
 //! - what ends is the session of the browser that asks, found by its own cookie; an ID token alone, which
 //!   others have seen, ends nothing;
 //! - without an ID token of that very session the user is asked, so that no page of others signs them out;
-//! - nobody is sent anywhere but to an address their client registered, exactly.
+//! - nobody is sent anywhere but to an address their client registered, exactly, or to where they signed in.
 
 use claviger_jose::{Claims, VerifyError};
 use claviger_protocol::logout::LogoutRequest;
@@ -23,7 +23,8 @@ use crate::issuer::{ClientEntry, Issuer};
 use crate::ports::{RevocationReason, StoreError};
 use crate::provider::Provider;
 use crate::sign_out::end_clients;
-use crate::upstream_sign_out::{hinted_connector, return_to};
+use crate::upstream_sign_out::{Departure, Leaver, leaving, return_to};
+use crate::upstream_ticket::UpstreamTicket;
 
 /// What comes of a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +54,15 @@ pub enum Decision {
         connector: String,
         /// Where they sign out.
         location: String,
+        /// What brings them back, where the browser must keep it.
+        cookie: Option<Cookie>,
+    },
+    /// The same, by an ID token of the user who signed in there in this browser: they are not asked.
+    Leave {
+        /// Where they sign out.
+        location: String,
+        /// What brings them back.
+        cookie: Cookie,
     },
 }
 
@@ -78,30 +88,33 @@ pub enum LogoutError {
     AddressNotRegistered,
 }
 
-/// Decides about a request; `csrf` is what the form of an earlier [`Decision::Ask`] brought back.
+/// Decides about a request, by the browser's session and, where it has none, by its ticket of an upstream; `csrf` is what the
+/// form of an earlier [`Decision::Ask`] brought back.
 ///
 /// # Errors
 /// [`LogoutError`].
 pub async fn decide(
-    issuer: &Issuer,
+    (provider, issuer): (&Provider, &Issuer),
     request: &LogoutRequest,
-    ticket: Option<Ticket>,
-    (csrf, now): (Option<&str>, i64),
+    (ticket, there): (Option<Ticket>, Option<UpstreamTicket>),
+    csrf: Option<&str>,
 ) -> Result<Decision, LogoutError> {
-    let hint = hint_of(issuer, request, now)?;
+    let hint = hint_of(issuer, request, provider.clock.now())?;
     let client = client_of(issuer, request, hint.as_ref())?;
     let location = location_of(client, request)?;
     let return_to = return_to(issuer, client, request);
     let name = client.map(|client| client.display_name.clone());
     let Some(ticket) = ticket else {
-        let hinted = hint.as_ref().and_then(|hint| hinted_connector(issuer, hint));
-        if let Some((connector, upstream)) = hinted
-            && let Some(location) = upstream.location(&return_to, None).await
-        {
-            let connector = connector.display_name.clone();
-            return Ok(Decision::AskForUpstream { client: name, connector, location });
-        }
-        return Ok(Decision::End { ticket: None, location, return_to });
+        let leaver = Leaver { provider, issuer, hint: hint.as_ref(), there };
+        return Ok(match leaver.departure(&return_to).await {
+            Some(Departure { location, cookie: Some(cookie), is_hinted: true, .. }) => {
+                Decision::Leave { location, cookie }
+            }
+            Some(Departure { connector, location, cookie, .. }) => {
+                Decision::AskForUpstream { client: name, connector, location, cookie }
+            }
+            None => Decision::End { ticket: None, location, return_to },
+        });
     };
     let sid = hint.as_ref().and_then(|claims| claims.get("sid")?.as_str());
     let is_hinted = sid.is_some_and(|sid| sid == browser_session::hash_of(&ticket.session));
@@ -149,7 +162,9 @@ pub async fn end<'c>(
         }
         out.frames = frames(issuer, &clients, &sid);
         if let Some(upstream) = &session.connector.sign_out {
-            out.upstream = upstream.location(return_to, session.payload.sign_out.as_ref()).await;
+            let data = session.payload.sign_out.as_ref();
+            let leaving = leaving(provider, issuer, &session.connector, (return_to, data));
+            out.upstream = upstream.location(&leaving).await;
         }
     }
     let (session, flows) = (browser_session::cookie_name(issuer), flow::cookie_prefix(issuer));

@@ -19,6 +19,7 @@ use crate::connector::{Authenticated, Connector, ConnectorData, LoginError};
 use crate::flow::{FLOW_SECONDS, Flow};
 use crate::issuer::Issuer;
 use crate::provider::Provider;
+use crate::single_logout::SingleLogout;
 use crate::upstream_logout::LogoutNotices;
 use crate::upstream_token::UpstreamTokens;
 
@@ -48,6 +49,16 @@ pub trait RedirectLogin: Send + Sync + fmt::Debug {
         None
     }
 
+    /// What reads and answers messages about sign-outs that the browser carries, where the upstream's kind has such.
+    fn single_logout(&self) -> Option<&dyn SingleLogout> {
+        None
+    }
+
+    /// The upstream's session that a user's data came of, if that is known: signing out there may name it.
+    fn session_there(&self, _data: Option<&ConnectorData>) -> Option<String> {
+        None
+    }
+
     /// What believes the upstream's ID tokens that a client brings to exchange them, where its administrator lets it.
     fn tokens(&self) -> Option<&dyn UpstreamTokens> {
         None
@@ -72,7 +83,8 @@ pub struct Arrival {
     /// What the upstream's answer is known by, where it could be shown to us again and is good once: unique at this
     /// connector. Such an answer is believed for [`ANSWER_SECONDS`] at most.
     pub once: Option<String>,
-    /// What signing out there will take ([`SignOut`](crate::connector::SignOut)); kept sealed, for the browser's session alone.
+    /// What signing out there will take ([`SignOut`](crate::connector::SignOut)); kept sealed, for the browser's session, or
+    /// where it can have none in its [ticket](crate::upstream_ticket).
     pub sign_out: Option<ConnectorData>,
 }
 

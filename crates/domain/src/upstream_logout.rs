@@ -1,12 +1,15 @@
-//! What an upstream tells by itself: that a user has signed out there (OpenID Connect Back-Channel Logout 1.0).
+//! What an upstream tells by itself: that a user has signed out there (OpenID Connect Back-Channel Logout 1.0), and what
+//! ends for it, however it was told.
 //!
 //! ```text
-//! logout token ─→ the connector: believed? ── no ─→ refused; nobody is asked for anything but the provider's keys
-//!   └ sessions of that user at that connector (1 list) ─→ over: the browsers' and, but for `offline_access`, the clients'
+//! logout token, or a message by the browser (`single_logout`)
+//!   ↓ the connector: believed? ── no ─→ refused; nobody is asked for anything but the provider's keys
+//!   └ sessions of that user at that connector (1 list) ─→ over: the browsers' and, but for `offline_access` where the upstream is asked, the clients'
 //! ```
-//! What always holds: only a token that the upstream signed for us costs the session store anything; which sessions are meant is
+//! What always holds: only what the upstream signed for us costs the session store anything; which sessions are meant is
 //! said by their sealed part, never by a label; one that began after the user signed out there stays, so that a token that
-//! comes again ends nothing new. Refresh tokens for use while the user is away outlive it (2.7): the upstream is asked about them.
+//! comes again ends nothing new. Refresh tokens for use while the user is away outlive it (2.7) where the
+//! upstream is asked about them; where nobody can be, its word is the last.
 
 use std::fmt;
 
@@ -14,11 +17,12 @@ use async_trait::async_trait;
 use thiserror::Error;
 
 use crate::browser_session;
-use crate::connector::{Connector, ConnectorData, Login};
+use crate::connector::{Connector, Login, Refresh};
 use crate::issuer::Issuer;
 use crate::ports::{AuditEvent, RevocationReason, SessionState, StoreError, StoredSession};
 use crate::provider::Provider;
 use crate::session::{self, Payload};
+use crate::trip::RedirectLogin;
 
 /// Why it ends, as Session, log and metrics say it.
 const REASON: RevocationReason = RevocationReason::SignedOut;
@@ -28,8 +32,8 @@ const REASON: RevocationReason = RevocationReason::SignedOut;
 pub struct SignedOutThere {
     /// The user, as the connector names them.
     pub user_id: String,
-    /// Which session of theirs at the upstream; all of them, if it does not say.
-    pub sid: Option<String>,
+    /// Which sessions of theirs at the upstream; all of them, if it does not say.
+    pub sids: Vec<String>,
     /// When it said so, in seconds since the Unix epoch.
     pub at: i64,
 }
@@ -42,9 +46,6 @@ pub trait LogoutNotices: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`NoticeError::Refused`] for what is not believed, [`NoticeError::Unavailable`] where the keys cannot be had.
     async fn read(&self, logout_token: &str, now: i64) -> Result<SignedOutThere, NoticeError>;
-
-    /// The upstream's session that a user's data came of, if that is known.
-    fn sid(&self, data: Option<&ConnectorData>) -> Option<String>;
 }
 
 /// Why nothing ended.
@@ -53,12 +54,12 @@ pub enum NoticeError {
     /// No connector of that name hears such things.
     #[error("no connector of this name hears of sign-outs")]
     NoConnector,
-    /// The token is not believed.
-    #[error("logout_token: {message}")]
+    /// What was told is not believed.
+    #[error("{message}")]
     Refused {
         /// One word for audit, such as `WrongAudience`.
         reason: &'static str,
-        /// For the sender and for logs; holds nothing of the token.
+        /// For logs, and for the sender of a logout token, of which it holds nothing.
         message: String,
     },
     /// Keys or sessions cannot be had: the same token may do later.
@@ -91,7 +92,21 @@ pub async fn end(
     }
     let now = provider.clock.now();
     let told = notices.read(logout_token, now).await?;
-    let notice = Notice { issuer, connector, told: &told, notices };
+    Ok(end_told(provider, issuer, (connector, upstream.as_ref()), &told).await?)
+}
+
+/// Ends what is over by what was told and believed: 1 list, and 1 patch a session.
+///
+/// # Errors
+/// [`StoreError`]; what has ended stays so.
+pub(crate) async fn end_told(
+    provider: &Provider,
+    issuer: &Issuer,
+    (connector, upstream): (&Connector, &dyn RedirectLogin),
+    told: &SignedOutThere,
+) -> Result<(), StoreError> {
+    let now = provider.clock.now();
+    let notice = Notice { issuer, connector, told, upstream };
     let hash = session::user_hash(&issuer.uid, &connector.uid, &told.user_id);
     let mut failed = None;
     for session in provider.sessions.of_user(&hash).await? {
@@ -100,7 +115,7 @@ pub async fn end(
             failed.get_or_insert(error);
         }
     }
-    failed.map_or(Ok(()), |error| Err(error.into()))
+    failed.map_or(Ok(()), Err)
 }
 
 /// Notes that what came for the connector of this name is not believed.
@@ -121,7 +136,7 @@ struct Notice<'a> {
     issuer: &'a Issuer,
     connector: &'a Connector,
     told: &'a SignedOutThere,
-    notices: &'a dyn LogoutNotices,
+    upstream: &'a dyn RedirectLogin,
 }
 
 impl Notice<'_> {
@@ -159,7 +174,8 @@ impl Notice<'_> {
             (payload.upstream, user, payload.authentication.time, Over::Browser)
         } else {
             let payload = Payload::open(self.issuer, &stored.client_uid, stored, now).ok()?;
-            if stored.state == SessionState::Active && payload.outlives_browser() {
+            let outlives = stored.state == SessionState::Active && payload.outlives_browser();
+            if outlives && self.connector.refresh.asks() {
                 return None;
             }
             let user = payload.identity.user_id;
@@ -168,8 +184,12 @@ impl Notice<'_> {
         let is_meant = upstream.connector_uid == self.connector.uid
             && user == self.told.user_id
             && began <= self.told.at.saturating_add(crate::SKEW_SECONDS);
-        let of = self.notices.sid(upstream.data.as_ref());
-        let is_another = of.zip(self.told.sid.as_ref()).is_some_and(|(of, told)| of != *told);
+        // What is kept for offline use is not the connector's own: such sessions are not told apart.
+        let is_offline = matches!(self.connector.refresh, Refresh::Offline { .. });
+        let data = upstream.data.as_ref().filter(|_| !is_offline);
+        let of = self.upstream.session_there(data);
+        let told = &self.told.sids;
+        let is_another = of.is_some_and(|of| !told.is_empty() && !told.contains(&of));
         (is_meant && !is_another).then_some(over)
     }
 }

@@ -5,9 +5,8 @@
 //! ```
 //! What always holds: the browser comes back to an address of ours that ends nothing and checks the application's
 //! address again, so that nothing need be sealed or remembered; users of an upstream that has no browser sessions
-//! here are known by their ID token alone, which others have seen: they are asked first.
-
-use std::sync::Arc;
+//! here are known by their browser's [ticket](crate::upstream_ticket), or by their ID token alone, which others have seen:
+//! they are asked first.
 
 use claviger_jose::Claims;
 use claviger_protocol::logout::LogoutRequest;
@@ -15,8 +14,12 @@ use claviger_protocol::subject;
 
 use crate::browser_session::has_sessions;
 use crate::client::Client;
-use crate::connector::{Connector, SignOut};
+use crate::connector::{Connector, ConnectorData, Leaving};
+use crate::cookie::Cookie;
 use crate::issuer::{Issuer, SubjectFormat};
+use crate::provider::Provider;
+use crate::trip::callback_of;
+use crate::upstream_ticket::UpstreamTicket;
 
 /// Where an upstream sends the browser back to: what the application asked for, once more, without the ID token.
 pub(crate) fn return_to(
@@ -36,18 +39,97 @@ pub(crate) fn return_to(
     }
 }
 
-/// The connector that the user of an ID token of ours signed in with, where that alone tells it: one that has no
-/// browser sessions, and where users can sign out.
-pub(crate) fn hinted_connector<'i>(
-    issuer: &'i Issuer,
-    hint: &Claims,
-) -> Option<(&'i Arc<Connector>, &'i Arc<dyn SignOut>)> {
+/// A browser on its way to the upstream of this connector.
+pub(crate) fn leaving<'l>(
+    provider: &Provider,
+    issuer: &Issuer,
+    connector: &Connector,
+    (return_to, data): (&'l str, Option<&'l ConnectorData>),
+) -> Leaving<'l> {
+    Leaving {
+        return_to,
+        callback: callback_of(issuer, &connector.name),
+        data,
+        id: provider.random_id(),
+        now: provider.clock.now(),
+    }
+}
+
+/// Who signs out where this browser has no session here.
+pub(crate) struct Leaver<'l> {
+    pub provider: &'l Provider,
+    pub issuer: &'l Issuer,
+    /// The claims of an ID token of ours.
+    pub hint: Option<&'l Claims>,
+    /// The browser's ticket.
+    pub there: Option<UpstreamTicket>,
+}
+
+/// Where they would sign out.
+pub(crate) struct Departure {
+    /// What users see of the connector.
+    pub connector: String,
+    pub location: String,
+    /// What brings them back, where the browser must keep it.
+    pub cookie: Option<Cookie>,
+    /// Whether the ID token is of the user of the ticket.
+    pub is_hinted: bool,
+}
+
+impl Leaver<'_> {
+    /// By the ticket, or where there is none by the ID token alone.
+    pub async fn departure(&self, return_to: &str) -> Option<Departure> {
+        match self.by_ticket(return_to).await {
+            Some(departure) => Some(departure),
+            None => self.by_hint(return_to).await,
+        }
+    }
+
+    async fn by_ticket(&self, return_to: &str) -> Option<Departure> {
+        let there = self.there.as_ref()?;
+        let connector = self.issuer.connector_by_uid(&there.connector_uid)?;
+        let location = self.location(connector, (return_to, Some(&there.data))).await?;
+        let hinted = self.hint.and_then(|hint| hinted(self.issuer, hint));
+        let back = return_to.split_once('?').map(|(_, query)| query.to_owned());
+        let ticket = UpstreamTicket { back, ..there.clone() };
+        Some(Departure {
+            connector: connector.display_name.clone(),
+            location,
+            cookie: Some(ticket.cookie(self.issuer, self.provider.clock.now())),
+            is_hinted: hinted
+                .is_some_and(|(user, name)| user == there.user_id && name == connector.name),
+        })
+    }
+
+    /// The connector that the user of the ID token signed in with, where that alone tells it: one that has no browser
+    /// sessions, and where users can sign out.
+    async fn by_hint(&self, return_to: &str) -> Option<Departure> {
+        let (_, name) = hinted(self.issuer, self.hint?)?;
+        let mut connectors = self.issuer.connectors.iter();
+        let connector = connectors.find(|c| c.name == name && !has_sessions(c, None))?;
+        let location = self.location(connector, (return_to, None)).await?;
+        let connector = connector.display_name.clone();
+        Some(Departure { connector, location, cookie: None, is_hinted: false })
+    }
+
+    async fn location(
+        &self,
+        connector: &Connector,
+        back: (&str, Option<&ConnectorData>),
+    ) -> Option<String> {
+        let upstream = connector.sign_out.as_ref()?;
+        upstream.location(&leaving(self.provider, self.issuer, connector, back)).await
+    }
+}
+
+/// The user of an ID token, and the name of the connector they signed in with.
+fn hinted(issuer: &Issuer, hint: &Claims) -> Option<(String, String)> {
     let sub = hint.get("sub")?.as_str()?;
-    let name = match issuer.subject {
-        SubjectFormat::Dex => subject::decode(sub)?.1,
-        SubjectFormat::Plain => sub.split_once(':')?.0.to_owned(),
-    };
-    let mut connectors = issuer.connectors.iter();
-    let connector = connectors.find(|c| c.name == name && !has_sessions(c, None))?;
-    Some((connector, connector.sign_out.as_ref()?))
+    match issuer.subject {
+        SubjectFormat::Dex => subject::decode(sub),
+        SubjectFormat::Plain => {
+            let (connector, user) = sub.split_once(':')?;
+            Some((user.to_owned(), connector.to_owned()))
+        }
+    }
 }

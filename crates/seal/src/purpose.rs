@@ -58,6 +58,8 @@ pub enum Purpose {
     BrowserPayload,
     /// What names a browser's session (cookie).
     BrowserTicket,
+    /// Where a browser's user signed in, where that is no session here (cookie).
+    UpstreamTicket,
     /// What a browser remembers of its user's consent (cookie).
     Consents,
     /// The MAC of refresh tokens.
@@ -74,7 +76,7 @@ pub enum Purpose {
 
 impl Purpose {
     /// Every purpose, in the order of declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Flow,
         Self::Code,
         Self::Consent,
@@ -87,6 +89,7 @@ impl Purpose {
         Self::SessionPayload,
         Self::BrowserPayload,
         Self::BrowserTicket,
+        Self::UpstreamTicket,
         Self::Consents,
         Self::RefreshMac,
         Self::Csrf,
@@ -110,6 +113,7 @@ impl Purpose {
             Self::SessionPayload => "session-payload",
             Self::BrowserPayload => "browser-payload",
             Self::BrowserTicket => "browser-ticket",
+            Self::UpstreamTicket => "upstream-ticket",
             Self::Consents => "consents",
             Self::RefreshMac => "refresh-mac",
             Self::Csrf => "csrf",
@@ -139,6 +143,7 @@ impl Purpose {
             | Self::SessionPayload
             | Self::BrowserPayload
             | Self::BrowserTicket
+            | Self::UpstreamTicket
             | Self::Consents
             | Self::RefreshMac => RingKind::Long,
         }

@@ -223,7 +223,10 @@ fn issuer_routes(app: App) -> Router {
         .route("/static/{name}", get(endpoint::asset::show))
         .route("/robots.txt", get(|| async { "User-agent: *\nDisallow: /\n" }))
         .route("/callback/{connector}/metadata", get(endpoint::callback::describe))
-        .route("/callback/{connector}/logout", post(endpoint::upstream_logout::hear))
+        .route(
+            "/callback/{connector}/logout",
+            post(endpoint::upstream_logout::hear).get(endpoint::single_logout::hear),
+        )
         .layer(RequestBodyLimitLayer::new(MAX_BODY)) // as it is announced, but for the one below
         .route(
             "/callback/{connector}",

@@ -54,6 +54,8 @@ pub struct Registration<'r> {
     pub signs_responses: bool,
     /// The certificate (PEM) that requests must be signed by, if they must.
     pub requests_signed_by: Option<&'r str>,
+    /// Whether its users sign out by the browser, below the callback.
+    pub signs_out: bool,
 }
 
 impl Keycloak {
@@ -217,6 +219,38 @@ impl Keycloak {
         self.sign_in_at(&browser, &form, name).await
     }
 
+    /// Signs a user in whose browser has come here from Claviger, in a browser of theirs that stays.
+    ///
+    /// # Errors
+    /// With the page that came instead.
+    pub async fn sign_in_with(
+        &self,
+        browser: &Browser,
+        arriving: &Url,
+        name: &str,
+    ) -> Result<Page> {
+        let Landing::Page(page) = browser.open(arriving).await? else { bail!("sent away") };
+        if page.form_field("SAMLResponse").is_some() {
+            return Ok(page); // signed in before
+        }
+        self.sign_in_at(browser, &page, name).await
+    }
+
+    /// Signs the user of a browser out at its own page, and returns where that sends it.
+    ///
+    /// # Errors
+    /// With the page that came instead.
+    pub async fn sign_out_with(&self, browser: &Browser) -> Result<Url> {
+        let own = format!("{}/protocol/openid-connect/logout", self.entity_id());
+        let Landing::Page(question) = browser.open(&own.parse()?).await? else {
+            bail!("sent away")
+        };
+        match browser.submit(&question, &[("confirmLogout", "Logout")]).await? {
+            Landing::Application(url) => Ok(url),
+            Landing::Page(page) => bail!("{}: {}", page.status, page.html),
+        }
+    }
+
     async fn sign_in_at(&self, browser: &Browser, form: &Page, name: &str) -> Result<Page> {
         ensure!(form.form_field("password").is_some(), "{}: {}", form.status, form.html);
         match browser.submit(form, &[("username", name), ("password", PASSWORD)]).await? {
@@ -246,7 +280,10 @@ fn client_of(service: Registration<'_>) -> Value {
     json!({
         "clientId": service.callback, "protocol": "saml", "enabled": true,
         "redirectUris": [service.callback],
+        "frontchannelLogout": service.signs_out,
         "attributes": {
+            "saml_single_logout_service_url_redirect":
+                service.signs_out.then(|| format!("{}/logout", service.callback)),
             "saml_name_id_format": "persistent", "saml_force_name_id_format": "true",
             "saml.authnstatement": "true", "saml.assertion.signature": "true",
             "saml.server.signature": service.signs_responses.to_string(),

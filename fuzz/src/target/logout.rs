@@ -4,7 +4,6 @@ use std::sync::OnceLock;
 
 use claviger_domain::browser_session::{BrowserSessions, Ticket};
 use claviger_domain::fakes::World;
-use claviger_domain::issuer::Issuer;
 use claviger_domain::logout::{Decision, decide};
 use claviger_protocol::form::Params;
 use claviger_protocol::logout::LogoutRequest;
@@ -17,8 +16,8 @@ const AFTERWARDS: &str = "https://app.example.org/bye?from=us";
 /// What is read is written again; nobody is sent but to the one address that the client registered, with the state that was
 /// sent; and no session ends without its form or its hint.
 pub fn logout(bytes: &[u8]) {
-    static ISSUER: OnceLock<(Runtime, Issuer)> = OnceLock::new();
-    let (runtime, issuer) = ISSUER.get_or_init(|| {
+    static WORLD: OnceLock<(Runtime, World)> = OnceLock::new();
+    let (runtime, world) = WORLD.get_or_init(|| {
         let mut world = World::new();
         let day = 86_400;
         world.issuer.browser_sessions =
@@ -27,7 +26,7 @@ pub fn logout(bytes: &[u8]) {
             cli.post_logout_redirect_uris = [AFTERWARDS.to_owned()].into();
         });
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        (runtime.expect("a runtime"), world.issuer)
+        (runtime.expect("a runtime"), world)
     });
     let Ok(params) = Params::parse(bytes) else { return };
     let Ok(request) = LogoutRequest::parse(&params) else { return };
@@ -39,13 +38,16 @@ pub fn logout(bytes: &[u8]) {
     let csrf = params.get("csrf");
     let ticket = Ticket { session: "session".into(), checked_at: NOW };
     for ticket in [None, Some(ticket)] {
-        match runtime.block_on(decide(issuer, &request, ticket.clone(), (csrf, NOW))) {
+        let here = (&world.provider, &world.issuer);
+        match runtime.block_on(decide(here, &request, (ticket.clone(), None), csrf)) {
             Ok(Decision::End { ticket: ended, location, .. }) => {
                 assert!(ticket.is_none() && ended.is_none(), "a session ends at a stranger's word");
                 goes_back(&request, location.as_deref());
             }
             Ok(Decision::Ask { .. }) => assert!(ticket.is_some(), "nobody is asked"),
-            Ok(Decision::AskForUpstream { location, .. }) => panic!("no upstream: {location}"),
+            Ok(Decision::AskForUpstream { location, .. } | Decision::Leave { location, .. }) => {
+                panic!("no upstream: {location}")
+            }
             Err(_) => {}
         }
     }

@@ -83,6 +83,8 @@ pub const ALL: &[Target] = &[
     dear("saml_answer", saml::answer),
     #[cfg(feature = "saml")]
     dear("saml_metadata", saml::metadata),
+    #[cfg(feature = "saml")]
+    dear("saml_logout", saml::logout),
 ];
 
 /// The target of this name.

@@ -68,7 +68,9 @@ pub struct SamlUpstream {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_binding: Option<SamlBinding>,
 
-    /// The key that signs requests. Default: they are not signed, for nobody gains by a forged one.
+    /// The key that signs requests. Default: they are not signed, for nobody gains by a forged one. With it, who signs out here
+    /// signs out there too, and who signs out there signs out here, where the provider has a single logout service by
+    /// HTTP-Redirect (`<issuer>/callback/<name of this Connector>/logout` is ours).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<SamlSigning>,
 
@@ -124,6 +126,13 @@ pub struct SamlIdentityProvider {
     /// How that address takes requests: Redirect (default) or Post.
     #[serde(default)]
     pub sso_binding: SamlBinding,
+
+    /// Where the browser goes to sign out (single logout service, by HTTP-Redirect). Used where `signing` names a key.
+    /// Default: users who sign out here stay signed in there.
+    #[serde(rename = "sloURL", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 512))]
+    #[x_kube(validation = Rule::new(HTTPS).message(URL_RULE))]
+    pub slo_url: Option<String>,
 
     /// The certificates that it signs with (PEM, up to 64 KiB): several while it changes its key. Their keys are trusted, not
     /// their dates and issuers.

@@ -259,7 +259,8 @@ fn every_saml_field() -> Value {
 fn by_hand(change: &Value) -> Value {
     let there = json!({
         "entityID": "https://idp.example.com/saml", "ssoURL": "https://idp.example.com/sso",
-        "ssoBinding": "Post", "certificatesSecretRef": {"name": "corp-saml", "key": "idp.crt"},
+        "ssoBinding": "Post", "sloURL": "https://idp.example.com/slo?tenant=7",
+        "certificatesSecretRef": {"name": "corp-saml", "key": "idp.crt"},
     });
     json!({"identityProvider": changed(&there, change)})
 }
@@ -324,6 +325,11 @@ fn identity_providers() -> Vec<super::Bad> {
         bad(
             "a place to sign in without TLS",
             saml(by_hand(&json!({"ssoURL": "http://idp.example.com/sso"}))),
+            SAML_URL,
+        ),
+        bad(
+            "a place to sign out without TLS",
+            saml(by_hand(&json!({"sloURL": "http://idp.example.com/slo"}))),
             SAML_URL,
         ),
     ]

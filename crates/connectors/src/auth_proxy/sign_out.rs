@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use claviger_api::connector::AuthProxySignOut;
-use claviger_domain::connector::{ConnectorData, SignOut};
+use claviger_domain::connector::{Leaving, SignOut};
 use url::Url;
 
 use super::AuthProxyError;
@@ -31,10 +31,10 @@ impl ProxySignOut {
 
 #[async_trait]
 impl SignOut for ProxySignOut {
-    async fn location(&self, return_to: &str, _data: Option<&ConnectorData>) -> Option<String> {
+    async fn location(&self, leaving: &Leaving<'_>) -> Option<String> {
         let mut url = self.url.clone();
         if let Some(parameter) = &self.return_parameter {
-            url.query_pairs_mut().append_pair(parameter, return_to);
+            url.query_pairs_mut().append_pair(parameter, leaving.return_to);
         }
         Some(url.into())
     }
@@ -48,7 +48,14 @@ mod tests {
         let return_parameter = return_parameter.map(str::to_owned);
         let spec = AuthProxySignOut { url: url.to_owned(), return_parameter };
         let made = ProxySignOut::new(&spec).ok()?;
-        made.location("https://id.example.org/logout?client_id=a", None).await
+        let leaving = Leaving {
+            return_to: "https://id.example.org/logout?client_id=a",
+            callback: "https://id.example.org/callback/proxy".to_owned(),
+            data: None,
+            id: "id".to_owned(),
+            now: 0,
+        };
+        made.location(&leaving).await
     }
 
     #[tokio::test]

@@ -4,14 +4,13 @@
 //! times and its one event; what has a nonce is an ID token, and none.
 
 use async_trait::async_trait;
-use claviger_domain::connector::ConnectorData;
 use claviger_domain::upstream_logout::{LogoutNotices, NoticeError, SignedOutThere};
 use claviger_jose::{Claims, VerifyError};
 use claviger_protocol::logout_token::LOGOUT_TOKEN_TYPE;
 use serde_json::Value;
 
 use super::signed::SignedError;
-use super::{Kept, MAX_SID, Provider};
+use super::{MAX_SID, Provider};
 
 /// What happened.
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
@@ -36,10 +35,6 @@ impl LogoutNotices for Provider {
             typed => typed,
         };
         read(&claims.map_err(disbelief)?, now)
-    }
-
-    fn sid(&self, data: Option<&ConnectorData>) -> Option<String> {
-        serde_json::from_slice::<Kept>(&data?.0).ok()?.sid
     }
 }
 
@@ -79,7 +74,7 @@ fn read(claims: &Claims, now: i64) -> Result<SignedOutThere, NoticeError> {
     }
     let why = "it says no sub: let the provider say it, sessions are not known by sid alone";
     let user_id = text("sub", MAX_SUB).ok_or_else(|| refused("NoSubject", why))?;
-    Ok(SignedOutThere { user_id, sid, at })
+    Ok(SignedOutThere { user_id, sids: sid.into_iter().collect(), at })
 }
 
 fn refused(reason: &'static str, message: &str) -> NoticeError {

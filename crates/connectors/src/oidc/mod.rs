@@ -267,6 +267,10 @@ impl RedirectLogin for Provider {
         self.vendor.is_none().then_some(self)
     }
 
+    fn session_there(&self, data: Option<&ConnectorData>) -> Option<String> {
+        serde_json::from_slice::<Kept>(&data?.0).ok()?.sid
+    }
+
     fn tokens(&self) -> Option<&dyn UpstreamTokens> {
         self.spec.token_exchange.is_some().then_some(self)
     }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use claviger_domain::connector::{ConnectorData, SignOut};
+use claviger_domain::connector::{ConnectorData, Leaving, SignOut};
 use claviger_protocol::logout::LogoutRequest;
 use tokio::time::timeout;
 use url::Url;
@@ -46,12 +46,12 @@ impl Provider {
 
 #[async_trait]
 impl SignOut for Provider {
-    async fn location(&self, return_to: &str, data: Option<&ConnectorData>) -> Option<String> {
+    async fn location(&self, leaving: &Leaving<'_>) -> Option<String> {
         let mut url = self.end_session_endpoint().await?;
-        let hint = data.and_then(|data| std::str::from_utf8(&data.0).ok());
-        let (back, query) = match return_to.split_once('?') {
+        let hint = leaving.data.and_then(|data| std::str::from_utf8(&data.0).ok());
+        let (back, query) = match leaving.return_to.split_once('?') {
             Some((back, query)) => (back, Some(LogoutRequest::returning(query))),
-            None => (return_to, None),
+            None => (leaving.return_to, None),
         };
         let parameters = [
             ("id_token_hint", hint),

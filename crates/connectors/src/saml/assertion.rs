@@ -12,7 +12,7 @@ use super::response::{ASSERTION, PROTOCOL, Signed, shortened};
 use super::xml::{Element, is_space};
 
 /// Seconds by which two clocks may differ.
-const SKEW: i64 = 60;
+pub const SKEW: i64 = 60;
 const BEARER: &str = "urn:oasis:names:tc:SAML:2.0:cm:bearer";
 
 /// What an answer is held against.
@@ -43,6 +43,12 @@ pub struct Believed {
     pub name_id_format: String,
     /// Whether that name is one of another provider's, or for another service (`NameQualifier`, `SPNameQualifier`).
     pub is_foreign_name: bool,
+    /// `NameQualifier`, as it stands there.
+    pub name_qualifier: Option<String>,
+    /// `SPNameQualifier`, as it stands there.
+    pub sp_name_qualifier: Option<String>,
+    /// Which session of the user's there it came of.
+    pub session_index: Option<String>,
     /// When they proved themselves.
     pub authenticated_at: i64,
     /// By which way.
@@ -101,19 +107,27 @@ fn check_envelope(
         place => return Err(Refusal::WrongDestination(shortened(place.unwrap_or_default()))),
     }
     if let Some(issuer) = response.only(ASSERTION, "Issuer") {
-        check_issuer(issuer, expected)?;
+        check_issuer(issuer, expected.issuer)?;
     }
     check_issued(response, "Response", expected.now)
 }
 
-fn check_issuer(issuer: &Element, expected: &Expected<'_>) -> Result<(), Refusal> {
+/// Whether an `Issuer` is the one that is expected.
+///
+/// # Errors
+/// [`Refusal::WrongIssuer`].
+pub fn check_issuer(issuer: &Element, expected: &str) -> Result<(), Refusal> {
     match issuer.text() {
-        Some(text) if text == expected.issuer => Ok(()),
+        Some(text) if text == expected => Ok(()),
         text => Err(Refusal::WrongIssuer(shortened(text.unwrap_or_default()))),
     }
 }
 
-fn check_issued(element: &Element, what: &'static str, now: i64) -> Result<(), Refusal> {
+/// Whether a message was issued within the last ten minutes.
+///
+/// # Errors
+/// [`Refusal::IssueInstant`].
+pub fn check_issued(element: &Element, what: &'static str, now: i64) -> Result<(), Refusal> {
     let issued = time(element, "IssueInstant").ok_or(Refusal::IssueInstant(what))?;
     let is_recent = issued <= now + SKEW && now < issued + ANSWER_SECONDS + SKEW;
     is_recent.then_some(()).ok_or(Refusal::IssueInstant(what))
@@ -126,7 +140,7 @@ fn check_assertion(assertion: &Element, expected: &Expected<'_>) -> Result<Belie
     let id =
         assertion.attribute("ID").filter(|id| !id.is_empty()).ok_or(Refusal::Missing(Part::Id))?;
     let issuer = assertion.only(ASSERTION, "Issuer").ok_or(Refusal::Missing(Part::Issuer))?;
-    check_issuer(issuer, expected)?;
+    check_issuer(issuer, expected.issuer)?;
     check_issued(assertion, "Assertion", expected.now)?;
     check_conditions(assertion, expected)?;
     let subject = assertion.only(ASSERTION, "Subject").ok_or(Refusal::Missing(Part::NameId))?;
@@ -134,7 +148,8 @@ fn check_assertion(assertion: &Element, expected: &Expected<'_>) -> Result<Belie
     let name = subject.only(ASSERTION, "NameID").ok_or(Refusal::Missing(Part::NameId))?;
     let text = name.exact_text().filter(|text| !text.chars().all(is_space));
     let text = text.ok_or(Refusal::Missing(Part::NameId))?;
-    let (authenticated_at, context) = statement(assertion, expected)?;
+    let Statement { at, context, session_index } = statement(assertion, expected)?;
+    let said = |attribute| name.attribute(attribute).map(str::to_owned);
     Ok(Believed {
         id: id.to_owned(),
         name_id: text.to_owned(),
@@ -145,7 +160,10 @@ fn check_assertion(assertion: &Element, expected: &Expected<'_>) -> Result<Belie
         ]
         .into_iter()
         .any(|(qualifier, ours)| name.attribute(qualifier).is_some_and(|said| said != ours)),
-        authenticated_at,
+        name_qualifier: said("NameQualifier"),
+        sp_name_qualifier: said("SPNameQualifier"),
+        session_index,
+        authenticated_at: at,
         context,
         attributes: attributes(assertion),
     })
@@ -222,10 +240,13 @@ fn check_bearer(data: &Element, expected: &Expected<'_>) -> Result<(), Refusal> 
 }
 
 /// When and how the user proved themselves.
-fn statement(
-    assertion: &Element,
-    expected: &Expected<'_>,
-) -> Result<(i64, Option<String>), Refusal> {
+struct Statement {
+    at: i64,
+    context: Option<String>,
+    session_index: Option<String>,
+}
+
+fn statement(assertion: &Element, expected: &Expected<'_>) -> Result<Statement, Refusal> {
     let statement = assertion.all(ASSERTION, "AuthnStatement").next();
     let statement = statement.ok_or(Refusal::Missing(Part::AuthnStatement))?;
     let at = time(statement, "AuthnInstant").ok_or(Refusal::Missing(Part::AuthnStatement))?;
@@ -237,7 +258,9 @@ fn statement(
     if !expected.contexts.is_empty() && !context.is_some_and(is_wanted) {
         return Err(Refusal::WrongAuthnContext(shortened(context.unwrap_or_default())));
     }
-    Ok((at, context.map(str::to_owned)))
+    let session_index = statement.attribute("SessionIndex").filter(|index| !index.is_empty());
+    let owned = |said: Option<&str>| said.map(str::to_owned);
+    Ok(Statement { at, context: owned(context), session_index: owned(session_index) })
 }
 
 /// Values that are not text, as some identifiers are, are passed over.
@@ -258,7 +281,7 @@ fn attributes(assertion: &Element) -> Vec<Attribute> {
 }
 
 /// A time that an attribute says: in UTC, or with an offset (SAML Core 1.3.3).
-fn time(element: &Element, name: &str) -> Option<i64> {
+pub fn time(element: &Element, name: &str) -> Option<i64> {
     let said: Timestamp = element.attribute(name)?.parse().ok()?;
     Some(said.as_second())
 }

@@ -13,7 +13,8 @@ use super::assertion::{Attribute, Believed};
 use super::xml::is_space;
 
 const TRANSIENT: &str = "urn:oasis:names:tc:SAML:2.0:nameid-format:transient";
-const UNSPECIFIED: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified";
+/// What a `NameID` without a format is of.
+pub const UNSPECIFIED: &str = "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified";
 /// Longest identifier, in bytes: SAML Core 8.3.7 has 256 characters.
 const MAX_USER_ID: usize = 1_024;
 /// Most groups that are taken.

@@ -3,6 +3,7 @@
 //! ```text
 //! mod (depart, arrive, probe) → request                       our AuthnRequest, by Redirect or POST
 //!   │                         → metadata → provider           who the identity provider is
+//!   │ logout (our messages) → redirect ← logout_notice (the provider's): signed over the query's text
 //!   └ answer: xml (strict) → response (form) → signature → xml again: what it covers → assertion → claims
 //! ```
 //! What always holds: there is a certificate of the identity provider's, and what no certificate of it signed is not read;
@@ -13,8 +14,11 @@
 mod assertion;
 mod claims;
 mod description;
+mod logout;
+mod logout_notice;
 mod metadata;
 mod provider;
+mod redirect;
 mod refusal;
 mod request;
 mod response;
@@ -28,7 +32,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use claviger_api::connector::saml::SamlUpstream;
-use claviger_domain::connector::{Authenticated, LoginError};
+use claviger_domain::connector::{Authenticated, ConnectorData, LoginError};
+use claviger_domain::single_logout::SingleLogout;
 use claviger_domain::trip::{Arrival, Description, RedirectLogin, Trip};
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
@@ -39,7 +44,7 @@ use tokio::sync::Semaphore;
 
 use self::assertion::{Believed, Expected};
 use self::metadata::{MetadataError, Remote, Source};
-use self::provider::IdentityProvider;
+use self::provider::{IdentityProvider, SingleLogoutService};
 use self::refusal::Refusal;
 use self::request::{RELAY_STATE, Request, SigningKey};
 use self::xml::{Element, MAX_BYTES};
@@ -191,7 +196,12 @@ fn source(spec: &SamlUpstream, resolved: &Resolved) -> Result<Source, BuildError
         let binding = spec.request_binding.unwrap_or(by_hand.sso_binding);
         let sign_on = (by_hand.sso_url.as_str(), binding);
         let provider = IdentityProvider::new(&by_hand.entity_id, sign_on, found);
-        return Ok(Source::Given(Arc::new(provider.map_err(unusable)?)));
+        let single_logout = by_hand.slo_url.as_deref();
+        let single_logout = single_logout.map(|url| SingleLogoutService::new(url, None));
+        return Ok(Source::Given(Arc::new(IdentityProvider {
+            single_logout: single_logout.transpose().map_err(unusable)?,
+            ..provider.map_err(unusable)?
+        })));
     }
     let Some(url) = &spec.metadata_url else {
         let why = "say exactly one of metadataURL, metadata and identityProvider";
@@ -250,18 +260,28 @@ impl RedirectLogin for ServiceProvider {
 
     fn description(&self, callback: &str) -> Option<Description> {
         let names = (self.entity_id(callback), callback);
-        Some(description::describe(&self.spec, names, self.certificate.as_deref()))
+        let certificate = self.certificate.as_deref();
+        Some(description::describe(&self.spec, names, certificate, self.signs_out()))
+    }
+
+    fn single_logout(&self) -> Option<&dyn SingleLogout> {
+        Some(self)
+    }
+
+    fn session_there(&self, data: Option<&ConnectorData>) -> Option<String> {
+        String::from_utf8(data?.0.clone()).ok()
     }
 
     async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
         let (believed, provider) = self.believed(trip, answer).await?;
         let identity = claims::identity(&believed, &self.spec).map_err(LoginError::Unusable)?;
+        let (sign_out, data) = self.kept(&believed);
         Ok(Arrival {
-            authenticated: Authenticated { identity, raw: claims::raw(&believed), data: None },
+            authenticated: Authenticated { identity, raw: claims::raw(&believed), data },
             time: Some(believed.authenticated_at),
             amr: Vec::new(),
             once: Some(format!("{}\n{}", provider.entity_id, believed.id)),
-            sign_out: None,
+            sign_out,
         })
     }
 }

@@ -35,8 +35,31 @@ pub struct IdentityProvider {
     pub sign_on: (Url, SamlBinding),
     /// The certificates that it signs with, in DER; never empty.
     pub certificates: Vec<Vec<u8>>,
+    /// Where messages about signing out go, by Redirect, if it takes such.
+    pub single_logout: Option<SingleLogoutService>,
     /// When its metadata is valid no more, if it says so.
     pub valid_until: Option<i64>,
+}
+
+/// Where an identity provider takes messages about signing out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SingleLogoutService {
+    /// Requests.
+    pub request: Url,
+    /// Answers to its own.
+    pub response: Url,
+}
+
+impl SingleLogoutService {
+    /// One at this address, and for answers at the other if there is one.
+    ///
+    /// # Errors
+    /// Why an address is not usable, in words.
+    pub fn new(location: &str, response_location: Option<&str>) -> Result<Self, String> {
+        let request = https(location)?;
+        let response = response_location.map_or_else(|| Ok(request.clone()), https)?;
+        Ok(Self { request, response })
+    }
 }
 
 impl IdentityProvider {
@@ -52,10 +75,7 @@ impl IdentityProvider {
         if entity_id.is_empty() {
             return Err("it has no entity ID".into());
         }
-        let url = Url::parse(url).map_err(|error| format!("{url:?} is no URL: {error}"))?;
-        if url.scheme() != "https" {
-            return Err(format!("{url} is not https"));
-        }
+        let url = https(url)?;
         if certificates.is_empty() {
             return Err(
                 "it has no certificate to sign with, and without one no answer can be believed"
@@ -69,6 +89,7 @@ impl IdentityProvider {
             entity_id: entity_id.to_owned(),
             sign_on: (url, binding),
             certificates,
+            single_logout: None,
             valid_until: None,
         })
     }
@@ -98,7 +119,8 @@ impl IdentityProvider {
         let entity_id = entity.attribute("entityID").unwrap_or_default();
         let ends = [valid_until(&entity)?, valid_until(role)?];
         let provider = Self::new(entity_id, sign_on, certificates(role)?)?;
-        Ok(Self { valid_until: ends.into_iter().flatten().min(), ..provider })
+        let valid_until = ends.into_iter().flatten().min();
+        Ok(Self { valid_until, single_logout: single_logout(role), ..provider })
     }
 
     /// Whether what is known of it may still be gone by.
@@ -114,6 +136,20 @@ impl IdentityProvider {
             _ => Ok(()),
         }
     }
+}
+
+fn https(url: &str) -> Result<Url, String> {
+    let url = Url::parse(url).map_err(|error| format!("{url:?} is no URL: {error}"))?;
+    if url.scheme() == "https" { Ok(url) } else { Err(format!("{url} is not https")) }
+}
+
+/// By Redirect alone; one that is not usable is none, for users sign in all the same.
+fn single_logout(role: &Element) -> Option<SingleLogoutService> {
+    let mut services = role.all(METADATA, "SingleLogoutService");
+    let binding = Some(binding_uri(SamlBinding::Redirect));
+    let service = services.find(|service| service.attribute("Binding") == binding)?;
+    let response = service.attribute("ResponseLocation").filter(|place| !place.is_empty());
+    SingleLogoutService::new(service.attribute("Location")?, response).ok()
 }
 
 fn valid_until(element: &Element) -> Result<Option<i64>, String> {

@@ -1,6 +1,7 @@
 //! Why what a browser brought from an identity provider is not believed.
 
 use claviger_domain::connector::LoginError;
+use claviger_domain::upstream_logout::NoticeError;
 use thiserror::Error;
 
 use super::xml::XmlError;
@@ -15,7 +16,7 @@ pub enum Refusal {
     #[error("too many answers of identity providers are being verified")]
     Busy,
     /// Not base64.
-    #[error("SAMLResponse is not base64")]
+    #[error("SAMLResponse, SAMLRequest or Signature is not base64")]
     NotBase64,
     /// Not XML that is read.
     #[error("the answer is not read: {0}")]
@@ -93,6 +94,44 @@ pub enum Refusal {
     /// By another way than is wanted.
     #[error("the user signed in by {0:?}, which is not among requestedAuthnContexts")]
     WrongAuthnContext(String),
+    /// A query without a message.
+    #[error("the query has neither SAMLRequest nor SAMLResponse")]
+    NoMessage,
+    /// A query with two.
+    #[error("the query has both SAMLRequest and SAMLResponse")]
+    TwoMessages,
+    /// A parameter that two readers could read differently.
+    #[error("a parameter stands twice in the query")]
+    DuplicateParameter,
+    /// Not DEFLATE, or half of it.
+    #[error("the message is not deflated (SAML Bindings 3.4.4.1)")]
+    NotDeflated,
+    /// Another message.
+    #[error("the message is no {0} of SAML 2.0")]
+    NotALogoutMessage(&'static str),
+    /// Nobody signs out there.
+    #[error(
+        "single logout is not offered: it needs signing.keySecretRef, and an address of the identity provider's by HTTP-Redirect"
+    )]
+    NoSingleLogout,
+    /// A user of whom we know no `NameID`.
+    #[error(
+        "users are known by attributes.userID here, and not by the NameID that a sign-out names"
+    )]
+    KnownOtherwise,
+    /// A `NameID` of another kind than sign-ins have.
+    #[error("the NameID is by {0:?} and not by what nameIDFormat asks for")]
+    NameIdFormat(String),
+    /// A `NameID` of another provider's, or for another service.
+    #[error(
+        "the NameID is qualified for another provider or service (NameQualifier, SPNameQualifier)"
+    )]
+    ForeignNameId,
+    /// Sessions that cannot be told.
+    #[error(
+        "it names more sessions than are looked for, or one that is empty or too long (SessionIndex)"
+    )]
+    SessionIndex,
 }
 
 /// What every answer must say.
@@ -192,6 +231,16 @@ impl Refusal {
             Self::NoBearer => "NoBearer",
             Self::WrongRecipient => "WrongRecipient",
             Self::WrongAuthnContext(_) => "WrongAuthnContext",
+            Self::NoMessage => "NoMessage",
+            Self::TwoMessages => "TwoMessages",
+            Self::DuplicateParameter => "DuplicateParameter",
+            Self::NotDeflated => "NotDeflated",
+            Self::NotALogoutMessage(_) => "NotALogoutMessage",
+            Self::NoSingleLogout => "NoSingleLogout",
+            Self::KnownOtherwise => "UnknownUser",
+            Self::NameIdFormat(_) => "NameIDFormat",
+            Self::ForeignNameId => "ForeignNameID",
+            Self::SessionIndex => "SessionIndex",
         }
     }
 }
@@ -207,5 +256,11 @@ impl From<Refusal> for LoginError {
             Refusal::Encrypted => Self::Unusable(refusal.to_string()),
             _ => Self::Unverified { reason: refusal.reason(), message: refusal.to_string() },
         }
+    }
+}
+
+impl From<Refusal> for NoticeError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { reason: refusal.reason(), message: refusal.to_string() }
     }
 }

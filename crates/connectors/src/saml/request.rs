@@ -1,7 +1,5 @@
 //! Our request (`AuthnRequest`, SAML Core 3.4.1), and how the browser carries it (SAML Bindings 3.4 and 3.5).
 
-use std::io::Write;
-
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair;
 use aws_lc_rs::signature::RSA_PKCS1_SHA256;
@@ -9,22 +7,18 @@ use claviger_api::connector::saml::{SamlBinding, SamlUpstream};
 use claviger_domain::trip::Trip;
 use claviger_protocol::response_type::Delivery;
 use data_encoding::BASE64;
-use flate2::Compression;
-use flate2::write::DeflateEncoder;
 use jiff::Timestamp;
 use quick_xml::escape::escape;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretSlice};
-use url::form_urlencoded;
 
 use super::claims::format_uri;
 use super::provider::{IdentityProvider, binding_uri};
-use super::signature;
+use super::{redirect, signature};
 
 /// The form field and query parameter that brings the flow's ID back.
 pub const RELAY_STATE: &str = "RelayState";
-const RSA_SHA256: &str = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";
 
 /// The key that signs requests.
 pub struct SigningKey {
@@ -49,7 +43,10 @@ impl SigningKey {
     }
 
     /// Over a message of the Redirect binding.
-    fn sign(&self, message: &str) -> Result<String, String> {
+    ///
+    /// # Errors
+    /// That it could not be signed.
+    pub fn sign(&self, message: &str) -> Result<String, String> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         let signed = self.pair.sign(
             &RSA_PKCS1_SHA256,
@@ -87,28 +84,9 @@ impl Request<'_> {
     }
 
     fn by_redirect(&self, trip: &Trip<'_>) -> Result<String, String> {
-        let mut deflated = DeflateEncoder::new(Vec::new(), Compression::default());
         let message = self.message(trip, "");
-        let written = deflated.write_all(message.as_bytes()).and_then(|()| deflated.finish());
-        let message = BASE64.encode(&written.map_err(|error| error.to_string())?);
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("SAMLRequest", &message).append_pair(RELAY_STATE, trip.state);
-        if self.key.is_some() {
-            query.append_pair("SigAlg", RSA_SHA256);
-        }
-        let mut query = query.finish();
-        if let Some(key) = self.key {
-            // SAML Bindings 3.4.4.1: over the very text of the three parameters.
-            let signature = key.sign(&query)?;
-            let more = form_urlencoded::Serializer::new(String::new())
-                .append_pair("Signature", &signature)
-                .finish();
-            query = format!("{query}&{more}");
-        }
-        let mut url = self.provider.sign_on.0.clone();
-        let query = url.query().map_or_else(|| query.clone(), |own| format!("{own}&{query}"));
-        url.set_query(Some(&query));
-        Ok(url.into())
+        let message = (redirect::Kind::Request, message.as_str());
+        redirect::location(&self.provider.sign_on.0, message, Some(trip.state), self.key)
     }
 
     fn by_post(&self, trip: &Trip<'_>) -> Result<Delivery, String> {

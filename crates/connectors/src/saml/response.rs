@@ -17,7 +17,8 @@ pub const ASSERTION: &str = "urn:oasis:names:tc:SAML:2.0:assertion";
 pub const SIGNATURE: &str = "http://www.w3.org/2000/09/xmldsig#";
 const ENVELOPED: &str = "http://www.w3.org/2000/09/xmldsig#enveloped-signature";
 const EXCLUSIVE: &str = "http://www.w3.org/2001/10/xml-exc-c14n#";
-const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
+/// That all went well.
+pub const SUCCESS: &str = "urn:oasis:names:tc:SAML:2.0:status:Success";
 /// Longest word of the identity provider's that goes into a log.
 const MAX_SAID: usize = 200;
 /// What signatures are accepted by; the library is given the same.
@@ -69,7 +70,11 @@ pub fn check_form(response: &Element, wanted: SamlSignatures) -> Result<Signed, 
     Ok(signed)
 }
 
-fn check_status(response: &Element) -> Result<(), Refusal> {
+/// Whether a message says that all went well.
+///
+/// # Errors
+/// [`Refusal::Status`], or that it does not say.
+pub fn check_status(response: &Element) -> Result<(), Refusal> {
     let code = |above: &Element| above.only(PROTOCOL, "StatusCode").cloned();
     let status = response.only(PROTOCOL, "Status").and_then(code);
     let status = status.ok_or(Refusal::Missing(Part::Status))?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use claviger_api::ConnectorSpec;
 use claviger_connectors::{Resolved, Upstream, build, secret_refs};
 use claviger_domain::connector::{Login, Refresh};
-use claviger_testkit::CertificateAuthority;
+use claviger_testkit::{CertificateAuthority, pki};
 use serde_json::json;
 
 use crate::kinds::KINDS;
@@ -98,7 +98,7 @@ const ROWS: [Row; 17] = [
         groups: "an attribute",
         refresh: "– (nobody can be asked); `offlineSessionSeconds`",
         exchange: "– (an assertion is good once, for Claviger alone)",
-        logout: "– (single logout is not offered: [saml.md](saml.md))",
+        logout: "there too, and there here (single logout by HTTP-Redirect), where `signing` names a key and the provider offers it",
         ready: "the metadata behind `metadataURL`",
         peers: "Keycloak 26 and pysaml2 7; answers that the test signs, honest and hostile",
         held: [
@@ -352,13 +352,22 @@ fn built(name: &str) -> Upstream {
                 upstream["signOut"] = json!("Provider");
                 upstream["tokenExchange"] = json!({"audiences": [{"name": "cli", "clients": ["portal"]}]});
             }
+            if name == "saml" {
+                let at = json!({"name": "corp", "key": "tls.key"});
+                upstream["signing"] = json!({"keySecretRef": at});
+            }
             upstream
         }
     }});
     let spec: ConnectorSpec = serde_json::from_value(spec).unwrap();
     let mut resolved = Resolved::default();
+    let signing_key = pki::rsa("claviger").unwrap().key_pem;
     for reference in secret_refs(&spec) {
-        let value = if name == "authProxy" { authority.certificate_pem() } else { "secret" };
+        let value = match (name, reference.key.as_str()) {
+            ("authProxy", _) => authority.certificate_pem(),
+            ("saml", "tls.key") => &signing_key,
+            _ => "secret",
+        };
         resolved.insert(&reference.name, &reference.key, value.as_bytes().to_vec());
     }
     build("corp", &spec, &resolved).unwrap()

@@ -44,11 +44,11 @@ async fn a_logout_token_says_who_has_signed_out_and_from_which_session() {
     let service = Service::start(json!({})).await;
     for typ in [Some("logout+jwt"), Some("JWT"), None] {
         let told = read(&service.built, &signed(&service, typ, &json!({}))).await.unwrap();
-        assert_eq!((told.user_id.as_str(), told.sid.as_deref()), ("248289761001", Some("there")));
+        assert_eq!((told.user_id.as_str(), told.sids), ("248289761001", vec!["there".to_owned()]));
         assert!((now() - told.at).abs() < 60);
     }
     let all = read(&service.built, &signed(&service, None, &json!({"sid": null}))).await.unwrap();
-    assert_eq!(all.sid, None);
+    assert!(all.sids.is_empty(), "{all:?}");
     let shared = json!({"aud": ["another", CLIENT_ID]});
     read(&service.built, &signed(&service, None, &shared)).await.unwrap();
 }
@@ -131,12 +131,12 @@ async fn the_session_there_is_kept_and_users_known_by_another_claim_are_not_look
     service.provider.conduct().claims = json!({"sid": "there"});
     let data = service.sign_in(&[]).await.unwrap().authenticated.data;
     let Login::Redirect(login) = &service.built.login else { panic!() };
-    assert_eq!(login.notices().unwrap().sid(data.as_ref()).as_deref(), Some("there"));
-    assert_eq!(login.notices().unwrap().sid(None), None);
+    assert_eq!(login.session_there(data.as_ref()).as_deref(), Some("there"));
+    assert_eq!(login.session_there(None), None);
     service.provider.conduct().claims = json!({"sid": null});
     let known = service.sign_in(&[]).await.unwrap().authenticated.identity;
     let again = service.recheck().recheck(&known, data.as_ref()).await.unwrap();
-    assert_eq!(login.notices().unwrap().sid(again.data.as_ref()).as_deref(), Some("there"));
+    assert_eq!(login.session_there(again.data.as_ref()).as_deref(), Some("there"));
 
     let other = Service::start(json!({"claims": {"userID": "oid"}})).await;
     assert_eq!(refused(&other, None, json!({})).await, "UnknownUser");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use claviger_domain::connector::ConnectorData;
+use claviger_domain::connector::{ConnectorData, Leaving};
 use serde_json::json;
 
 use crate::fixture::Service;
@@ -19,7 +19,9 @@ async fn service(change: serde_json::Value) -> Service {
 }
 
 async fn location(service: &Service, back: &str, data: Option<&ConnectorData>) -> Option<String> {
-    service.built.sign_out.as_ref().unwrap().location(back, data).await
+    let callback = "https://id.example.org/callback/corp".to_owned();
+    let leaving = Leaving { return_to: back, callback, data, id: "id".into(), now: 0 };
+    service.built.sign_out.as_ref().unwrap().location(&leaving).await
 }
 
 #[tokio::test]

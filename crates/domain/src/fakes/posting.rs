@@ -8,9 +8,11 @@ use claviger_protocol::response_type::Delivery;
 use serde_json::Map;
 
 use super::lock;
-use crate::connector::{Authenticated, LoginError};
+use crate::connector::{Authenticated, ConnectorData, Leaving, LoginError, SignOut};
 use crate::identity::Identity;
+use crate::single_logout::{Asked, Here, Message, SingleLogout};
 use crate::trip::{Arrival, Description, RedirectLogin, Trip};
+use crate::upstream_logout::{NoticeError, SignedOutThere};
 
 /// An upstream of one user. Its answer is the form `State`, `Request` (what we asked by) and `Answer`, its name.
 #[derive(Debug)]
@@ -53,11 +55,56 @@ impl RedirectLogin for PostingUpstream {
         }
         let identity = lock(&self.identity).clone();
         Ok(Arrival {
-            authenticated: Authenticated { identity, raw: Map::new(), data: None },
+            authenticated: Authenticated {
+                identity,
+                raw: Map::new(),
+                data: Some(ConnectorData(b"there".to_vec())),
+            },
             time: Some(trip.now),
             amr: Vec::new(),
             once: answer.get("Answer").map(str::to_owned),
-            sign_out: None,
+            sign_out: Some(ConnectorData(b"alice there".to_vec())),
         })
+    }
+
+    fn single_logout(&self) -> Option<&dyn SingleLogout> {
+        Some(self)
+    }
+
+    fn session_there(&self, data: Option<&ConnectorData>) -> Option<String> {
+        String::from_utf8(data?.0.clone()).ok()
+    }
+}
+
+/// Whoever brings what it gave at sign-in signs out at `/slo`.
+#[async_trait]
+impl SignOut for PostingUpstream {
+    async fn location(&self, leaving: &Leaving<'_>) -> Option<String> {
+        let who = std::str::from_utf8(&leaving.data?.0).ok()?.replace(' ', "+");
+        Some(format!("https://idp.example.com/slo?who={who}&id={}", leaving.id))
+    }
+}
+
+/// Its requests are `out=user session…`, as of now; its answers `done=yes` or `done=no`.
+#[async_trait]
+impl SingleLogout for PostingUpstream {
+    async fn read(&self, query: &str, here: &Here) -> Result<Message, NoticeError> {
+        let refused =
+            || NoticeError::Refused { reason: "Malformed", message: "it is no message".into() };
+        let params = Params::parse(query.as_bytes()).map_err(|_| refused())?;
+        if let Some(done) = params.get("done") {
+            return Ok(Message::Response { done: done == "yes" });
+        }
+        let mut said = params.get("out").ok_or_else(refused)?.split(' ').map(str::to_owned);
+        let user_id = said.next().ok_or_else(refused)?;
+        Ok(Message::Request(Asked {
+            told: SignedOutThere { user_id, sids: said.collect(), at: here.now },
+            id: "request-1".into(),
+            relay_state: params.get("RelayState").map(str::to_owned),
+        }))
+    }
+
+    async fn answer(&self, asked: &Asked, done: bool, _: &Here) -> Result<String, NoticeError> {
+        Ok(format!("https://idp.example.com/slo?to={}&done={done}", asked.id))
     }
 }

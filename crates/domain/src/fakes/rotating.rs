@@ -136,6 +136,10 @@ impl RedirectLogin for RotatingUpstream {
         Some(self)
     }
 
+    fn session_there(&self, data: Option<&ConnectorData>) -> Option<String> {
+        data.map(|_| "there".to_owned())
+    }
+
     async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
         let forged =
             || LoginError::Unverified { reason: "WrongNonce", message: "another's".into() };
@@ -200,11 +204,8 @@ impl LogoutNotices for RotatingUpstream {
         })?;
         let at = sid.strip_prefix('@').and_then(|time| time.parse().ok());
         let sid = Some(sid.to_owned()).filter(|sid| !sid.is_empty() && at.is_none());
-        Ok(SignedOutThere { user_id: user_id.to_owned(), sid, at: at.unwrap_or(now) })
-    }
-
-    fn sid(&self, data: Option<&ConnectorData>) -> Option<String> {
-        data.map(|_| "there".to_owned())
+        let sids = sid.into_iter().collect();
+        Ok(SignedOutThere { user_id: user_id.to_owned(), sids, at: at.unwrap_or(now) })
     }
 }
 

@@ -21,5 +21,6 @@ mod request_source;
 mod requested_claims;
 mod response_types;
 mod rig;
+mod single_logout;
 mod single_sign_on;
 mod upstream_logout;

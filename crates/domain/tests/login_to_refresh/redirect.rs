@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_domain::browser_session::{BrowserSessions, Ticket};
 use claviger_domain::claim_mapping::{Denial, Rules};
-use claviger_domain::connector::{ConnectorData, Login, Refresh, SignOut};
+use claviger_domain::connector::{Leaving, Login, Refresh, SignOut};
 use claviger_domain::fakes::{Answer, Fault, RotatingUpstream, World, alice};
 use claviger_domain::flow::Flow;
 use claviger_domain::identity::Identity;
@@ -301,9 +301,9 @@ struct Elsewhere;
 
 #[async_trait]
 impl SignOut for Elsewhere {
-    async fn location(&self, return_to: &str, data: Option<&ConnectorData>) -> Option<String> {
-        let known = data.map(|data| String::from_utf8_lossy(&data.0).into_owned());
-        Some(format!("{return_to} {known:?}"))
+    async fn location(&self, leaving: &Leaving<'_>) -> Option<String> {
+        let known = leaving.data.map(|data| String::from_utf8_lossy(&data.0).into_owned());
+        Some(format!("{} {known:?}", leaving.return_to))
     }
 }
 

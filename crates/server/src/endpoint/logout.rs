@@ -70,9 +70,9 @@ async fn answer(
     headers: &HeaderMap,
     (request, csrf): (&LogoutRequest, Option<&str>),
 ) -> Response {
-    let now = app.provider().clock.now();
-    let ticket = brought(app, issuer, headers).ticket;
-    match logout::decide(issuer, request, ticket, (csrf, now)).await {
+    let brought = brought(app, issuer, headers);
+    let tickets = (brought.ticket, brought.there);
+    match logout::decide((app.provider(), issuer), request, tickets, csrf).await {
         Ok(Decision::Ask { client, csrf }) => {
             let page = LogoutPage {
                 frame: Frame::of(issuer),
@@ -83,14 +83,21 @@ async fn answer(
             };
             render(StatusCode::OK, &page)
         }
-        Ok(Decision::AskForUpstream { client, connector, location }) => {
+        Ok(Decision::Leave { location, cookie }) => {
+            let mut response = Redirect::to(&location).into_response();
+            cookies::set_all(issuer, [&cookie], &mut response);
+            response
+        }
+        Ok(Decision::AskForUpstream { client, connector, location, cookie }) => {
             let page = UpstreamLogoutPage {
                 frame: Frame::of(issuer),
                 client: client.as_deref(),
                 upstream: &connector,
                 location: &location,
             };
-            render(StatusCode::OK, &page)
+            let mut response = render(StatusCode::OK, &page);
+            cookies::set_all(issuer, &cookie, &mut response);
+            response
         }
         Ok(Decision::End { ticket, location, return_to }) => {
             end(app, issuer, headers, (ticket, location, &return_to)).await

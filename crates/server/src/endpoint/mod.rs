@@ -17,6 +17,7 @@ pub mod logout;
 pub mod par;
 pub mod register;
 pub mod revoke;
+pub mod single_logout;
 mod step;
 pub mod token;
 pub mod upstream_logout;

@@ -83,7 +83,8 @@ async fn answer(issuer: Arc<Issuer>, connector: &str, ended: Result<(), NoticeEr
         Ok(()) => no_store(StatusCode::OK.into_response()),
         Err(NoticeError::NoConnector) => not_found(Extension(issuer)).await,
         Err(error @ NoticeError::Refused { .. }) => {
-            refused(&ErrorResponse::new(ErrorCode::InvalidRequest, &error.to_string()))
+            let why = format!("logout_token: {error}");
+            refused(&ErrorResponse::new(ErrorCode::InvalidRequest, &why))
         }
         Err(NoticeError::Unavailable(reason)) => {
             // 2.8: 400 also where it is our own fault.

@@ -25,14 +25,14 @@ fn rig() -> (Rig, Arc<PostingUpstream>) {
 }
 
 /// On its way: where to post, and what to say there but for the answer's name.
-struct Away {
+pub struct Away {
     departure: Answer,
     state: String,
     request: String,
 }
 
 impl Away {
-    async fn with(browser: &mut Browser<'_>) -> Self {
+    pub async fn with(browser: &mut Browser<'_>) -> Self {
         Self::asking(browser, &[]).await
     }
 
@@ -47,7 +47,7 @@ impl Away {
         Self { state: said("state"), request: said("request"), departure: answer }
     }
 
-    async fn answered(&self, rig: &Rig, browser: &mut Browser<'_>, name: &str) -> Answer {
+    pub async fn answered(&self, rig: &Rig, browser: &mut Browser<'_>, name: &str) -> Answer {
         let callback = format!("{}/callback/local", rig.path);
         let form = [("State", self.state.as_str()), ("Request", &self.request), ("Answer", name)];
         browser.post(&callback, &form).await

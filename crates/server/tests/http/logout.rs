@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::http::StatusCode;
 use claviger_domain::browser_session::BrowserSessions;
-use claviger_domain::connector::{Connector, ConnectorData, Refresh, SignOut};
+use claviger_domain::connector::{Connector, Leaving, Refresh, SignOut};
 use claviger_domain::fakes::World;
 
 use crate::rig::{Browser, Rig, encode};
@@ -18,8 +18,9 @@ struct Elsewhere;
 
 #[async_trait]
 impl SignOut for Elsewhere {
-    async fn location(&self, return_to: &str, _data: Option<&ConnectorData>) -> Option<String> {
-        Some(format!("https://proxy.example.org/sign_out?{}", encode(&[("rd", return_to)])))
+    async fn location(&self, leaving: &Leaving<'_>) -> Option<String> {
+        let back = encode(&[("rd", leaving.return_to)]);
+        Some(format!("https://proxy.example.org/sign_out?{back}"))
     }
 }
 

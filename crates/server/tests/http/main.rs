@@ -33,6 +33,8 @@ mod rig;
 #[cfg(test)]
 mod sealed_blobs;
 #[cfg(test)]
+mod single_logout;
+#[cfg(test)]
 mod sockets;
 #[cfg(test)]
 mod tls;
