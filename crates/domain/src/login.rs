@@ -30,7 +30,7 @@ use crate::proxy::{ProxyError, ProxyRequest};
 use crate::session::{self, UpstreamState};
 use crate::token;
 use crate::trip::{Arrival, Trip};
-use crate::upstream_ticket::UpstreamTicket;
+use crate::upstream_ticket::{self, UpstreamTicket};
 
 /// What comes of a sign-in.
 #[derive(Debug)]
@@ -391,12 +391,15 @@ async fn authenticated_at(
         return Ok(admission::deny(provider, issuer, flow, (connector, &denied))?.into());
     }
     let before = brought.ticket;
-    let there = UpstreamTicket::issue(connector, &signed_in, sign_out.as_ref());
+    let had_ticket = brought.there.is_some();
+    let there = UpstreamTicket::issue(connector, &signed_in, sign_out.as_ref(), now);
     let arriving = (&mut signed_in, sign_out);
     let session = begin_session(provider, issuer, (flow, before), connector, arriving).await?;
     let remembered = &brought.remembered;
     let outcome = admission::admit(provider, issuer, flow, signed_in, remembered).await?;
-    let there = there.map(|ticket| ticket.cookie(issuer, now));
+    // One of an earlier sign-in would sign somebody else out.
+    let there = there.map(|ticket| ticket.cookie(issuer));
+    let there = there.or_else(|| had_ticket.then(|| upstream_ticket::cleared(issuer)));
     Ok(Step { outcome, cookies: session.into_iter().chain(there).collect() })
 }
 

@@ -5,7 +5,8 @@
 //! the upstream ─→ its request ─→ /callback/{connector}/logout ─→ sessions of that user end ─→ our answer ─→ the upstream
 //! ```
 //! What always holds: what the upstream did not sign ends nothing and costs the session store nothing; its answer to ours ends
-//! nothing at all, whatever it says; whether what it asked for is done is said to it as it is.
+//! nothing at all, whatever it says, and leads on only the browser that went there to ask; whether what it asked for is done is
+//! said to it as it is, so that its user's other sign-outs go on.
 
 use std::fmt;
 
@@ -54,9 +55,11 @@ pub struct Here {
 pub enum Message {
     /// A user has signed out there.
     Request(Asked),
-    /// Ours was answered; whether the user is signed out there, and everywhere else.
+    /// Ours was answered.
     Response {
-        /// Whether all went well.
+        /// Which: by its ID as [`Leaving`](crate::connector::Leaving) had it.
+        to: Option<String>,
+        /// Whether the user is signed out there, and everywhere else.
         done: bool,
     },
 }
@@ -64,8 +67,8 @@ pub enum Message {
 /// What the upstream asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// Who has signed out.
-    pub told: SignedOutThere,
+    /// Who has signed out; or why a request that is the upstream's ends nothing.
+    pub told: Result<SignedOutThere, NoticeError>,
     /// What its request is known by.
     pub id: String,
     /// What it wants back with the answer, unchanged.
@@ -81,11 +84,17 @@ pub enum Heard {
         location: String,
         /// UID of the connector.
         connector_uid: String,
+        /// Who has signed out, as the connector names them.
+        user_id: Option<String>,
     },
     /// On from the upstream's answer to ours.
     Back {
         /// What users see of the connector.
         connector: String,
+        /// Its UID.
+        connector_uid: String,
+        /// The ID of our request.
+        to: Option<String>,
         /// Whether the user is signed out there.
         done: bool,
     },
@@ -94,7 +103,7 @@ pub enum Heard {
 /// Hears what a browser brought from the upstream of the connector of this name, and ends what it says is over.
 ///
 /// # Errors
-/// [`NoticeError`]: nothing has ended.
+/// [`NoticeError`]; what has ended stays so.
 pub async fn hear(
     provider: &Provider,
     issuer: &Issuer,
@@ -113,20 +122,29 @@ pub async fn hear(
         id: provider.random_id(),
         now: provider.clock.now(),
     };
+    let uid = connector.uid.clone();
     let message = messages.read(query, &here).await;
     match message.inspect_err(|error| note(provider, &connector.name, error))? {
-        Message::Response { done } => {
-            Ok(Heard::Back { connector: connector.display_name.clone(), done })
+        Message::Response { to, done } => {
+            let connector = connector.display_name.clone();
+            Ok(Heard::Back { connector, connector_uid: uid, to, done })
         }
         Message::Request(asked) => {
             let at = (connector.as_ref(), upstream.as_ref());
-            let ended = end_told(provider, issuer, at, &asked.told).await;
+            let ended = match &asked.told {
+                Ok(told) => end_told(provider, issuer, at, told).await.map_err(NoticeError::from),
+                Err(error) => Err(error.clone()),
+            };
             if let Err(error) = &ended {
                 let connector = &connector.name;
+                note(provider, connector, error);
                 tracing::warn!(connector, %error, "a sign-out at an upstream did not end all");
             }
-            let location = messages.answer(&asked, ended.is_ok(), &here).await?;
-            Ok(Heard::Answer { location, connector_uid: connector.uid.clone() })
+            let answer = messages.answer(&asked, ended.is_ok(), &here).await;
+            let no_answer = |error: NoticeError| NoticeError::Unavailable(error.to_string());
+            let location = answer.map_err(no_answer)?;
+            let user_id = asked.told.ok().map(|told| told.user_id);
+            Ok(Heard::Answer { location, connector_uid: uid, user_id })
         }
     }
 }

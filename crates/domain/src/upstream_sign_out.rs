@@ -12,6 +12,7 @@ use claviger_jose::Claims;
 use claviger_protocol::logout::LogoutRequest;
 use claviger_protocol::subject;
 
+use crate::SKEW_SECONDS;
 use crate::browser_session::has_sessions;
 use crate::client::Client;
 use crate::connector::{Connector, ConnectorData, Leaving};
@@ -72,13 +73,17 @@ pub(crate) struct Departure {
     pub location: String,
     /// What brings them back, where the browser must keep it.
     pub cookie: Option<Cookie>,
-    /// Whether the ID token is of the user of the ticket.
+    /// Whether the ID token is of the user of the ticket, and of no earlier sign-in.
     pub is_hinted: bool,
 }
 
 impl Leaver<'_> {
-    /// By the ticket, or where there is none by the ID token alone.
+    /// By the ticket, or where there is none, or it is another user's, by the ID token alone.
     pub async fn departure(&self, return_to: &str) -> Option<Departure> {
+        let is_anothers = self.hint.is_some() && self.there.is_some() && !self.is_theirs();
+        if is_anothers && let Some(departure) = self.by_hint(return_to).await {
+            return Some(departure);
+        }
         match self.by_ticket(return_to).await {
             Some(departure) => Some(departure),
             None => self.by_hint(return_to).await,
@@ -88,17 +93,26 @@ impl Leaver<'_> {
     async fn by_ticket(&self, return_to: &str) -> Option<Departure> {
         let there = self.there.as_ref()?;
         let connector = self.issuer.connector_by_uid(&there.connector_uid)?;
-        let location = self.location(connector, (return_to, Some(&there.data))).await?;
-        let hinted = self.hint.and_then(|hint| hinted(self.issuer, hint));
+        let (location, id) = self.location(connector, (return_to, Some(&there.data))).await?;
         let back = return_to.split_once('?').map(|(_, query)| query.to_owned());
-        let ticket = UpstreamTicket { back, ..there.clone() };
+        let ticket = UpstreamTicket { back, request: Some(id), ..there.clone() };
+        // An older ID token, which many may have seen, would let their pages sign the user out unasked.
+        let issued = self.hint.and_then(|hint| hint.get("iat")?.as_i64());
+        let is_recent = issued.is_some_and(|at| at.saturating_add(SKEW_SECONDS) >= there.since);
         Some(Departure {
             connector: connector.display_name.clone(),
             location,
-            cookie: Some(ticket.cookie(self.issuer, self.provider.clock.now())),
-            is_hinted: hinted
-                .is_some_and(|(user, name)| user == there.user_id && name == connector.name),
+            cookie: Some(ticket.cookie(self.issuer)),
+            is_hinted: is_recent && self.is_theirs(),
         })
+    }
+
+    /// Whether ticket and ID token are of one user.
+    fn is_theirs(&self) -> bool {
+        let (Some(there), Some(hint)) = (&self.there, self.hint) else { return false };
+        let Some((user, name)) = hinted(self.issuer, hint) else { return false };
+        let connector = self.issuer.connectors.iter().find(|known| known.name == name);
+        connector.is_some_and(|connector| there.is_of(&connector.uid, &user))
     }
 
     /// The connector that the user of the ID token signed in with, where that alone tells it: one that has no browser
@@ -107,18 +121,20 @@ impl Leaver<'_> {
         let (_, name) = hinted(self.issuer, self.hint?)?;
         let mut connectors = self.issuer.connectors.iter();
         let connector = connectors.find(|c| c.name == name && !has_sessions(c, None))?;
-        let location = self.location(connector, (return_to, None)).await?;
+        let (location, _) = self.location(connector, (return_to, None)).await?;
         let connector = connector.display_name.clone();
         Some(Departure { connector, location, cookie: None, is_hinted: false })
     }
 
+    /// Where that is, and the ID of the request.
     async fn location(
         &self,
         connector: &Connector,
         back: (&str, Option<&ConnectorData>),
-    ) -> Option<String> {
+    ) -> Option<(String, String)> {
         let upstream = connector.sign_out.as_ref()?;
-        upstream.location(&leaving(self.provider, self.issuer, connector, back)).await
+        let leaving = leaving(self.provider, self.issuer, connector, back);
+        Some((upstream.location(&leaving).await?, leaving.id))
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission::SignedIn;
 use crate::browser_session::has_sessions;
-use crate::connector::{Connector, ConnectorData};
+use crate::connector::{Connector, ConnectorData, Login};
 use crate::cookie::{self, Cookie};
 use crate::issuer::Issuer;
 
@@ -35,28 +35,51 @@ pub struct UpstreamTicket {
     /// What signing out there takes.
     #[serde(rename = "d")]
     pub data: ConnectorData,
+    /// When they signed in, in seconds since the Unix epoch.
+    #[serde(rename = "t")]
+    pub since: i64,
+    /// The ID of our request that the browser took there.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// What the application asked for that sent the browser there: a query of `/logout`.
     #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
     pub back: Option<String>,
 }
 
 impl UpstreamTicket {
-    /// For a user who has just signed in by this. `None` where their browser's session says it, they cannot sign out there,
-    /// or what that takes is too much to carry.
+    /// For a user who has signed in by this at that time. `None` where their browser's session says it, the upstream brings no
+    /// browser back by messages that would clear it, or what signing out takes is too much to carry.
     pub(crate) fn issue(
         connector: &Connector,
         signed_in: &SignedIn,
         sign_out: Option<&ConnectorData>,
+        now: i64,
     ) -> Option<Self> {
         connector.sign_out.as_ref()?;
+        let Login::Redirect(upstream) = &connector.login else { return None };
+        upstream.single_logout()?;
         let can_have_session = has_sessions(connector, signed_in.upstream.data.as_ref());
         let data = sign_out.filter(|data| !can_have_session && data.0.len() <= MAX_DATA)?;
         Some(Self {
             connector_uid: connector.uid.clone(),
             user_id: signed_in.identity.user_id.clone(),
             data: data.clone(),
+            since: now,
+            request: None,
             back: None,
         })
+    }
+
+    /// Whether it is of this user of that connector.
+    pub fn is_of(&self, connector_uid: &str, user_id: &str) -> bool {
+        self.connector_uid == connector_uid && self.user_id == user_id
+    }
+
+    /// Whether the browser took that request to that connector's upstream.
+    pub fn is_answered(&self, connector_uid: &str, request: Option<&str>) -> bool {
+        self.connector_uid == connector_uid
+            && request.is_some()
+            && self.request.as_deref() == request
     }
 
     /// The ticket among a browser's cookies.
@@ -73,19 +96,20 @@ impl UpstreamTicket {
     }
 
     /// The cookie that carries it, gone when the browser closes. A way back that is too long is left out.
-    pub fn cookie(&self, issuer: &Issuer, now: i64) -> Cookie {
-        let whole = self.sealed(issuer, now);
+    pub fn cookie(&self, issuer: &Issuer) -> Cookie {
+        let whole = self.sealed(issuer);
         let value = if whole.len() <= MAX_VALUE {
             whole
         } else {
-            Self { back: None, ..self.clone() }.sealed(issuer, now)
+            Self { back: None, ..self.clone() }.sealed(issuer)
         };
         Cookie { name: cookie_name(issuer), value, seconds: None }
     }
 
-    fn sealed(&self, issuer: &Issuer, now: i64) -> String {
+    fn sealed(&self, issuer: &Issuer) -> String {
         let plain = rmp_serde::to_vec_named(self).unwrap_or_default();
-        issuer.sealing.seal(Purpose::UpstreamTicket, &context(issuer), now + LIFE, &plain)
+        let end = self.since.saturating_add(LIFE);
+        issuer.sealing.seal(Purpose::UpstreamTicket, &context(issuer), end, &plain)
     }
 }
 
@@ -118,15 +142,17 @@ mod tests {
             connector_uid: world.issuer.connectors[0].uid.clone(),
             user_id: "u".repeat(1_024),
             data: ConnectorData(vec![b'x'; MAX_DATA]),
+            since: 0,
+            request: Some("r".repeat(22)),
             back: Some("client_id=web".into()),
         };
-        let cookie = ticket.cookie(&world.issuer, 0);
+        let cookie = ticket.cookie(&world.issuer);
         assert!(cookie.value.len() <= MAX_VALUE, "{}", cookie.value.len());
         assert_eq!(brought(&world, &cookie, LIFE - 1), Some(ticket.clone()));
         assert_eq!(brought(&world, &cookie, LIFE), None);
         assert_eq!(brought(&World::new(), &cookie, 0), None, "another's keys");
         ticket.back = Some("b".repeat(4_000));
-        let cookie = ticket.cookie(&world.issuer, 0);
+        let cookie = ticket.cookie(&world.issuer);
         assert!(cookie.value.len() <= MAX_VALUE, "{}", cookie.value.len());
         assert_eq!(brought(&world, &cookie, 0).unwrap().back, None, "the user stays here then");
     }

@@ -26,13 +26,16 @@ const GOOD_FOR: i64 = 300;
 /// Longest that is kept of a sign-in, in bytes: the browser carries it.
 const MAX_KEPT: usize = 768;
 /// Longest session index that is kept in a session, in bytes.
-pub const MAX_SESSION_INDEX: usize = 256;
+const MAX_SESSION_INDEX: usize = 256;
 /// How long a user who signs out waits to learn where to go.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// By what a user is known there, as their assertion said it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
+    /// The provider's entity ID.
+    #[serde(rename = "e")]
+    by: String,
     #[serde(rename = "n")]
     name_id: String,
     #[serde(rename = "f", default, skip_serializing_if = "String::is_empty")]
@@ -46,8 +49,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn of(believed: &Believed) -> Self {
+    fn of(believed: &Believed, by: &str) -> Self {
         Self {
+            by: by.to_owned(),
             name_id: believed.name_id.clone(),
             format: believed.name_id_format.clone(),
             name_qualifier: believed.name_qualifier.clone(),
@@ -117,11 +121,12 @@ impl ServiceProvider {
     pub(super) fn kept(
         &self,
         believed: &Believed,
+        by: &str,
     ) -> (Option<ConnectorData>, Option<ConnectorData>) {
         if !self.signs_out() {
             return (None, None);
         }
-        let whole = serde_json::to_vec(&Kept::of(believed)).ok();
+        let whole = serde_json::to_vec(&Kept::of(believed, by)).ok();
         let whole = whole.filter(|whole| whole.len() <= MAX_KEPT).map(ConnectorData);
         let index = believed.session_index.clone();
         let index = index.filter(|index| index.len() <= MAX_SESSION_INDEX);
@@ -169,7 +174,9 @@ impl SignOut for ServiceProvider {
                 return None;
             }
         };
-        let place = &provider.single_logout.as_ref()?.request;
+        // Who changed the provider may not tell one of the other's users.
+        let place = provider.single_logout.as_ref().filter(|_| kept.by == provider.entity_id);
+        let place = &place?.request;
         let until = Timestamp::from_second(leaving.now + GOOD_FOR).unwrap_or_default();
         let letter = Letter {
             name: "LogoutRequest",

@@ -13,7 +13,6 @@ use claviger_domain::upstream_logout::{NoticeError, SignedOutThere};
 use super::ServiceProvider;
 use super::assertion::{SKEW, check_issued, check_issuer, time};
 use super::claims::{UNSPECIFIED, format_uri};
-use super::logout::MAX_SESSION_INDEX;
 use super::metadata::MetadataError;
 use super::provider::IdentityProvider;
 use super::redirect::{Kind, Received};
@@ -83,7 +82,8 @@ impl ServiceProvider {
             issuer: &provider.entity_id,
             audience: self.entity_id(&here.callback),
         };
-        let (id, told) = names.request(&message, here.now)?;
+        let id = good_for(&message, here.now)?;
+        let told = names.told(&message).map_err(NoticeError::from);
         Ok(Message::Request(Asked { told, id, relay_state }))
     }
 }
@@ -101,11 +101,26 @@ fn check_addresses(message: &Element, issuer: &str, address: &str) -> Result<(),
 fn response(message: &Element) -> Result<Message, Refusal> {
     let is_partial =
         message.walk().any(|element| element.attribute("Value").is_some_and(|v| v == PARTIAL));
+    let to = message.attribute("InResponseTo").and_then(|id| id.strip_prefix('_'));
+    let to = to.map(str::to_owned);
     match check_status(message) {
-        Ok(()) => Ok(Message::Response { done: !is_partial }),
-        Err(Refusal::Status(_)) => Ok(Message::Response { done: false }),
+        Ok(()) => Ok(Message::Response { to, done: !is_partial }),
+        Err(Refusal::Status(_)) => Ok(Message::Response { to, done: false }),
         Err(refusal) => Err(refusal),
     }
+}
+
+/// The ID of a request that is still good (SAML Core 3.7.1).
+fn good_for(message: &Element, now: i64) -> Result<String, Refusal> {
+    let id = message.attribute("ID").filter(|id| !id.is_empty() && id.len() <= MAX_ID);
+    let id = id.ok_or(Refusal::Missing(Part::Id))?;
+    if message.attribute("NotOnOrAfter").is_some() {
+        let end = time(message, "NotOnOrAfter").ok_or(Refusal::Expired)?;
+        if now >= end.saturating_add(SKEW) {
+            return Err(Refusal::Expired);
+        }
+    }
+    Ok(id.to_owned())
 }
 
 /// By what users are known, and to whom.
@@ -116,22 +131,14 @@ struct Names<'n> {
 }
 
 impl Names<'_> {
-    /// The request's ID, and whom it is about (SAML Core 3.7.1).
-    fn request(&self, message: &Element, now: i64) -> Result<(String, SignedOutThere), Refusal> {
-        let id = message.attribute("ID").filter(|id| !id.is_empty() && id.len() <= MAX_ID);
-        let id = id.ok_or(Refusal::Missing(Part::Id))?;
-        if message.attribute("NotOnOrAfter").is_some() {
-            let end = time(message, "NotOnOrAfter").ok_or(Refusal::Expired)?;
-            if now >= end.saturating_add(SKEW) {
-                return Err(Refusal::Expired);
-            }
-        }
+    /// Whom a request is about.
+    fn told(&self, message: &Element) -> Result<SignedOutThere, Refusal> {
         if message.walk().any(|element| element.name.starts_with("Encrypted")) {
             return Err(Refusal::Encrypted);
         }
         let user_id = self.user(message)?;
         let at = time(message, "IssueInstant").ok_or(Refusal::IssueInstant("LogoutRequest"))?;
-        Ok((id.to_owned(), SignedOutThere { user_id, sids: sessions(message)?, at }))
+        Ok(SignedOutThere { user_id, sids: sessions(message)?, at })
     }
 
     fn user(&self, message: &Element) -> Result<String, Refusal> {
@@ -159,10 +166,9 @@ impl Names<'_> {
 }
 
 fn sessions(message: &Element) -> Result<Vec<String>, Refusal> {
-    let named = message.all(PROTOCOL, "SessionIndex").map(|index| index.text().unwrap_or_default());
-    let named: Vec<&str> = named.collect();
-    let is_usable = |index: &&str| !index.is_empty() && index.len() <= MAX_SESSION_INDEX;
-    if named.len() > MAX_SESSIONS || !named.iter().all(is_usable) {
+    let named = message.all(PROTOCOL, "SessionIndex");
+    let named: Vec<&str> = named.map(|index| index.exact_text().unwrap_or_default()).collect();
+    if named.len() > MAX_SESSIONS || named.contains(&"") {
         return Err(Refusal::SessionIndex);
     }
     Ok(named.into_iter().map(str::to_owned).collect())

@@ -261,7 +261,9 @@ impl RedirectLogin for ServiceProvider {
     fn description(&self, callback: &str) -> Option<Description> {
         let names = (self.entity_id(callback), callback);
         let certificate = self.certificate.as_deref();
-        Some(description::describe(&self.spec, names, certificate, self.signs_out()))
+        // A provider sends its users where it is told, and we would not know who they are.
+        let hears = self.signs_out() && self.spec.attributes.user_id.is_none();
+        Some(description::describe(&self.spec, names, certificate, hears))
     }
 
     fn single_logout(&self) -> Option<&dyn SingleLogout> {
@@ -275,7 +277,7 @@ impl RedirectLogin for ServiceProvider {
     async fn arrive(&self, trip: &Trip<'_>, answer: &Params) -> Result<Arrival, LoginError> {
         let (believed, provider) = self.believed(trip, answer).await?;
         let identity = claims::identity(&believed, &self.spec).map_err(LoginError::Unusable)?;
-        let (sign_out, data) = self.kept(&believed);
+        let (sign_out, data) = self.kept(&believed, &provider.entity_id);
         Ok(Arrival {
             authenticated: Authenticated { identity, raw: claims::raw(&believed), data },
             time: Some(believed.authenticated_at),

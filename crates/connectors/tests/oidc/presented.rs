@@ -104,6 +104,7 @@ async fn a_token_for_anybody_else_or_of_another_kind_is_refused() {
         (None, json!({"iat": now() + 120})),
         (None, json!({"iat": null})),
         (None, json!({"iat": "yesterday"})),
+        (None, json!({"iat": 1_764_000_000.5})),
         (None, json!({"nbf": now() + 120})),
         (None, json!({"sub": null})),
         (None, json!({"cnf": {"jkt": "x"}})),

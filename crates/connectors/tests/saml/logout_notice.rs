@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use claviger_domain::single_logout::{Asked, Here, Message};
-use claviger_domain::upstream_logout::NoticeError;
+use claviger_domain::upstream_logout::{NoticeError, SignedOutThere};
 use serde_json::{Value, json};
 
 use crate::answers::{IDP, time};
@@ -14,6 +14,9 @@ use crate::signer::{RSA_SHA256, Signer};
 
 const SUCCESS: &str = "<samlp:StatusCode Value=\"urn:oasis:names:tc:SAML:2.0:status:Success\"/>";
 const ID: &str = "drawn-by-the-domain";
+/// Why nothing ends of a request that is the provider's, and good: it is told so, and goes on with its user's other sign-outs.
+const ANSWERED: [&str; 5] =
+    ["NoNameID", "Encrypted", "ForeignNameID", "NameIDFormat", "SessionIndex"];
 
 /// A service provider at a provider with single logout.
 pub fn service(change: &Value) -> Service {
@@ -33,6 +36,10 @@ pub fn here(service: &Service) -> Here {
     Here { callback: service.trip().callback, id: ID.into(), now: service.now }
 }
 
+async fn ends(service: &Service, query: &str) -> SignedOutThere {
+    asked(service, query).await.told.unwrap()
+}
+
 async fn read(service: &Service, query: &str) -> Result<Message, NoticeError> {
     service.login().single_logout().unwrap().read(query, &here(service)).await
 }
@@ -44,11 +51,19 @@ pub async fn asked(service: &Service, query: &str) -> Asked {
     }
 }
 
-async fn refused(service: &Service, query: &str) -> &'static str {
-    match read(service, query).await.unwrap_err() {
-        NoticeError::Refused { reason, .. } => reason,
+/// Why nothing ends, and whether the provider is told so.
+async fn refusal(service: &Service, query: &str) -> (&'static str, bool) {
+    match read(service, query).await {
+        Err(NoticeError::Refused { reason, .. }) => (reason, false),
+        Ok(Message::Request(Asked { told: Err(NoticeError::Refused { reason, .. }), .. })) => {
+            (reason, true)
+        }
         other => panic!("{other:?}"),
     }
+}
+
+async fn refused(service: &Service, query: &str) -> &'static str {
+    refusal(service, query).await.0
 }
 
 fn request(service: &Service) -> Notice {
@@ -204,13 +219,22 @@ async fn every_hostile_sign_out_is_refused_by_name() {
     let mut wrong = Vec::new();
     for (input, reason, query) in rows.iter().flatten() {
         let (outcome, said) = match read(&service, query).await {
-            Ok(Message::Request(asked)) => (format!("{} is signed out", asked.told.user_id), ""),
+            Ok(Message::Request(asked)) => match asked.told {
+                Ok(told) => (format!("{} is signed out", told.user_id), ""),
+                Err(NoticeError::Refused { reason, .. }) => ("answered: nothing".into(), reason),
+                Err(error) => (error.to_string(), ""),
+            },
             Ok(Message::Response { .. }) => ("an answer".to_owned(), ""),
             Err(NoticeError::Refused { reason, .. }) => ("refused".to_owned(), reason),
             Err(error) => (error.to_string(), ""),
         };
         writeln!(printed, "| {input} | {outcome} | {said} |").unwrap();
-        let wanted = if reason.is_empty() { "alice@corp is signed out" } else { "refused" };
+        let is_told = ANSWERED.contains(reason);
+        let wanted = match *reason {
+            "" => "alice@corp is signed out",
+            _ if is_told => "answered: nothing",
+            _ => "refused",
+        };
         if (outcome.as_str(), said) != (wanted, *reason) {
             wrong.push((*input, *reason, outcome, said));
         }
@@ -227,22 +251,23 @@ async fn every_hostile_sign_out_is_refused_by_name() {
 #[tokio::test]
 async fn a_request_says_who_has_signed_out_when_and_from_which_sessions() {
     let service = service(&json!({}));
-    let told = asked(&service, &request(&service).query()).await;
-    assert_eq!((told.told.user_id.as_str(), told.told.at), ("alice@corp", NOW));
-    assert_eq!((told.told.sids, told.id.as_str()), (vec!["s1".to_owned()], "_theirs"));
-    assert_eq!(told.relay_state.as_deref(), Some("as it was &="));
+    let Asked { told, id, relay_state } = asked(&service, &request(&service).query()).await;
+    let told = told.unwrap();
+    assert_eq!((told.user_id.as_str(), told.at), ("alice@corp", NOW));
+    assert_eq!((told.sids, id.as_str()), (vec!["s1".to_owned()], "_theirs"));
+    assert_eq!(relay_state.as_deref(), Some("as it was &="));
     let two =
         "<samlp:SessionIndex>s1</samlp:SessionIndex><samlp:SessionIndex>s2</samlp:SessionIndex>";
     let two = Notice { body: format!("{ALICE}{two}"), ..request(&service) };
-    assert_eq!(asked(&service, &two.query()).await.told.sids, ["s1", "s2"]);
+    assert_eq!(ends(&service, &two.query()).await.sids, ["s1", "s2"]);
     let all = Notice { body: ALICE.into(), attributes: String::new(), ..request(&service) };
-    assert_eq!(asked(&service, &all.query()).await.told.sids, Vec::<String>::new());
+    assert_eq!(ends(&service, &all.query()).await.sids, Vec::<String>::new());
     let plain =
         ALICE.replace(" Format=\"urn:oasis:names:tc:SAML:2.0:nameid-format:persistent\"", "");
     let plain = Notice { body: plain, ..request(&service) };
-    assert_eq!(asked(&service, &plain.query()).await.told.user_id, "alice@corp");
+    assert_eq!(ends(&service, &plain.query()).await.user_id, "alice@corp");
     let old = Notice { issued: NOW - 659, ..request(&service) };
-    assert_eq!(asked(&service, &old.query()).await.told.at, NOW - 659, "ten minutes and the skew");
+    assert_eq!(ends(&service, &old.query()).await.at, NOW - 659, "ten minutes and the skew");
 }
 
 #[tokio::test]
@@ -267,7 +292,7 @@ async fn a_signature_is_by_any_key_of_the_providers_and_over_the_text_wherever_i
         signed(&long, &|text| rsa_512(Signer::honest(), text)),
         format!("x=y&{rest}&{message}&z"),
     ] {
-        assert_eq!(asked(&service, &query).await.told.user_id, "alice@corp", "{query}");
+        assert_eq!(ends(&service, &query).await.user_id, "alice@corp", "{query}");
     }
     let mixed = signed(&curved, &honest);
     assert_eq!(refused(&service, &mixed).await, "BadSignature");
@@ -289,7 +314,8 @@ async fn an_answer_says_whether_all_went_well_and_is_signed_like_any_message() {
         (code("Requester", ""), false),
     ] {
         let read = read(&service, &of(&status).query()).await;
-        assert_eq!(read, Ok(Message::Response { done }), "{status}");
+        let to = Some("ours".to_owned());
+        assert_eq!(read, Ok(Message::Response { to, done }), "{status}");
     }
     let unsigned = of(SUCCESS).query();
     let unsigned = unsigned.split_once("&SigAlg").unwrap().0;
@@ -304,7 +330,8 @@ async fn an_answer_says_whether_all_went_well_and_is_signed_like_any_message() {
 #[tokio::test]
 async fn users_known_by_an_attribute_are_not_looked_for_and_without_a_key_nothing_is_heard() {
     let by_attribute = service(&json!({"attributes": {"userID": "uid"}}));
-    assert_eq!(refused(&by_attribute, &request(&by_attribute).query()).await, "UnknownUser");
+    let query = request(&by_attribute).query();
+    assert_eq!(refusal(&by_attribute, &query).await, ("UnknownUser", true), "and it is told");
     let keyless = service(&json!({"signing": null}));
     assert_eq!(refused(&keyless, &request(&keyless).query()).await, "NoSingleLogout");
 }

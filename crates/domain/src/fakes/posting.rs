@@ -85,7 +85,7 @@ impl SignOut for PostingUpstream {
     }
 }
 
-/// Its requests are `out=user session…`, as of now; its answers `done=yes` or `done=no`.
+/// Its requests are `out=user session…`, as of now, and end nothing of `nobody`; its answers `to=ID&done=yes` or `done=no`.
 #[async_trait]
 impl SingleLogout for PostingUpstream {
     async fn read(&self, query: &str, here: &Here) -> Result<Message, NoticeError> {
@@ -93,12 +93,16 @@ impl SingleLogout for PostingUpstream {
             || NoticeError::Refused { reason: "Malformed", message: "it is no message".into() };
         let params = Params::parse(query.as_bytes()).map_err(|_| refused())?;
         if let Some(done) = params.get("done") {
-            return Ok(Message::Response { done: done == "yes" });
+            let to = params.get("to").map(str::to_owned);
+            return Ok(Message::Response { to, done: done == "yes" });
         }
         let mut said = params.get("out").ok_or_else(refused)?.split(' ').map(str::to_owned);
         let user_id = said.next().ok_or_else(refused)?;
         Ok(Message::Request(Asked {
-            told: SignedOutThere { user_id, sids: said.collect(), at: here.now },
+            told: match user_id.as_str() {
+                "nobody" => Err(refused()),
+                _ => Ok(SignedOutThere { user_id, sids: said.collect(), at: here.now }),
+            },
             id: "request-1".into(),
             relay_state: params.get("RelayState").map(str::to_owned),
         }))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use claviger_domain::browser_session::{BrowserSessions, Ticket};
 use claviger_domain::claim_mapping::{Denial, Rules};
-use claviger_domain::connector::{Leaving, Login, Refresh, SignOut};
+use claviger_domain::connector::{ConnectorData, Leaving, Login, Refresh, SignOut};
 use claviger_domain::fakes::{Answer, Fault, RotatingUpstream, World, alice};
 use claviger_domain::flow::Flow;
 use claviger_domain::identity::Identity;
@@ -14,6 +14,7 @@ use claviger_domain::logout;
 use claviger_domain::policy::{Answer as Facts, Condition, Expression};
 use claviger_domain::ports::SessionState;
 use claviger_domain::session::Payload;
+use claviger_domain::upstream_ticket::UpstreamTicket;
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
 use data_encoding::BASE64URL_NOPAD;
@@ -54,8 +55,17 @@ async fn depart(world: &World, flow: &Flow) -> String {
 }
 
 async fn arrive(world: &World, flow: &Flow, nonce: &str) -> Result<Step, StepError> {
+    arrive_with(world, flow, nonce, Brought::default()).await
+}
+
+async fn arrive_with(
+    world: &World,
+    flow: &Flow,
+    nonce: &str,
+    brought: Brought,
+) -> Result<Step, StepError> {
     let answer = Params::parse(format!("nonce={nonce}").as_bytes()).unwrap();
-    let arriving = (flow, Brought::default());
+    let arriving = (flow, brought);
     login::with_answer(&world.provider, &world.issuer, arriving, "directory", &answer).await
 }
 
@@ -293,6 +303,36 @@ async fn what_is_used_up_is_in_one_session_so_the_browser_has_none() {
     let step = arrive(&world, &flow, &nonce).await.unwrap();
     assert!(step.cookies.is_empty(), "{:?}", step.cookies);
     assert!(world.sessions.take_requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_no_sign_out_gives_the_browser_no_ticket_and_takes_that_of_another()
+ {
+    let (mut world, _) = world();
+    for connector in &mut world.issuer.connectors {
+        Arc::make_mut(connector).sign_out = Some(Arc::new(Elsewhere) as _);
+    }
+    let flow = begin(&world, &[]).flow;
+    let nonce = query(&depart(&world, &flow).await, "nonce").unwrap();
+    let step = arrive(&world, &flow, &nonce).await.unwrap();
+    assert!(step.cookies.is_empty(), "nothing would clear it: {:?}", step.cookies);
+
+    let ticket = UpstreamTicket {
+        connector_uid: "of-another".into(),
+        user_id: "alice".into(),
+        data: ConnectorData(Vec::new()),
+        since: world.provider.clock.now(),
+        request: None,
+        back: None,
+    };
+    let ticket = ticket.cookie(&world.issuer);
+    let flow = begin(&world, &[]).flow;
+    let nonce = query(&depart(&world, &flow).await, "nonce").unwrap();
+    let brought = [(ticket.name.as_str(), ticket.value.as_str())];
+    let brought = Brought::of(&world.issuer, brought.into_iter(), world.provider.clock.now());
+    let step = arrive_with(&world, &flow, &nonce, brought).await.unwrap();
+    let [cleared] = &step.cookies[..] else { panic!("{:?}", step.cookies) };
+    assert_eq!((&cleared.name, cleared.value.as_str()), (&ticket.name, ""));
 }
 
 /// An upstream that is told of whom it signs out.

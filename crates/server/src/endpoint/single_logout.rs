@@ -41,12 +41,15 @@ pub async fn hear(
     let heard =
         hearing.await.unwrap_or_else(|error| Err(NoticeError::Unavailable(error.to_string())));
     no_store(match heard {
-        Ok(Heard::Answer { location, connector_uid }) => {
-            let there = there.filter(|there| there.connector_uid == connector_uid);
-            lead(&issuer, &location, there.map(|_| cleared(&issuer)).as_ref())
+        Ok(Heard::Answer { location, connector_uid, user_id }) => {
+            let is_theirs =
+                there.zip(user_id).is_some_and(|(there, user)| there.is_of(&connector_uid, &user));
+            lead(&issuer, &location, is_theirs.then(|| cleared(&issuer)).as_ref())
         }
-        Ok(Heard::Back { done: true, .. }) => back(&issuer, there),
-        Ok(Heard::Back { connector, done: false }) => still_there(&issuer, &connector),
+        Ok(Heard::Back { done: true, connector_uid, to, .. }) => {
+            back(&issuer, there.filter(|there| there.is_answered(&connector_uid, to.as_deref())))
+        }
+        Ok(Heard::Back { connector, done: false, .. }) => still_there(&issuer, &connector),
         Err(NoticeError::NoConnector) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         Err(error) => refuse(&issuer, &connector, &error),
     })
@@ -58,7 +61,8 @@ fn lead(issuer: &Issuer, location: &str, cookie: Option<&Cookie>) -> Response {
     response
 }
 
-/// On to where the application wanted its user, which `/logout` looks at as at any request.
+/// On to where the application wanted its user, which `/logout` looks at as at any request; without a ticket of this very way,
+/// to `/logout` alone.
 fn back(issuer: &Issuer, there: Option<UpstreamTicket>) -> Response {
     let logout = format!("{}/logout", issuer.url.path());
     let Some(there) = there else { return lead(issuer, &logout, None) };
