@@ -27,7 +27,8 @@ async fn switch_on(scene: &Scene, party: &RelyingParty) -> Result<()> {
     ];
     let patch = json!({"spec": {"responseTypes": all}}).to_string();
     let here = scene.installation();
-    for object in ["oauth2client/kubernetes", "oidcissuer/main"] {
+    let changed = ["oauth2client/kubernetes", "oidcissuer/main"];
+    for object in changed {
         here.kubectl(&["patch", object, "--type=merge", "-p", &patch])?;
     }
     let metadata = format!("{}/.well-known/openid-configuration", scene.issuer());
@@ -38,6 +39,17 @@ async fn switch_on(scene: &Scene, party: &RelyingParty) -> Result<()> {
         Ok(())
     })
     .await?;
+    // Whoever counts requests from now on must not count those that say so in the status.
+    let generations = "jsonpath={.metadata.generation} {.status.observedGeneration}";
+    for object in changed {
+        eventually(LIVE, async || {
+            let said = here.kubectl(&["get", object, "-o", generations])?;
+            let (now, observed) = said.split_once(' ').context("no generations")?;
+            ensure!(now == observed, "{object}: {said}");
+            Ok(())
+        })
+        .await?;
+    }
     Ok(())
 }
 

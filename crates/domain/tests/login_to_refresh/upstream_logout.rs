@@ -8,7 +8,7 @@ use claviger_domain::fakes::{Fault, RotatingUpstream, World, alice};
 use claviger_domain::identity::Identity;
 use claviger_domain::login::{self, Brought, Outcome};
 use claviger_domain::ports::SessionState;
-use claviger_domain::upstream_logout::{NoticeError, end};
+use claviger_domain::upstream_logout::{NoticeError, end, note};
 use claviger_protocol::form::Params;
 use claviger_protocol::response_type::Delivery;
 
@@ -135,6 +135,8 @@ async fn what_is_not_believed_costs_nothing_and_is_noted() {
     world.audit.take();
     let refused = told(&world, "directory", "forged").await.unwrap_err();
     assert!(matches!(refused, NoticeError::Refused { .. }), "{refused:?}");
+    note(&world.provider, "directory", &refused);
+    note(&world.provider, "directory", &NoticeError::NoConnector);
     let audit = world.audit.take();
     assert!(audit.len() == 1 && audit[0].starts_with("LogoutRefused"), "{audit:?}");
     for connector in ["local", "nobody"] {
