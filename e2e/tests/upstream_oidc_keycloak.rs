@@ -254,13 +254,17 @@ async fn who_is_signed_out_there_is_told_of_and_signed_out_here_but_for_offline_
     let mark = plane.audit_log().mark()?;
     let told_at = format!("{}/callback/corp/logout", corp.scene.serving().url());
     let id_token = corp.tokens_in(browsers, &other.name, "openid email").await?;
-    for token in [text(&id_token, "id_token")?, "forged"] {
+    // Keycloak may have that key too by now, if its keys were not read this moment.
+    let by_another_key = ["invalid_request", "temporarily_unavailable"].as_slice();
+    let rows = [(text(&id_token, "id_token")?, by_another_key), ("forged", &by_another_key[..1])];
+    for (token, errors) in rows {
         let request = corp.party.http().post(&told_at).form(&[("logout_token", token)]);
         let answer = request.send().await?;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{token}");
         assert_eq!(answer.headers()["cache-control"], "no-store");
         let said: Value = answer.json().await?;
-        assert_eq!(said["error"], "invalid_request", "{said}");
+        let error = said["error"].as_str().unwrap_or_default();
+        assert!(errors.contains(&error), "{said}");
     }
     assert_eq!(corp.requests(mark)?, "create sessions × 1", "her own sign-in");
     Ok(())

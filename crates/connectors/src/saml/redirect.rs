@@ -215,3 +215,24 @@ fn decoded(value: &str) -> Result<Vec<u8>, Refusal> {
     let plain: String = plain.split_ascii_whitespace().collect();
     BASE64.decode(plain.as_bytes()).map_err(|_| Refusal::NotBase64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(length: usize) -> Result<Vec<u8>, Refusal> {
+        let place = Url::parse("https://idp.example.com/slo").unwrap();
+        let message = " ".repeat(length);
+        let brought = location(&place, (Kind::Request, &message), None, None).unwrap();
+        let (_, query) = brought.split_once('?').unwrap();
+        Received::of(&format!("{query}&SigAlg=x&Signature=AAAA"))?.document()
+    }
+
+    #[test]
+    fn a_message_is_inflated_to_64_kib_and_no_further() {
+        assert_eq!(document(65_536).unwrap().len(), 65_536);
+        for length in [65_537, 10_000_000] {
+            assert!(matches!(document(length), Err(Refusal::Xml(XmlError::TooLarge))), "{length}");
+        }
+    }
+}
