@@ -14,6 +14,7 @@ use crate::certificates::Certificates;
 #[derive(Debug, Default)]
 struct Scripted {
     answers: Mutex<VecDeque<Result<(), RecheckError>>>,
+    departures: Mutex<VecDeque<NoVerdict>>,
     asked: Mutex<u32>,
     gate: Mutex<Option<Arc<Notify>>>,
 }
@@ -81,16 +82,20 @@ impl Probe for Scripted {
     }
 }
 
-/// Its pages are known without it; what a browser brings back is what it was told to say.
+/// Its pages are known without it, unless it was told what keeps them; what a browser brings back is what it was told to say.
 #[async_trait]
 impl RedirectLogin for Scripted {
     async fn depart(&self, _: &Trip<'_>) -> Result<Delivery, LoginError> {
-        Ok(Delivery::Redirect("https://idp.example.com/".into()))
+        match self.departures.lock().unwrap().pop_front() {
+            Some(why) => Err(LoginError::Unavailable(why)),
+            None => Ok(Delivery::Redirect("https://idp.example.com/".into())),
+        }
     }
 
     async fn arrive(&self, _: &Trip<'_>, _: &Params) -> Result<Arrival, LoginError> {
         match self.answer().await {
             Err(RecheckError::Gone(why)) => Err(LoginError::Refused(why)),
+            Err(RecheckError::Unavailable(why)) => Err(LoginError::Unavailable(why)),
             _ => Err(away_at_login()),
         }
     }
@@ -381,6 +386,40 @@ async fn what_may_have_been_said_without_the_upstream_says_nothing_of_it() {
     }
     pages.depart(&trip).await.unwrap();
     assert!(is_left_alone(&rig.recheck().await), "that a browser was sent there closes nothing");
+}
+
+#[tokio::test]
+async fn a_rate_limit_that_a_browser_met_opens_no_circuit_and_closes_none() {
+    let rig = Rig::new(ANY, ANY);
+    let pages = behind(&rig.guard, Arc::clone(&rig.peer) as Arc<dyn RedirectLogin>);
+    let world = World::new();
+    let flow = device_page::begin(&world.provider, None);
+    let trip = Trip::of(&world.issuer, &flow, &world.issuer.connectors[0], 0);
+    let brought = Params::parse(b"code=made-up").unwrap();
+    let limited = async |times: usize| {
+        for _ in 0..times {
+            rig.peer.departures.lock().unwrap().push_back(NoVerdict::busy("too much", Some(7)));
+            pages.depart(&trip).await.unwrap_err();
+            rig.peer.will_say([Err(RecheckError::Unavailable(NoVerdict::busy("too much", None)))]);
+            pages.arrive(&trip, &brought).await.unwrap_err();
+        }
+        let outcomes = rig.told.outcomes();
+        let met = outcomes.iter().filter(|(_, outcome)| *outcome == Outcome::Busy);
+        assert_eq!(met.count(), 2 * times, "{outcomes:?}");
+    };
+    let silence = async || {
+        rig.peer.will_say([away()]);
+        rig.recheck().await.unwrap_err();
+    };
+    limited(10).await;
+    assert_eq!(rig.told.circuit(), Vec::<bool>::new(), "strangers open nothing");
+    for told in [None, None, Some(true)] {
+        silence().await;
+        limited(2).await;
+        assert_eq!(rig.told.circuit().first().copied(), told, "nor is the count begun anew");
+    }
+    limited(1).await;
+    assert_eq!(rig.told.circuit(), Vec::<bool>::new(), "nor is it closed, where a trial is due");
 }
 
 #[tokio::test]

@@ -260,6 +260,10 @@ async fn a_request_says_who_has_signed_out_when_and_from_which_sessions() {
         "<samlp:SessionIndex>s1</samlp:SessionIndex><samlp:SessionIndex>s2</samlp:SessionIndex>";
     let two = Notice { body: format!("{ALICE}{two}"), ..request(&service) };
     assert_eq!(ends(&service, &two.query()).await.sids, ["s1", "s2"]);
+    // An index with spaces around it, or within, may be another session's.
+    let spaced = format!("{ALICE}<samlp:SessionIndex> s1  a\n</samlp:SessionIndex>");
+    let spaced = Notice { body: spaced, ..request(&service) };
+    assert_eq!(ends(&service, &spaced.query()).await.sids, [" s1  a\n"]);
     let all = Notice { body: ALICE.into(), attributes: String::new(), ..request(&service) };
     assert_eq!(ends(&service, &all.query()).await.sids, Vec::<String>::new());
     let plain =

@@ -159,3 +159,27 @@ async fn signing_out_there_needs_an_address_by_redirect_and_our_key() {
                 Location=\"https://id.example.org/callback/corp/logout\"/><md:NameIDFormat>";
     assert!(ours.contains(part), "{ours}");
 }
+
+#[tokio::test]
+async fn the_provider_sends_no_sign_outs_of_users_who_are_known_by_an_attribute() {
+    let callback = "https://id.example.org/callback/corp";
+    let described = |service: &Service| service.login().description(callback).unwrap().body;
+    assert!(described(&service(&json!({}))).contains("SingleLogoutService"), "by their NameID");
+    let by_attribute = service(&json!({"attributes": {"userID": "uid"}}));
+    let document = described(&by_attribute);
+    assert!(!document.contains("SingleLogoutService"), "{document}");
+    assert!(by_attribute.built.sign_out.is_some(), "they sign out there all the same");
+}
+
+#[tokio::test]
+async fn who_signed_in_at_one_provider_is_named_to_no_other() {
+    let ours = service(&json!({}));
+    let arrival = ours.arrive(&ours.answer().signed()).await.unwrap();
+    assert!(location(&ours, arrival.sign_out.as_ref()).await.is_some());
+    let another = service(&json!({"identityProvider": {
+        "entityID": format!("{IDP}/other"), "ssoURL": "https://idp.example.com/sso",
+        "sloURL": "https://idp.example.com/slo?tenant=7",
+        "certificates": Signer::honest().certificate_pem,
+    }}));
+    assert_eq!(location(&another, arrival.sign_out.as_ref()).await, None);
+}
