@@ -21,7 +21,7 @@ pub struct AuditLog {
     path: PathBuf,
 }
 
-/// A place in the log: everything before it is past.
+/// A place in the log: everything before it is past, and so is the line it lies within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AuditMark {
     offset: u64,
@@ -113,10 +113,18 @@ impl AuditLog {
             self.path.display(),
             mark.offset
         );
-        file.seek(SeekFrom::Start(mark.offset)).with_context(described)?;
+        file.seek(SeekFrom::Start(mark.offset.saturating_sub(1))).with_context(described)?;
         let mut text = Vec::new();
         file.read_to_end(&mut text).with_context(described)?;
-        parse(&text)
+        parse(if mark.offset == 0 { &text } else { after_line_feed(&text) })
+    }
+}
+
+/// What follows the first line feed. A long line grows the file bit by bit, so that a mark can lie within one.
+fn after_line_feed(text: &[u8]) -> &[u8] {
+    match text.iter().position(|byte| *byte == b'\n') {
+        Some(at) => &text[at + 1..],
+        None => &[],
     }
 }
 
@@ -235,6 +243,29 @@ mod tests {
         let requests = parse(&log).unwrap();
         assert_eq!(requests.len(), 1);
         assert_eq!((requests[0].user.as_str(), requests[0].code), ("ann", 404));
+    }
+
+    #[test]
+    fn a_mark_that_was_set_while_a_line_was_being_written_is_after_that_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AuditLog::at(folder.path().join("audit.log"));
+        let first = line("1", "ResponseComplete", "get", 200).replace("ann", "J\u{fc}rgen");
+        let second = line("2", "ResponseComplete", "list", 200);
+        let whole = first.clone() + &second;
+        let since = |offset: usize, written: usize| {
+            std::fs::write(&log.path, &whole.as_bytes()[..offset]).unwrap();
+            let mark = log.mark().unwrap();
+            std::fs::write(&log.path, &whole.as_bytes()[..written]).unwrap();
+            let requests = log.all_requests_since(mark).unwrap();
+            requests.into_iter().map(|request| request.audit_id).collect::<Vec<_>>()
+        };
+        assert_eq!(since(0, whole.len()), ["1", "2"]);
+        for offset in 1..=first.len() {
+            assert_eq!(since(offset, whole.len()), ["2"], "marked at {offset}");
+        }
+        assert_eq!(since(9, first.len() - 1), [""; 0], "it is being written still");
+        assert_eq!(since(9, first.len() + 9), [""; 0], "and so is the next");
+        assert_eq!(since(whole.len(), whole.len()), [""; 0]);
     }
 
     #[test]
