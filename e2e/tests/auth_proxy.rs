@@ -111,8 +111,11 @@ impl Stage {
         Ok(Self { scene, party, authority, other_authority, proxy })
     }
 
-    fn mark(&self) -> Result<AuditMark> {
-        self.scene.installation().plane().audit_log().mark()
+    /// From when on every request is counted: nothing is left to say of what was applied before.
+    async fn mark(&self) -> Result<AuditMark> {
+        let here = self.scene.installation();
+        here.wait_for_all().await?;
+        here.plane().audit_log().mark()
     }
 
     /// What the operator asked of the API server since `mark`, as `what × how often`.
@@ -157,7 +160,7 @@ fn text<'a>(tokens: &'a Value, name: &str) -> Result<&'a str> {
 async fn a_hundred_logins_are_a_hundred_creates_and_a_hundred_offline_refreshes_a_hundred_patches()
 -> Result<()> {
     let stage = Stage::set().await?;
-    let mark = stage.mark()?;
+    let mark = stage.mark().await?;
     let mut logins = Vec::new();
     for _ in 0..MANY {
         let (code, attempt) = stage.proxy.code(&stage.party, SCOPE, "proxy", &ALICE).await?;
@@ -172,7 +175,7 @@ async fn a_hundred_logins_are_a_hundred_creates_and_a_hundred_offline_refreshes_
     assert_eq!(id_token["preferred_username"], "alice");
     assert_eq!(id_token["groups"], json!(["sso:developers"]), "cluster-owners is not allowed");
 
-    let mark = stage.mark()?;
+    let mark = stage.mark().await?;
     for tokens in &logins {
         let refreshed = stage.party.refresh(text(tokens, "refresh_token")?).await?.tokens()?;
         ensure!(refreshed["refresh_token"] != tokens["refresh_token"], "did not rotate");
@@ -236,7 +239,7 @@ async fn a_browser_signs_in_through_a_real_reverse_proxy_and_cannot_name_itself(
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_passes_for_the_proxy_and_nothing_is_stored_for_who_tries() -> Result<()> {
     let stage = Stage::set().await?;
-    let mark = stage.mark()?;
+    let mark = stage.mark().await?;
 
     // At the handshake: no certificate, an authority no connector trusts.
     let stranger = CertificateAuthority::create("stranger")?.client_named(&[NAME])?;
@@ -270,7 +273,7 @@ async fn nobody_passes_for_the_proxy_and_nothing_is_stored_for_who_tries() -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_a_user_could_have_sent_are_refused() -> Result<()> {
     let stage = Stage::set().await?;
-    let mark = stage.mark()?;
+    let mark = stage.mark().await?;
     for (what, header) in [
         ("sent twice", ("X-Remote-User", "alice")),
         ("in another case", ("x-remote-USER", "root")),
@@ -305,7 +308,7 @@ async fn headers_that_a_user_could_have_sent_are_refused() -> Result<()> {
 async fn the_ordinary_listener_reads_no_headers_and_the_proxies_listener_does_nothing_else()
 -> Result<()> {
     let stage = Stage::set().await?;
-    let mark = stage.mark()?;
+    let mark = stage.mark().await?;
     let AtProxy { target, cookies, .. } = stage.at("proxy").await?;
     let pem = stage.scene.installation().authority().certificate_pem();
     let ordinary: std::net::SocketAddr =
@@ -354,7 +357,7 @@ async fn a_replaced_authority_counts_within_a_second_on_open_connections_too() -
 async fn a_source_outside_the_networks_is_refused_whatever_it_claims_and_changes_are_live()
 -> Result<()> {
     let stage = Stage::set().await?;
-    let mark = stage.mark()?;
+    let mark = stage.mark().await?;
     let mut change = connector("proxy", &json!({}));
     change["spec"]["upstream"]["authProxy"]["allowedSourceCIDRs"] = json!(["192.0.2.0/24"]);
     stage.scene.installation().apply(&change.to_string())?;
@@ -398,7 +401,7 @@ async fn without_offline_sessions_there_is_no_refresh_token_and_ending_them_ends
         Ok(())
     })
     .await?;
-    let mark = stage.mark()?;
+    let mark = stage.mark().await?;
     assert_eq!(stage.party.refresh(refresh_token).await?.error(), "invalid_grant");
     assert_eq!(stage.requests(mark)?, "");
     Ok(())

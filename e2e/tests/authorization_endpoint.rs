@@ -27,8 +27,7 @@ async fn switch_on(scene: &Scene, party: &RelyingParty) -> Result<()> {
     ];
     let patch = json!({"spec": {"responseTypes": all}}).to_string();
     let here = scene.installation();
-    let changed = ["oauth2client/kubernetes", "oidcissuer/main"];
-    for object in changed {
+    for object in ["oauth2client/kubernetes", "oidcissuer/main"] {
         here.kubectl(&["patch", object, "--type=merge", "-p", &patch])?;
     }
     let metadata = format!("{}/.well-known/openid-configuration", scene.issuer());
@@ -40,17 +39,7 @@ async fn switch_on(scene: &Scene, party: &RelyingParty) -> Result<()> {
     })
     .await?;
     // Whoever counts requests from now on must not count those that say so in the status.
-    let generations = "jsonpath={.metadata.generation} {.status.observedGeneration}";
-    for object in changed {
-        eventually(LIVE, async || {
-            let said = here.kubectl(&["get", object, "-o", generations])?;
-            let (now, observed) = said.split_once(' ').context("no generations")?;
-            ensure!(now == observed, "{object}: {said}");
-            Ok(())
-        })
-        .await?;
-    }
-    Ok(())
+    here.wait_for_all().await
 }
 
 /// The authorization URL of an attempt, with another response type or mode.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use kube::Client;
 
 use crate::control_plane::ControlPlane;
@@ -216,13 +216,43 @@ impl Installation {
     /// # Errors
     /// With the object's conditions when it does not in time.
     pub async fn wait_for_status(&self, object: &str, condition: &str, status: &str) -> Result<()> {
-        let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
+        let path = format!(
+            "jsonpath={{.metadata.generation}} {{range .status.conditions[?(@.type==\"{condition}\")]}}\
+             {{.observedGeneration}} {{.status}}{{end}}"
+        );
         eventually(SETTLED, async || {
             let now = self.kubectl(&["get", object, "-o", &path])?;
-            if now != status {
+            let is_so = now.split_once(' ').is_some_and(|(generation, said)| {
+                said.split_once(' ') == Some((generation, status))
+            });
+            if !is_so {
                 let all = self.kubectl(&["get", object, "-o", "jsonpath={.status.conditions}"])?;
-                ensure!(now == status, "{object}: {condition} is {now:?}, not {status}: {all}");
+                bail!("{object}: {condition} is not {status} of the newest generation: {all}");
             }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until every object that has conditions is `Ready` and says so of its newest generation: who counts requests from
+    /// now on counts none that say of an earlier change.
+    ///
+    /// # Errors
+    /// With the objects that are not, when they do not become so in time.
+    pub async fn wait_for_all(&self) -> Result<()> {
+        let kinds = "oidcissuers,connectors,signingkeys,localusers,oauth2clients";
+        let path = "jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation} \
+                    {.status.conditions[?(@.type==\"Ready\")].observedGeneration} \
+                    {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+        eventually(SETTLED, async || {
+            let all = self.kubectl(&["get", kinds, "-o", path])?;
+            let is_late = |line: &&str| {
+                let words: Vec<&str> = line.split(' ').collect();
+                !matches!(words[..], [_, now, said, "True"] if now == said)
+            };
+            let late: Vec<&str> = all.lines().filter(is_late).collect();
+            ensure!(late.is_empty(), "not ready in their newest generation: {late:?}");
+            ensure!(!all.is_empty(), "there is nothing");
             Ok(())
         })
         .await
