@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::header::{COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
-use reqwest::{Certificate, Client, Identity, Response, Url};
+use reqwest::{Client, Identity, Response, Url};
 
 use crate::browser::query_value;
+use crate::peer::Peer;
 use crate::pki::CertifiedKey;
 use crate::relying_party::{Attempt, RelyingParty};
 
@@ -43,9 +44,7 @@ impl TrustedProxy {
         authority_pem: &str,
         identity: Option<&CertifiedKey>,
     ) -> Result<Self> {
-        let mut http = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only([Certificate::from_pem(authority_pem.as_bytes())?]);
+        let mut http = Peer::from(authority_pem).client()?;
         if let Some(identity) = identity {
             let pem = format!("{}{}", identity.certificate_pem, identity.key_pem);
             http = http.identity(Identity::from_pem(pem.as_bytes())?);
