@@ -113,9 +113,7 @@ impl Stage {
 
     /// From when on every request is counted: nothing is left to say of what was applied before.
     async fn mark(&self) -> Result<AuditMark> {
-        let here = self.scene.installation();
-        here.wait_for_all().await?;
-        here.plane().audit_log().mark()
+        self.scene.installation().at_rest().await
     }
 
     /// What the operator asked of the API server since `mark`, as `what × how often`.
@@ -131,10 +129,19 @@ impl Stage {
         TrustedProxy::begin(&self.party, SCOPE, connector).await
     }
 
-    /// That this proxy gets no answer at all. What comes before is no refusal.
+    /// That the listener ends this proxy's connection without an answer. What comes before, or silence, is no refusal.
     async fn is_kept_out(&self, proxy: &TrustedProxy) -> Result<bool> {
         let AtProxy { target, cookies, .. } = self.at("proxy").await?;
-        Ok(proxy.forward(&target, &cookies, &ALICE).await.is_err())
+        match proxy.forward(&target, &cookies, &ALICE).await {
+            Ok(_) => Ok(false),
+            Err(error) => {
+                // An alert, or the connection's end where that overtakes it.
+                let is_silence =
+                    error.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_timeout);
+                ensure!(!is_silence, "no refusal: {error:#}");
+                Ok(true)
+            }
+        }
     }
 
     /// What comes of a flow at `connector` that this proxy forwards with these headers.

@@ -39,7 +39,7 @@ async fn switch_on(scene: &Scene, party: &RelyingParty) -> Result<()> {
     })
     .await?;
     // Whoever counts requests from now on must not count those that say so in the status.
-    here.wait_for_all().await
+    here.at_rest().await.map(drop)
 }
 
 /// The authorization URL of an attempt, with another response type or mode.

@@ -56,10 +56,11 @@ pub async fn run(publisher: Publisher) -> Result<(), ControllerError> {
         let at = Moment::of(publisher.clock.as_ref());
         let world = publisher.observations.world();
         let rest = if world.is_synced() {
-            let assessment;
+            let mut assessment;
             (assessment, memo) = assess_aside(world, memo, at).await?;
             let rest = assessment.next.map_or(LONGEST_REST, |next| next.saturating_sub(at.now));
-            publisher.snapshot.store(Arc::clone(&assessment.snapshot));
+            // Requests alone keep it: whoever is still writing Secrets by an old assessment must not keep its Snapshot too.
+            publisher.snapshot.store(std::mem::take(&mut assessment.snapshot));
             publisher.readiness.send_replace(assessment.readiness.clone());
             publisher.assessments.send_replace(Arc::new(assessment));
             rest

@@ -41,10 +41,9 @@ pub struct StatusUpdate {
     pub uid: String,
     /// Its resource version when this was assessed.
     pub observed_version: String,
-    /// For Events.
-    pub reference: ObjectReference,
-    /// The whole new status.
-    pub status: Value,
+    /// The whole new status, as JSON: a tree of it takes several times the memory, and a change of an issuer's may make
+    /// one for each of a thousand clients.
+    pub status: String,
     /// Conditions that flip by it.
     pub flips: Vec<Flip>,
 }
@@ -64,14 +63,38 @@ impl StatusUpdate {
             key: ObjectKey::of(object),
             uid: object.uid().unwrap_or_default(),
             observed_version: object.resource_version().unwrap_or_default(),
-            reference: object.object_ref(&()),
-            status: serde_json::to_value(wanted).ok()?,
+            status: serde_json::to_string(wanted).ok()?,
             flips,
         })
     }
 
     fn identity(&self) -> Identity {
         (self.resource.kind.clone(), self.key.clone())
+    }
+
+    /// For Events.
+    fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: Some(self.resource.api_version.clone()),
+            kind: Some(self.resource.kind.clone()),
+            namespace: Some(self.key.namespace.clone()),
+            name: Some(self.key.name.clone()),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+
+    /// The status to look into.
+    ///
+    /// # Errors
+    /// None that is known: [`StatusUpdate::of`] wrote it.
+    pub fn tree(&self) -> Result<Value, serde_json::Error> {
+        serde_json::from_str(&self.status)
+    }
+
+    /// The status but for the times of conditions.
+    fn timeless(&self) -> String {
+        without_times(&self.tree().unwrap_or_default()).to_string()
     }
 }
 
@@ -82,7 +105,7 @@ struct Apply<'a> {
     api_version: &'a str,
     kind: &'a str,
     metadata: ApplyMeta<'a>,
-    status: &'a Value,
+    status: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,7 +121,7 @@ type Identity = (String, ObjectKey);
 /// What was written last, until its echo comes, and what failed.
 #[derive(Debug, Default)]
 struct Memory {
-    written: HashMap<Identity, (String, Value)>,
+    written: HashMap<Identity, (String, String)>,
     failed: Backoff<Identity>,
 }
 
@@ -111,12 +134,12 @@ impl Memory {
             return true;
         }
         self.written.get(&identity).is_some_and(|(version, status)| {
-            *version == update.observed_version && *status == without_times(&update.status)
+            *version == update.observed_version && *status == update.timeless()
         })
     }
 
     fn remember(&mut self, update: &StatusUpdate) {
-        let written = (update.observed_version.clone(), without_times(&update.status));
+        let written = (update.observed_version.clone(), update.timeless());
         self.failed.forget(&update.identity());
         self.written.insert(update.identity(), written);
     }
@@ -156,10 +179,10 @@ pub async fn run(
     let mut memory = Memory::default();
     loop {
         let leads = *leadership.borrow_and_update();
-        let assessment = Arc::clone(&assessments.borrow_and_update());
+        let updates = Arc::clone(&assessments.borrow_and_update().updates);
         if leads {
-            memory.retain(&assessment.updates);
-            write_all(&client, &assessment.updates, &mut memory, &events).await;
+            memory.retain(&updates);
+            write_all(&client, &updates, &mut memory, &events).await;
         }
         let again = memory.failed.next().filter(|_| leads);
         tokio::select! {
@@ -215,7 +238,7 @@ async fn write_and_tell(
     events: &Publisher,
 ) -> Result<(), kube::Error> {
     write(client, update).await?;
-    events.publish(&update.reference, &update.flips).await;
+    events.publish(&update.reference(), &update.flips).await;
     Ok(())
 }
 
@@ -230,7 +253,7 @@ async fn write(client: &Client, update: &StatusUpdate) -> Result<(), kube::Error
             namespace: &update.key.namespace,
             uid: &update.uid,
         },
-        status: &update.status,
+        status: update.tree().map_err(kube::Error::SerdeError)?,
     };
     let params = PatchParams::apply(FIELD_MANAGER).force();
     within(api.patch_status(&update.key.name, &params, &Patch::Apply(&body))).await.map(|_| ())

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::Client;
+use tokio::time::sleep;
 
 use crate::control_plane::ControlPlane;
 use crate::identity::TestNamespace;
@@ -16,6 +17,9 @@ use crate::{AuditMark, eventually};
 
 /// For a condition to come true: about a second on an idle machine.
 const SETTLED: Duration = Duration::from_mins(1);
+/// An operator that has asked nothing for this long has nothing on its way: it looks at a change within 20 ms, and posts
+/// the Events of a status right after it.
+const REST: Duration = Duration::from_millis(500);
 /// Name of the ServiceAccount that the chart makes for a release called `claviger`.
 const ACCOUNT: &str = "claviger";
 
@@ -211,7 +215,7 @@ impl Installation {
         self.wait_for_status(object, condition, "True").await
     }
 
-    /// Waits until a condition of an object has this status.
+    /// Waits until a condition of an object has this status and says so of the newest generation.
     ///
     /// # Errors
     /// With the object's conditions when it does not in time.
@@ -227,19 +231,19 @@ impl Installation {
             });
             if !is_so {
                 let all = self.kubectl(&["get", object, "-o", "jsonpath={.status.conditions}"])?;
-                bail!("{object}: {condition} is not {status} of the newest generation: {all}");
+                bail!("{object}: {condition} is not {status} of generation {now}: {all}");
             }
             Ok(())
         })
         .await
     }
 
-    /// Waits until every object that has conditions is `Ready` and says so of its newest generation: who counts requests from
-    /// now on counts none that say of an earlier change.
+    /// Waits until every object that has conditions is `Ready` in its newest generation and the operator has asked
+    /// nothing for half a second: what it had to write, Events among it, is written. Since the mark it asked nothing.
     ///
     /// # Errors
-    /// With the objects that are not, when they do not become so in time.
-    pub async fn wait_for_all(&self) -> Result<()> {
+    /// With the objects that are not, or what is still asked, when that does not end in time.
+    pub async fn at_rest(&self) -> Result<AuditMark> {
         let kinds = "oidcissuers,connectors,signingkeys,localusers,oauth2clients";
         let path = "jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.generation} \
                     {.status.conditions[?(@.type==\"Ready\")].observedGeneration} \
@@ -253,7 +257,11 @@ impl Installation {
             let late: Vec<&str> = all.lines().filter(is_late).collect();
             ensure!(late.is_empty(), "not ready in their newest generation: {late:?}");
             ensure!(!all.is_empty(), "there is nothing");
-            Ok(())
+            let mark = self.plane.audit_log().mark()?;
+            sleep(REST).await;
+            let asked = self.requests_since(mark)?;
+            ensure!(asked.is_empty(), "still asking: {asked:?}");
+            Ok(mark)
         })
         .await
     }

@@ -181,5 +181,6 @@ async fn who_signed_in_at_one_provider_is_named_to_no_other() {
         "sloURL": "https://idp.example.com/slo?tenant=7",
         "certificates": Signer::honest().certificate_pem,
     }}));
+    assert!(another.built.sign_out.is_some());
     assert_eq!(location(&another, arrival.sign_out.as_ref()).await, None);
 }

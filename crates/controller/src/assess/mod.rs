@@ -84,10 +84,10 @@ use self::unreadable::Unreadable;
 pub struct Assessment {
     /// What was assessed.
     pub world: World,
-    /// What requests see.
+    /// What requests see; taken out once it is published.
     pub snapshot: Arc<Snapshot>,
     /// Statuses that differ from what the objects carry.
-    pub updates: Vec<StatusUpdate>,
+    pub updates: Arc<[StatusUpdate]>,
     /// Upstreams to ask.
     pub probes: Vec<ProbeTarget>,
     /// When time alone changes the answer, in seconds since the epoch.
@@ -154,7 +154,7 @@ pub fn assess(world: World, memo: &mut Memo, at: Moment) -> Assessment {
     Assessment {
         readiness: readiness(&assessed.sealing, stale.then_some(world.bounds.staleness), at),
         next: assessed.next(&world, &policies, at).filter(|at| *at > now).min(),
-        updates: assessed.updates(&world, &policies, now),
+        updates: assessed.updates(&world, &policies, now).into(),
         probes: probes.collect(),
         signing_keys: policies
             .into_iter()

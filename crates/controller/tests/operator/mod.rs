@@ -35,8 +35,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The promise: a change is live within this.
 pub const LIVE: Duration = Duration::from_secs(1);
 
-/// Tasks of an operator that write: conditions, Secrets.
-const WRITERS: usize = 2;
 /// No two calls in this process label a namespace alike.
 static ROUND: AtomicUsize = AtomicUsize::new(0);
 
@@ -342,8 +340,12 @@ impl Stage {
     /// Waits until every task that writes has taken the last assessment, and so is done with those before.
     async fn until_taken(&self, operator: &Operator) -> Result<()> {
         eventually(PATIENCE, async || {
-            let holders = Arc::strong_count(&operator.assessments.borrow());
-            ensure!(holders == 1 + WRITERS, "held by {holders}, the channel among them");
+            let assessment = operator.assessments.borrow();
+            let holders = (Arc::strong_count(&assessment), Arc::strong_count(&assessment.updates));
+            ensure!(
+                holders == (2, 2),
+                "whole and updates are held by {holders:?}, not by a writer each"
+            );
             Ok(())
         })
         .await

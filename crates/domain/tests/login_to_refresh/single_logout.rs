@@ -121,8 +121,8 @@ fn change(world: &mut World, name: &str, change: impl FnOnce(&mut Connector)) {
     change(Arc::make_mut(connectors.find(|connector| connector.name == name).unwrap()));
 }
 
-/// Where a browser with this ticket and no session goes by this ID token, whether its user is asked first, and whether the
-/// ticket is used.
+/// Where a browser with this ticket and no session goes by this ID token, whether its user is asked first, and whether it is
+/// by the ticket (who is asked and goes by it alone brings a cookie to come back by).
 async fn leaves(world: &World, ticket: &Cookie, id_token: &str) -> (String, bool, bool) {
     let (provider, issuer) = (&world.provider, &world.issuer);
     let cookies = [(ticket.name.as_str(), ticket.value.as_str())];

@@ -153,11 +153,11 @@ fn what_a_new_leader_has_not_asked_yet_keeps_what_the_last_one_said() {
     fixture.secret((HOME, "bind"), "connector", &[("password", "hunter22")]);
     let key = fixture.assess().probes[0].key.clone();
     fixture.world.probes.insert(key, probed(ProbeResult::Reachable));
-    let mut updates = fixture.assess().updates.into_iter();
-    let update = updates.find(|u| u.resource.kind == "Connector" && u.key.name == "ldap");
+    let updates = fixture.assess().updates;
+    let update = updates.iter().find(|u| u.resource.kind == "Connector" && u.key.name == "ldap");
     let mut json =
         serde_json::to_value(&*fixture.world.connectors[&ObjectKey::new(HOME, "ldap")]).unwrap();
-    json["status"] = update.unwrap().status;
+    json["status"] = update.unwrap().tree().unwrap();
     let said = serde_json::from_value(json).unwrap();
     insert(&mut fixture.world.connectors, (HOME, "ldap"), said);
     fixture.world.probes.clear();

@@ -182,7 +182,8 @@ fn status_reports_the_ring_and_is_never_read() {
     let assessment = fixture.assess();
     let update =
         assessment.updates.iter().find(|update| update.resource.kind == "SigningKey").unwrap();
-    let states: Vec<_> = update.status["keys"]
+    let said = update.tree().unwrap();
+    let states: Vec<_> = said["keys"]
         .as_array()
         .unwrap()
         .iter()

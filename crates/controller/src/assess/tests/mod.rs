@@ -260,7 +260,8 @@ impl Assessment {
             .iter()
             .find(|update| update.resource.kind == kind && update.key == key)
             .unwrap_or_else(|| panic!("no status for {kind} {key}"));
-        let conditions = update.status["conditions"].as_array().unwrap();
+        let status = update.tree().unwrap();
+        let conditions = status["conditions"].as_array().unwrap();
         let found = conditions.iter().find(|one| one["type"] == condition).unwrap();
         let text = |field: &str| found[field].as_str().unwrap().to_owned();
         (text("status"), text("reason"), text("message"))
@@ -315,7 +316,7 @@ fn a_world_whose_status_is_written_asks_for_no_write() {
     fixture.client(HOME, "kubernetes", json!({}));
     let first = fixture.assess();
     assert_eq!(first.updates.len(), 4);
-    for update in &first.updates {
+    for update in first.updates.iter() {
         let world = &mut fixture.world;
         match update.resource.kind.as_str() {
             "OIDCIssuer" => put(&mut world.issuers, update, written),
@@ -339,7 +340,7 @@ fn written<K: serde::Serialize + DeserializeOwned>(object: &K, status: &Value) -
 
 fn put<K>(objects: &mut Objects<K>, update: &StatusUpdate, written: fn(&K, &Value) -> K) {
     let object = objects.get_mut(&update.key).unwrap();
-    *object = Arc::new(written(object, &update.status));
+    *object = Arc::new(written(object, &update.tree().unwrap()));
 }
 
 #[test]
