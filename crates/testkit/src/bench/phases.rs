@@ -288,8 +288,7 @@ impl Run<'_> {
             claviger.map(|memory| megabytes(memory.resident)).fold(f64::NAN, f64::max)
         };
         let (idle, large) = (most(IDLE), most(LARGE));
-        // ADR 10: the design said 20 before there was a connector for every upstream.
-        report.must("MB resident, idle", idle, Bound::AtMost(30.0));
+        report.must("MB resident, idle", idle, Bound::AtMost(20.0));
         report.must("MB resident, large installation", large, Bound::AtMost(60.0));
     }
 }
